@@ -1,0 +1,197 @@
+//! What is wrong with a submitted object, field by field.
+//!
+//! The texts follow upstream `field.Error` (apimachinery pkg/util/validation/field/errors.go,
+//! v1.35), because users search for them and clients match them.
+
+use serde_json::Value;
+use std::fmt;
+
+/// Where in an object: `spec.containers[0].name`, `metadata.labels[app]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldPath(String);
+
+impl FieldPath {
+    #[must_use]
+    pub fn new(root: &str) -> Self {
+        Self(root.to_owned())
+    }
+
+    /// This path and then the field `name`.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self::new(name) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// This path and then the element `index` of the list there.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// This path and then the value of `key` in the map there.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What kind of problem it is; decides the cause's reason and the beginning of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    Internal,
+    TypeInvalid,
+}
+
+impl Problem {
+    /// The `reason` of a status cause, upstream `ErrorType`.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::Internal => "InternalError",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Required => "Required value",
+            Self::Duplicate => "Duplicate value",
+            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// One problem with one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    pub path: FieldPath,
+    pub problem: Problem,
+    /// The value as printed in the message, where one is printed.
+    pub value: Option<Value>,
+    pub detail: String,
+}
+
+impl FieldError {
+    fn new(path: &FieldPath, problem: Problem, value: Option<Value>, detail: String) -> Self {
+        Self { path: path.clone(), problem, value, detail }
+    }
+
+    #[must_use]
+    pub fn required(path: &FieldPath, detail: impl Into<String>) -> Self {
+        Self::new(path, Problem::Required, None, detail.into())
+    }
+
+    #[must_use]
+    pub fn invalid(path: &FieldPath, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(path, Problem::Invalid, Some(value.into()), detail.into())
+    }
+
+    #[must_use]
+    pub fn not_found(path: &FieldPath, value: impl Into<Value>) -> Self {
+        Self::new(path, Problem::NotFound, Some(value.into()), String::new())
+    }
+
+    #[must_use]
+    pub fn duplicate(path: &FieldPath, value: impl Into<Value>) -> Self {
+        Self::new(path, Problem::Duplicate, Some(value.into()), String::new())
+    }
+
+    #[must_use]
+    pub fn forbidden(path: &FieldPath, detail: impl Into<String>) -> Self {
+        Self::new(path, Problem::Forbidden, None, detail.into())
+    }
+
+    /// `supported` is listed sorted and quoted, as upstream's `NotSupported` does.
+    #[must_use]
+    pub fn not_supported(path: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let mut quoted: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+        quoted.sort();
+        let detail = format!("supported values: {}", quoted.join(", "));
+        Self::new(path, Problem::NotSupported, Some(value.into()), detail)
+    }
+
+    #[must_use]
+    pub fn too_long(path: &FieldPath, bytes_max: usize) -> Self {
+        let detail = format!("may not be more than {bytes_max} bytes");
+        Self::new(path, Problem::TooLong, None, detail)
+    }
+
+    #[must_use]
+    pub fn too_many(path: &FieldPath, actual: usize, max: usize) -> Self {
+        let detail = format!("must have at most {max} items");
+        Self::new(path, Problem::TooMany, Some(actual.into()), detail)
+    }
+
+    /// Problem, value and detail, without the path: the `message` of a status cause.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let mut text = self.problem.words().to_owned();
+        if let Some(value) = &self.value {
+            text.push_str(": ");
+            // Go prints strings quoted and everything else as it is.
+            text.push_str(&value.to_string());
+        }
+        if !self.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.detail);
+        }
+        text
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.path, self.body())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_upstreams() {
+        let path = FieldPath::new("spec").child("containers").index(0).child("name");
+        for (error, expected) in [
+            (FieldError::required(&path, ""), "spec.containers[0].name: Required value"),
+            (
+                FieldError::invalid(&path, "A", "must be lower case"),
+                "spec.containers[0].name: Invalid value: \"A\": must be lower case",
+            ),
+            (
+                FieldError::not_supported(&path, "x", &["b", "a"]),
+                "spec.containers[0].name: Unsupported value: \"x\": supported values: \"a\", \"b\"",
+            ),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The part of the object model that is not generated: keys, revisions, names, selectors,
+//! quantities, and the ways to say no.
+//!
+//! Architecture invariant: plain data and pure functions. No I/O, no async, no clock.
+
+pub mod field;
+mod key;
+pub mod status;
+
+pub use field::{FieldError, FieldPath};
+pub use key::{ObjectKey, Revision};
+pub use status::{Reason, Status};

@@ -1,0 +1,264 @@
+//! The answer that says no: upstream's `Status` object, with the reasons and codes of
+//! apimachinery pkg/api/errors/errors.go (v1.35).
+
+use super::field::FieldError;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a request failed, in a word that clients act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    AlreadyExists,
+    Conflict,
+    Gone,
+    Invalid,
+    ServerTimeout,
+    Timeout,
+    TooManyRequests,
+    BadRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    InternalError,
+    Expired,
+    ServiceUnavailable,
+    #[serde(rename = "")]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Reason {
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
+            Self::AlreadyExists | Self::Conflict => 409,
+            Self::Gone | Self::Expired => 410,
+            Self::RequestEntityTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Invalid => 422,
+            Self::TooManyRequests => 429,
+            Self::BadRequest => 400,
+            Self::InternalError | Self::Unknown | Self::ServerTimeout => 500,
+            Self::ServiceUnavailable => 503,
+            Self::Timeout => 504,
+        }
+    }
+}
+
+/// A `Status` object that says no. Its JSON form is what goes over the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    #[serde(default)]
+    pub message: String,
+    #[serde(default = "Status::unknown")]
+    pub reason: Reason,
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub details: Details,
+    #[serde(default)]
+    pub code: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Details {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+}
+
+impl Details {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which object a [`Status`] is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub group: &'a str,
+    /// The plural, lower case: `pods`.
+    pub resource: &'a str,
+    pub name: &'a str,
+}
+
+impl Subject<'_> {
+    /// `pods "web"`, `deployments.apps "web"`.
+    fn quoted(self) -> String {
+        if self.group.is_empty() {
+            format!("{} {:?}", self.resource, self.name)
+        } else {
+            format!("{}.{} {:?}", self.resource, self.group, self.name)
+        }
+    }
+
+    fn details(self) -> Details {
+        Details {
+            name: self.name.to_owned(),
+            group: self.group.to_owned(),
+            kind: self.resource.to_owned(),
+            ..Details::default()
+        }
+    }
+}
+
+impl Status {
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let code = reason.code();
+        Self { message: message.into(), reason, details: Details::default(), code }
+    }
+
+    fn about(reason: Reason, subject: Subject<'_>, message: String) -> Self {
+        Self { details: subject.details(), ..Self::new(reason, message) }
+    }
+
+    fn unknown() -> Reason {
+        Reason::Unknown
+    }
+
+    #[must_use]
+    pub fn not_found(subject: Subject<'_>) -> Self {
+        Self::about(Reason::NotFound, subject, format!("{} not found", subject.quoted()))
+    }
+
+    #[must_use]
+    pub fn already_exists(subject: Subject<'_>) -> Self {
+        Self::about(Reason::AlreadyExists, subject, format!("{} already exists", subject.quoted()))
+    }
+
+    #[must_use]
+    pub fn conflict(subject: Subject<'_>, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {}: {why}", subject.quoted());
+        Self::about(Reason::Conflict, subject, message)
+    }
+
+    #[must_use]
+    pub fn forbidden(subject: Subject<'_>, why: &str) -> Self {
+        let message = format!("{} is forbidden: {why}", subject.quoted());
+        Self::about(Reason::Forbidden, subject, message)
+    }
+
+    /// `kind` is the kind itself (`Pod`); upstream's message and details name it, not the plural.
+    #[must_use]
+    pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+        let subject = Subject { group, resource: kind, name };
+        let listed = match errors {
+            [one] => one.to_string(),
+            many => {
+                let texts: Vec<_> = many.iter().map(ToString::to_string).collect();
+                format!("[{}]", texts.join(", "))
+            }
+        };
+        let message = format!("{} is invalid: {listed}", subject.quoted());
+        let mut status = Self::about(Reason::Invalid, subject, message);
+        status.details.causes = errors.iter().map(cause).collect();
+        status
+    }
+
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Reason::BadRequest, message)
+    }
+
+    #[must_use]
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Reason::InternalError, format!("Internal error occurred: {message}"))
+    }
+
+    #[must_use]
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(Reason::Expired, message)
+    }
+
+    /// The object as it goes over the wire.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire<'a> {
+            kind: &'static str,
+            api_version: &'static str,
+            metadata: serde_json::Map<String, serde_json::Value>,
+            status: &'static str,
+            #[serde(flatten)]
+            body: &'a Status,
+        }
+        let wire = Wire {
+            kind: "Status",
+            api_version: "v1",
+            metadata: serde_json::Map::new(),
+            status: "Failure",
+            body: self,
+        };
+        serde_json::to_vec(&wire).expect("strings and numbers always serialize")
+    }
+}
+
+fn cause(error: &FieldError) -> Cause {
+    Cause {
+        reason: error.problem.reason().to_owned(),
+        message: error.body(),
+        field: error.path.to_string(),
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Status {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_upstreams() {
+        let pod = Subject { group: "", resource: "pods", name: "web" };
+        assert_eq!(Status::not_found(pod).message, "pods \"web\" not found");
+        let deployment = Subject { group: "apps", resource: "deployments", name: "web" };
+        assert_eq!(
+            Status::already_exists(deployment).message,
+            "deployments.apps \"web\" already exists"
+        );
+    }
+
+    #[test]
+    fn survives_the_wire() {
+        let status = Status::not_found(Subject { group: "", resource: "pods", name: "web" });
+        let parsed: Status = serde_json::from_slice(&status.to_json()).unwrap();
+        assert_eq!(parsed, status);
+    }
+}

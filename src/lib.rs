@@ -1,0 +1,12 @@
+//! kinglet: a whole Kubernetes in one executable.
+//!
+//! ARCHITECTURE.md has the layers, the invariants and a walk through the house.
+
+pub mod api;
+pub mod client;
+pub mod control;
+pub mod network;
+pub mod registry;
+pub mod runtime;
+pub mod stdx;
+pub mod storage;

@@ -1,0 +1,71 @@
+//! The pod network of a node: bridge, veth pairs, addresses, routes and masquerade.
+//!
+//! Start at [`PodNetwork`].
+
+use crate::api::ObjectKey;
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One pod's place on the network, by its sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The id of the sandbox: one attachment each.
+    pub sandbox: String,
+    pub pod: ObjectKey,
+    /// The pinned network namespace.
+    pub namespace: PathBuf,
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A port of the node that leads to a port of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    pub protocol: Protocol,
+    /// `None`: every address of the node.
+    pub host_address: Option<IpAddr>,
+    pub host_port: u16,
+    pub container_port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The node has no podCIDR yet.
+    #[error("the pod network is not configured yet: the node has no podCIDR")]
+    NotConfigured,
+    #[error("no address is free in {range}")]
+    Exhausted { range: IpNet },
+    #[error("{operation} failed")]
+    Failed {
+        operation: String,
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Gives pods their addresses. One implementation talks to the kernel, another is a fake for tests.
+pub trait PodNetwork: Send + Sync + fmt::Debug {
+    /// Sets the ranges that pods of this node get their addresses from and makes the bridge.
+    /// Called again after a restart, with the same ranges.
+    fn configure(&self, pod_cidrs: Vec<IpNet>) -> BoxFuture<'_, Result<(), NetworkError>>;
+
+    /// Puts a sandbox on the network and returns its addresses, the primary one first. A sandbox
+    /// that is attached already keeps what it has.
+    fn attach(&self, attachment: Attachment) -> BoxFuture<'_, Result<Vec<IpAddr>, NetworkError>>;
+
+    /// Takes a sandbox off the network and frees its addresses. Succeeds where it is off already.
+    fn detach(&self, sandbox: &str) -> BoxFuture<'_, Result<(), NetworkError>>;
+
+    /// Frees what belongs to none of `sandboxes`: after a crash.
+    fn retain(&self, sandboxes: Vec<String>) -> BoxFuture<'_, Result<(), NetworkError>>;
+}

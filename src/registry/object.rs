@@ -1,0 +1,202 @@
+//! What is special about a kind ([`Resource`]), and the same with the type erased ([`Object`]).
+
+use super::kind::{Column, KindFacts};
+use super::schema::TypeRef;
+use crate::api::FieldError;
+use bytes::Bytes;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::any::Any;
+use std::fmt::Debug;
+
+/// The behaviour of one kind. All hooks are pure; the default of each is "nothing special".
+///
+/// The hooks have the meaning of upstream's registry strategies (`rest.RESTCreateStrategy` and
+/// `rest.RESTUpdateStrategy`, apiserver pkg/registry/rest, v1.35).
+pub trait Resource:
+    k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + PartialEq
+    + Send
+    + Sync
+    + 'static
+{
+    const FACTS: KindFacts;
+    const SCHEMA: TypeRef;
+    /// Without the first columns' values there is no row: see [`Resource::row`].
+    const COLUMNS: &'static [Column];
+
+    /// Fills in what the user left out.
+    fn apply_defaults(&mut self) {}
+
+    /// Before a create: takes away what users may not set, such as the status.
+    fn prepare_create(&mut self) {}
+
+    /// Before an update: puts back what an update may not change, such as the status.
+    fn prepare_update(&mut self, _old: &Self) {}
+
+    /// Before an update of `/status`: puts back everything but the status (and of the metadata,
+    /// what the kind protects there).
+    fn prepare_status_update(&mut self, _old: &Self) {}
+
+    fn validate(&self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// What is wrong with going from `old` to this; [`Resource::validate`] runs as well.
+    fn validate_update(&self, _old: &Self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// The first generation of a new object: `None` for kinds that do not count generations.
+    fn first_generation(&self) -> Option<i64> {
+        None
+    }
+
+    /// Whether going from `old` to this begins a new generation.
+    fn is_new_generation(&self, _old: &Self) -> bool {
+        false
+    }
+
+    /// How long a delete of this object waits for somebody to end it gracefully, in seconds.
+    /// `None`: it is removed at once. `requested` is `gracePeriodSeconds` of the delete.
+    fn deletion_grace_seconds(&self, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Fields beyond `metadata.name` and `metadata.namespace` that field selectors may name.
+    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The cells of this object, as many as [`Resource::COLUMNS`].
+    fn row(&self, now: Timestamp) -> Vec<Value>;
+}
+
+/// A [`Resource`] with its type erased.
+pub trait Object: Debug + Send + Sync {
+    fn metadata(&self) -> &ObjectMeta;
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+    fn apply_defaults(&mut self);
+    fn prepare_create(&mut self);
+    fn prepare_update(&mut self, old: &dyn Object);
+    fn prepare_status_update(&mut self, old: &dyn Object);
+    fn validate(&self) -> Vec<FieldError>;
+    fn validate_update(&self, old: &dyn Object) -> Vec<FieldError>;
+    fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError>;
+    fn first_generation(&self) -> Option<i64>;
+    fn is_new_generation(&self, old: &dyn Object) -> bool;
+    fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
+    fn selectable_fields(&self) -> Vec<(&'static str, String)>;
+    fn row(&self, now: Timestamp) -> Vec<Value>;
+    /// Canonical JSON: `apiVersion`, `kind` and `metadata` first, no `resourceVersion`.
+    fn encode(&self) -> Bytes;
+    fn to_value(&self) -> Value;
+    fn as_any(&self) -> &dyn Any;
+    fn clone_box(&self) -> Box<dyn Object>;
+}
+
+impl<T: Resource> Object for T {
+    fn metadata(&self) -> &ObjectMeta {
+        k8s_openapi::Metadata::metadata(self)
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        k8s_openapi::Metadata::metadata_mut(self)
+    }
+
+    fn apply_defaults(&mut self) {
+        Resource::apply_defaults(self);
+    }
+
+    fn prepare_create(&mut self) {
+        Resource::prepare_create(self);
+    }
+
+    fn prepare_update(&mut self, old: &dyn Object) {
+        Resource::prepare_update(self, same_kind(old));
+    }
+
+    fn prepare_status_update(&mut self, old: &dyn Object) {
+        Resource::prepare_status_update(self, same_kind(old));
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        Resource::validate(self)
+    }
+
+    fn validate_update(&self, old: &dyn Object) -> Vec<FieldError> {
+        Resource::validate_update(self, same_kind(old))
+    }
+
+    fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError> {
+        Resource::validate_status_update(self, same_kind(old))
+    }
+
+    fn first_generation(&self) -> Option<i64> {
+        Resource::first_generation(self)
+    }
+
+    fn is_new_generation(&self, old: &dyn Object) -> bool {
+        Resource::is_new_generation(self, same_kind(old))
+    }
+
+    fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64> {
+        Resource::deletion_grace_seconds(self, requested)
+    }
+
+    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
+        Resource::selectable_fields(self)
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        Resource::row(self, now)
+    }
+
+    fn encode(&self) -> Bytes {
+        let json = match self.metadata().resource_version {
+            None => serde_json::to_vec(self),
+            Some(_) => {
+                let mut bare = self.clone();
+                bare.metadata_mut().resource_version = None;
+                serde_json::to_vec(&bare)
+            }
+        };
+        Bytes::from(json.expect("generated types always serialize"))
+    }
+
+    fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("generated types always serialize")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn clone_box(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
+    }
+}
+
+fn same_kind<T: Resource>(old: &dyn Object) -> &T {
+    old.as_any().downcast_ref().expect("old and new object come from one row of the table")
+}
+
+pub(super) fn decode<T: Resource>(value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
+    Ok(Box::new(serde_json::from_value::<T>(value)?))
+}
+
+pub(super) fn decode_stored<T: Resource>(
+    json: &[u8],
+) -> Result<Box<dyn Object>, serde_json::Error> {
+    Ok(Box::new(serde_json::from_slice::<T>(json)?))
+}

@@ -1,0 +1,157 @@
+//! What a sandbox and a container are to be: plain data, as the CRI's messages.
+
+use super::status::ImageId;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Which pod a sandbox or container belongs to.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct PodIdentity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// Whose namespace the processes of a pod are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum NamespaceMode {
+    /// One for the whole pod.
+    #[default]
+    Pod,
+    /// One for each container.
+    Container,
+    /// The node's own.
+    Node,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SandboxNamespaces {
+    pub network: NamespaceMode,
+    pub pid: NamespaceMode,
+    pub ipc: NamespaceMode,
+}
+
+/// Limits of a pod's network traffic, in bits a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Bandwidth {
+    pub ingress: Option<u64>,
+    pub egress: Option<u64>,
+}
+
+/// What a sandbox is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SandboxConfig {
+    pub pod: PodIdentity,
+    /// Grows with each new sandbox of one pod.
+    pub attempt: u32,
+    pub hostname: String,
+    pub namespaces: SandboxNamespaces,
+    pub sysctls: BTreeMap<String, String>,
+    /// The cgroup below which the pod's containers get theirs, such as
+    /// `/kubepods/burstable/pod1234`: made by the caller's choice of QoS class, created by the
+    /// runtime with `resources`.
+    pub cgroup: String,
+    pub resources: LinuxResources,
+    /// The RuntimeClass handler; empty for the default.
+    pub runtime_handler: String,
+    /// Kept and given back with the status; not interpreted.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for PodIdentity {
+    fn default() -> Self {
+        Self { namespace: String::new(), name: String::new(), uid: String::new() }
+    }
+}
+
+/// How mounts made later inside or outside reach the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum MountPropagation {
+    #[default]
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// A file or directory of the node seen in a container.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mount {
+    pub container_path: String,
+    pub host_path: PathBuf,
+    pub read_only: bool,
+    pub propagation: MountPropagation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HugepageLimit {
+    /// `2MB`, `1GB`.
+    pub page_size: String,
+    pub bytes: u64,
+}
+
+/// Limits of a cgroup, in upstream's terms; translated for cgroup v1 and v2 by the runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LinuxResources {
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of processor time per period.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    pub memory_limit_bytes: Option<i64>,
+    pub pids_limit: Option<i64>,
+    pub oom_score_adj: Option<i32>,
+    pub hugepage_limits: Vec<HugepageLimit>,
+}
+
+/// Who the processes of a container are and what they may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SecurityConfig {
+    /// Over the image's user.
+    pub run_as_user: Option<i64>,
+    pub run_as_group: Option<i64>,
+    pub run_as_non_root: bool,
+    pub supplemental_groups: Vec<i64>,
+    pub privileged: bool,
+    pub read_only_root: bool,
+    pub no_new_privileges: bool,
+    /// Without `CAP_`; may hold `ALL`.
+    pub capabilities_add: Vec<String>,
+    pub capabilities_drop: Vec<String>,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+    /// The runtime's default profile is applied where this is true.
+    pub seccomp_runtime_default: bool,
+}
+
+/// What a container is to be.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ContainerConfig {
+    pub name: String,
+    /// Grows with each restart.
+    pub attempt: u32,
+    pub image: ImageId,
+    /// The reference that the pod names; given back with the status.
+    pub image_reference: String,
+    /// Over the image's entrypoint. Empty: the image's.
+    pub command: Vec<String>,
+    /// Over the image's command. Empty: the image's, unless `command` is given.
+    pub args: Vec<String>,
+    /// Over the image's environment.
+    pub environment: Vec<(String, String)>,
+    /// Over the image's working directory. Empty: the image's.
+    pub working_directory: String,
+    pub mounts: Vec<Mount>,
+    pub security: SecurityConfig,
+    pub resources: LinuxResources,
+    /// Where the log goes, in the CRI format. Its directory exists.
+    pub log_path: PathBuf,
+    pub tty: bool,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    /// Over the image's stop signal, `SIGTERM` and the like.
+    pub stop_signal: Option<String>,
+    /// Kept and given back with the status; not interpreted.
+    pub labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,116 @@
+//! The container runtime of a node: images, sandboxes and containers.
+//!
+//! Start at [`Runtime`], which offers the kubelet the meaning of the CRI (cri-api v1, Kubernetes
+//! v1.35). Architecture invariants: containers outlive this process, and a new process finds them
+//! all again from what is on disk; nothing here knows the API server.
+
+mod config;
+mod error;
+mod status;
+
+pub use config::{
+    Bandwidth, ContainerConfig, HugepageLimit, LinuxResources, Mount, MountPropagation,
+    NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
+};
+pub use error::{PullError, RuntimeError};
+pub use status::{
+    ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, RuntimeEvent, SandboxId,
+    SandboxState, SandboxStatus,
+};
+
+use futures_util::future::BoxFuture;
+use std::fmt;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Credentials for one registry, from an imagePullSecret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Credentials({}, ...)", self.username)
+    }
+}
+
+/// How a command that ran in a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecResult {
+    pub exit_code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+/// Makes containers. One implementation drives real shims, another is a fake for tests.
+///
+/// Every method may be called again after a failure or a crash: stopping what is stopped and
+/// removing what is gone succeed.
+pub trait Runtime: Send + Sync + fmt::Debug {
+    /// The image of that reference on this node, where it is here.
+    fn image(&self, reference: &str) -> BoxFuture<'_, Result<Option<ImageStatus>, RuntimeError>>;
+
+    fn images(&self) -> BoxFuture<'_, Result<Vec<ImageStatus>, RuntimeError>>;
+
+    /// Fetches an image. Two pulls of one reference share the work. `credentials` are tried in
+    /// their order and then none.
+    fn pull_image(
+        &self,
+        reference: &str,
+        credentials: Vec<Credentials>,
+    ) -> BoxFuture<'_, Result<ImageStatus, PullError>>;
+
+    fn remove_image(&self, reference: &str) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Makes the pinned namespaces and the cgroup of a pod. The caller attaches the network to
+    /// [`SandboxStatus::network_namespace`] before it makes containers.
+    fn run_sandbox(
+        &self,
+        config: SandboxConfig,
+    ) -> BoxFuture<'_, Result<SandboxStatus, RuntimeError>>;
+
+    /// Ends all processes of the sandbox at once.
+    fn stop_sandbox(&self, sandbox: &SandboxId) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Removes a sandbox with its containers, namespaces, cgroup and files (logs stay).
+    fn remove_sandbox(&self, sandbox: &SandboxId) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    fn sandboxes(&self) -> BoxFuture<'_, Result<Vec<SandboxStatus>, RuntimeError>>;
+
+    fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> BoxFuture<'_, Result<ContainerId, RuntimeError>>;
+
+    fn start_container(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Sends the stop signal, and SIGKILL after `grace`. Returns when the container has ended.
+    fn stop_container(
+        &self,
+        container: &ContainerId,
+        grace: Duration,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    fn remove_container(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// All containers of all sandboxes, ended ones included until they are removed.
+    fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerStatus>, RuntimeError>>;
+
+    /// Runs a command in a container and collects what it prints.
+    fn exec(
+        &self,
+        container: &ContainerId,
+        command: Vec<String>,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<ExecResult, RuntimeError>>;
+
+    /// Has the log of a running container opened anew, after its file was renamed.
+    fn reopen_log(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// What happens to containers from now on. One receiver gets all events; when it is slow,
+    /// events are merged into [`RuntimeEvent::Relist`].
+    fn events(&self) -> mpsc::Receiver<RuntimeEvent>;
+}

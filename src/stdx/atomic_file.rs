@@ -1,0 +1,60 @@
+//! The one way a file is replaced: all of it or none of it, even when the power fails.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Replaces `path` with `contents`, readable as `mode` says, and returns once it is on disk.
+///
+/// The new file is written beside the old one, synced, renamed over it, and the directory is
+/// synced, so that a reader sees the old or the new contents and never a part.
+///
+/// # Errors
+/// Whatever the file system says; the old file is untouched then.
+pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let temporary = directory.join(temporary_name(path));
+    let written =
+        write_synced(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error that matters is the one above; a leftover is overwritten by name next time.
+        fs::remove_file(&temporary).ok();
+    }
+    written?;
+    File::open(directory)?.sync_all()
+}
+
+/// Unique in this process, so that two writers of one path do not meet in one temporary file.
+fn temporary_name(path: &Path) -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!(".{name}.{}-{count}.tmp", std::process::id())
+}
+
+fn write_synced(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn replaces_contents_and_sets_the_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        write_atomically(&path, b"one", 0o600).unwrap();
+        write_atomically(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

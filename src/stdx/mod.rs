@@ -1,0 +1,17 @@
+//! What could be in std: clock, backoff, tasks, atomic files, error chains, the HTTP seam.
+//!
+//! Architecture invariant: nothing here knows Kubernetes, and nothing here imports another module
+//! of this crate.
+
+mod atomic_file;
+mod backoff;
+mod clock;
+mod error;
+pub mod http;
+mod tasks;
+
+pub use atomic_file::write_atomically;
+pub use backoff::Backoff;
+pub use clock::{Clock, monotonic};
+pub use error::chain;
+pub use tasks::{Tasks, TasksError};
