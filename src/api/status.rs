@@ -59,6 +59,8 @@ impl Reason {
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     #[serde(default)]
+    pub metadata: StatusMeta,
+    #[serde(default)]
     pub message: String,
     #[serde(default = "Status::unknown")]
     pub reason: Reason,
@@ -66,6 +68,15 @@ pub struct Status {
     pub details: Details,
     #[serde(default)]
     pub code: u16,
+}
+
+/// The `ListMeta` of a [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatusMeta {
+    /// Where an expired list can be taken up again, inconsistently.
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_token: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +146,13 @@ impl Status {
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let code = reason.code();
-        Self { message: message.into(), reason, details: Details::default(), code }
+        Self {
+            metadata: StatusMeta::default(),
+            message: message.into(),
+            reason,
+            details: Details::default(),
+            code,
+        }
     }
 
     fn about(reason: Reason, subject: Subject<'_>, message: String) -> Self {
@@ -208,18 +225,11 @@ impl Status {
         struct Wire<'a> {
             kind: &'static str,
             api_version: &'static str,
-            metadata: serde_json::Map<String, serde_json::Value>,
             status: &'static str,
             #[serde(flatten)]
             body: &'a Status,
         }
-        let wire = Wire {
-            kind: "Status",
-            api_version: "v1",
-            metadata: serde_json::Map::new(),
-            status: "Failure",
-            body: self,
-        };
+        let wire = Wire { kind: "Status", api_version: "v1", status: "Failure", body: self };
         serde_json::to_vec(&wire).expect("strings and numbers always serialize")
     }
 }

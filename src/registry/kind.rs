@@ -64,6 +64,12 @@ pub struct Kind {
     /// The kind's root in the schema table.
     pub schema: TypeRef,
     pub columns: Cow<'static, [Column]>,
+    /// See [`Resource::CREATES_ON_UPDATE`].
+    pub creates_on_update: bool,
+    /// See [`Resource::UPDATES_UNCONDITIONALLY`].
+    pub updates_unconditionally: bool,
+    /// See [`Resource::RETURNS_DELETED`].
+    pub returns_deleted: bool,
     /// Reads an object of this kind. The value has been checked and pruned by its schema before.
     pub decode: fn(Value) -> Result<Box<dyn Object>, serde_json::Error>,
     /// As `decode`, from what [`Object::encode`] wrote.
@@ -78,6 +84,9 @@ impl Kind {
             facts: T::FACTS,
             schema: T::SCHEMA,
             columns: Cow::Borrowed(T::COLUMNS),
+            creates_on_update: T::CREATES_ON_UPDATE,
+            updates_unconditionally: T::UPDATES_UNCONDITIONALLY,
+            returns_deleted: T::RETURNS_DELETED,
             decode: decode::<T>,
             decode_stored: super::object::decode_stored::<T>,
         }

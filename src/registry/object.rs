@@ -31,6 +31,14 @@ pub trait Resource:
     /// Without the first columns' values there is no row: see [`Resource::row`].
     const COLUMNS: &'static [Column];
 
+    /// Whether a PUT creates what is not there yet (upstream `AllowCreateOnUpdate`).
+    const CREATES_ON_UPDATE: bool = false;
+    /// Whether an update may leave out the `resourceVersion` (upstream `AllowUnconditionalUpdate`).
+    const UPDATES_UNCONDITIONALLY: bool = true;
+    /// Whether a delete is answered with the object instead of a `Status` (upstream
+    /// `ReturnDeletedObject`).
+    const RETURNS_DELETED: bool = false;
+
     /// Fills in what the user left out.
     fn apply_defaults(&mut self) {}
 
@@ -73,6 +81,21 @@ pub trait Resource:
         None
     }
 
+    /// When somebody has asked to delete this object and it stays for now: shows it in the status.
+    fn begin_deletion(&mut self) {}
+
+    /// Whether something beyond `metadata.finalizers` keeps this object from being removed, such
+    /// as the `spec.finalizers` of a namespace.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// Whether going from `old` to this says no more than "still alive". Such a write is announced
+    /// at once and reaches the disk later (`Durability::Coalesced`).
+    fn is_heartbeat(&self, _old: &Self) -> bool {
+        false
+    }
+
     /// Fields beyond `metadata.name` and `metadata.namespace` that field selectors may name.
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -96,6 +119,9 @@ pub trait Object: Debug + Send + Sync {
     fn first_generation(&self) -> Option<i64>;
     fn is_new_generation(&self, old: &dyn Object) -> bool;
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
+    fn begin_deletion(&mut self);
+    fn is_held(&self) -> bool;
+    fn is_heartbeat(&self, old: &dyn Object) -> bool;
     fn selectable_fields(&self) -> Vec<(&'static str, String)>;
     fn row(&self, now: Timestamp) -> Vec<Value>;
     /// Canonical JSON: `apiVersion`, `kind` and `metadata` first, no `resourceVersion`.
@@ -152,6 +178,18 @@ impl<T: Resource> Object for T {
 
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64> {
         Resource::deletion_grace_seconds(self, requested)
+    }
+
+    fn begin_deletion(&mut self) {
+        Resource::begin_deletion(self);
+    }
+
+    fn is_held(&self) -> bool {
+        Resource::is_held(self)
+    }
+
+    fn is_heartbeat(&self, old: &dyn Object) -> bool {
+        Resource::is_heartbeat(self, same_kind(old))
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
