@@ -5,8 +5,10 @@
 
 pub mod field;
 mod key;
+mod quantity;
 pub mod status;
 
 pub use field::{FieldError, FieldPath};
 pub use key::{ObjectKey, Revision};
+pub use quantity::{BadQuantity, Quantity};
 pub use status::{Reason, Status};
