@@ -4,7 +4,9 @@
 //! Architecture invariant: plain data and pure functions. No I/O, no async, no clock.
 
 pub mod field;
+pub mod fields;
 mod key;
+pub mod labels;
 mod quantity;
 pub mod status;
 
