@@ -18,6 +18,9 @@ pub const COMMIT_OPS_MAX: usize = 128;
 /// request size).
 pub const VALUE_BYTES_MAX: usize = 1_572_864;
 
+/// The longest key, in bytes. Group, resource, namespace and name at their longest stay below it.
+pub const KEY_BYTES_MAX: usize = 960;
+
 /// The name of a value: `/`-separated segments, such as `/core/pods/default/web`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Arc<str>);
@@ -96,7 +99,8 @@ pub enum Durability {
     /// When it is on disk.
     Durable,
     /// At once; it reaches the disk with the next durable group or at shutdown, and may be lost in
-    /// a crash. For heartbeats. Watchers see it at once; its revision is never reused.
+    /// a crash. For heartbeats. Watchers see it at once; its revision is never reused. Only updates
+    /// can wait like this: a commit that also creates or deletes is durable whatever it asks for.
     Coalesced,
 }
 
@@ -125,21 +129,30 @@ pub struct WatchRequest {
     pub prefix: String,
     /// Events with a revision greater than this, all of them and in order.
     pub after: Revision,
+    /// Whether to be told of [`WatchItem::Progress`]. It wakes the watch after every group of
+    /// commits, so a thousand watches that do not need it should not ask; see [`Watch::delivered`].
+    pub progress: bool,
 }
 
 /// The next thing that a watch has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchItem {
     Event(Arc<Event>),
-    /// Every event through this revision has been delivered. Sent to every watch after each group
-    /// of commits, also to those without matching events; merged when the reader is slow.
+    /// Every event through this revision has been delivered. Sent after each group of commits to
+    /// every watch that asked for it, also to those without matching events; merged when the reader
+    /// is slow.
     Progress(Revision),
 }
 
 /// A running watch. Dropping it ends it.
 pub trait Watch: Send + fmt::Debug {
-    /// Waits for the next item. After an error the watch is over.
+    /// Waits for the next item. After an error the watch is over. Dropping the future before it is
+    /// ready loses nothing.
     fn next(&mut self) -> BoxFuture<'_, Result<WatchItem, WatchError>>;
+
+    /// The revision through which every event has been delivered by now: what a bookmark says.
+    /// Costs nothing until it is asked.
+    fn delivered(&self) -> Revision;
 }
 
 /// A revisioned key-value store.
@@ -192,7 +205,8 @@ pub enum CommitError {
     Conflict { key: Key, current: Option<Entry> },
     #[error("the disk is full")]
     Full,
-    /// Malformed: too many operations, one key twice, or a value over [`VALUE_BYTES_MAX`].
+    /// Malformed: too many operations, one key twice, a value over [`VALUE_BYTES_MAX`] or a key
+    /// over [`KEY_BYTES_MAX`].
     #[error("the commit is over a limit: {0}")]
     TooLarge(String),
     #[error("the store cannot be written")]
