@@ -7,5 +7,6 @@ pub mod cgroup;
 pub mod host;
 pub mod mount;
 pub mod namespace;
+pub mod nft;
 pub mod process;
 pub mod signal;
