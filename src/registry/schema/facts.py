@@ -32,7 +32,8 @@ HEADER = """\
 # facts of types   atomic (a map-like struct that is owned as a whole), any (free-form JSON)
 # facts of fields  required, zero (the default is the type's zero value), default=JSON,
 #                  list=atomic|set|map:KEYS, map=atomic|granular, patch=STRATEGY, key=MERGEKEY,
-#                  enum=A|B, wrapped (in protobuf the list is a message), deprecated
+#                  enum=A|B (a `~` stands for a space), deprecated,
+#                  wrapped (in protobuf the list is a message)
 """
 
 # Types that are values of their own and not structs.
@@ -278,7 +279,7 @@ def field_facts(name, schema, required, extras):
         if f"x-kubernetes-{word}" in schema:
             facts.append(f"{fact}=" + schema[f"x-kubernetes-{word}"])
     if extras.get("enum"):
-        facts.append("enum=" + "|".join(extras["enum"]))
+        facts.append("enum=" + "|".join(extras["enum"]).replace(" ", "~"))
     if DEPRECATED.search(schema.get("description", "")):
         facts.append("deprecated")
     return facts
