@@ -7,6 +7,7 @@ pub mod field;
 pub mod fields;
 mod key;
 pub mod labels;
+pub mod pod_resources;
 mod quantity;
 pub mod status;
 
