@@ -24,5 +24,7 @@ pub use error::ClientError;
 pub use events::{EventRecorder, EventType, Reporter};
 pub use kubeconfig::{Credentials, Kubeconfig, KubeconfigError};
 pub use object::{ApiObject, Watched, key_of, object_reference, revision_of};
-pub use request::{Client, Content, DeleteOptions, ObjectList, Patch, Propagation, Selection};
+pub use request::{
+    Client, Content, DeleteOptions, ObjectList, Patch, Propagation, Selection, revision_of_answer,
+};
 pub use resource::ResourceType;

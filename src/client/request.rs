@@ -507,7 +507,8 @@ fn reason_of(code: StatusCode) -> Reason {
 
 /// The revision of the write that `answer` is the answer to: that of the object it holds, or, where
 /// an object is gone at once, that of the deletion, which our server puts into its `Status`.
-pub(crate) fn revision_of_answer(answer: &[u8]) -> Option<Revision> {
+#[must_use]
+pub fn revision_of_answer(answer: &[u8]) -> Option<Revision> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
