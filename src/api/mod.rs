@@ -7,7 +7,9 @@ pub mod field;
 pub mod fields;
 mod key;
 pub mod labels;
-pub mod pod_resources;
+pub mod names;
+pub mod owner;
+pub mod pod;
 mod quantity;
 pub mod status;
 
