@@ -10,4 +10,3 @@ pub mod registry;
 pub mod runtime;
 pub mod stdx;
 pub mod storage;
-pub mod sys;

@@ -1,3 +1,1 @@
-//! The executable: hands over to the command line.
-
 fn main() {}

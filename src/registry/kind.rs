@@ -1,6 +1,6 @@
 //! One row of the table of kinds.
 
-use super::object::{Object, Resource, decode};
+use super::object::{Object, Resource, decode, decode_stored};
 use super::schema::TypeRef;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -10,6 +10,10 @@ pub enum Scope {
     Cluster,
     Namespaced,
 }
+
+/// The verbs of a kind without peculiarities, sorted as discovery lists them.
+pub const VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// The constant facts of a kind: enough for routing, discovery and storage keys.
 ///
@@ -21,13 +25,86 @@ pub struct KindFacts {
     pub kind: Cow<'static, str>,
     pub plural: Cow<'static, str>,
     pub singular: Cow<'static, str>,
-    pub short_names: &'static [&'static str],
-    pub categories: &'static [&'static str],
+    pub short_names: Cow<'static, [Cow<'static, str>]>,
+    pub categories: Cow<'static, [Cow<'static, str>]>,
     pub scope: Scope,
-    pub has_status: bool,
+    pub verbs: &'static [&'static str],
+    /// Sorted by name, as discovery lists them.
+    pub subresources: Cow<'static, [Subresource]>,
 }
 
+/// Something below an object that has a path of its own: `pods/log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    pub name: &'static str,
+    pub body: Body,
+    pub verbs: &'static [&'static str],
+}
+
+/// What is read or written at the path of a [`Subresource`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The object itself.
+    Parent,
+    /// An object of another kind. Group and version are empty where they are the parent's.
+    Other { group: &'static str, version: &'static str, kind: &'static str },
+}
+
+impl Subresource {
+    /// The object seen through its status.
+    pub const STATUS: Self =
+        Self { name: "status", body: Body::Parent, verbs: &["get", "patch", "update"] };
+    /// The object seen through its number of replicas.
+    pub const SCALE: Self = Self {
+        name: "scale",
+        body: Body::Other { group: "autoscaling", version: "v1", kind: "Scale" },
+        verbs: &["get", "patch", "update"],
+    };
+}
+
+/// What of [`KindFacts`] does not follow from the generated type.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn {
+    pub singular: &'static str,
+    pub short_names: &'static [Cow<'static, str>],
+    pub categories: &'static [Cow<'static, str>],
+    pub scope: Scope,
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+}
+
+impl BuiltIn {
+    pub const NAMESPACED: Self = Self {
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        verbs: VERBS,
+        subresources: &[],
+    };
+    pub const CLUSTER: Self = Self { scope: Scope::Cluster, ..Self::NAMESPACED };
+}
+
+/// The category that `kubectl get all` asks for.
+pub const ALL: &[Cow<'static, str>] = &[Cow::Borrowed("all")];
+
 impl KindFacts {
+    #[must_use]
+    pub const fn built_in<T: k8s_openapi::Resource>(rest: BuiltIn) -> Self {
+        Self {
+            group: Cow::Borrowed(T::GROUP),
+            version: Cow::Borrowed(T::VERSION),
+            kind: Cow::Borrowed(T::KIND),
+            plural: Cow::Borrowed(T::URL_PATH_SEGMENT),
+            singular: Cow::Borrowed(rest.singular),
+            short_names: Cow::Borrowed(rest.short_names),
+            categories: Cow::Borrowed(rest.categories),
+            scope: rest.scope,
+            verbs: rest.verbs,
+            subresources: Cow::Borrowed(rest.subresources),
+        }
+    }
+
     /// `v1`, `apps/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {
@@ -42,6 +119,16 @@ impl KindFacts {
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
+
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
 }
 
 /// One column of a `Table`, as `kubectl get` prints it.
@@ -55,6 +142,55 @@ pub struct Column {
     pub description: Cow<'static, str>,
     /// Columns above zero are printed with `-o wide` only.
     pub priority: i32,
+}
+
+impl Column {
+    /// The column of the objects' names, the first of every table.
+    pub const NAME: Self = Self {
+        name: Cow::Borrowed("Name"),
+        kind: Cow::Borrowed("string"),
+        format: Cow::Borrowed("name"),
+        description: Cow::Borrowed("Name, unique within a namespace."),
+        priority: 0,
+    };
+    /// The time since the object was created.
+    pub const AGE: Self = Self::text("Age", "Time since the object was created.");
+
+    #[must_use]
+    pub const fn text(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "string", description, 0)
+    }
+
+    #[must_use]
+    pub const fn integer(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "integer", description, 0)
+    }
+
+    #[must_use]
+    pub const fn boolean(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "boolean", description, 0)
+    }
+
+    /// A text that is shown with `-o wide` only.
+    #[must_use]
+    pub const fn wide(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "string", description, 1)
+    }
+
+    const fn new(
+        name: &'static str,
+        kind: &'static str,
+        description: &'static str,
+        priority: i32,
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            kind: Cow::Borrowed(kind),
+            format: Cow::Borrowed(""),
+            description: Cow::Borrowed(description),
+            priority,
+        }
+    }
 }
 
 /// A kind of objects with its behaviour, its type erased.
@@ -88,7 +224,7 @@ impl Kind {
             updates_unconditionally: T::UPDATES_UNCONDITIONALLY,
             returns_deleted: T::RETURNS_DELETED,
             decode: decode::<T>,
-            decode_stored: super::object::decode_stored::<T>,
+            decode_stored: decode_stored::<T>,
         }
     }
 }

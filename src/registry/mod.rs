@@ -5,12 +5,14 @@
 //! invariant: everything here is pure; what all kinds share (uid, timestamps, generation, names,
 //! finalizers, the status split) is not here but in `apiserver`.
 
+mod cells;
 mod kind;
 pub mod kinds;
+pub mod metadata;
 mod object;
 pub mod schema;
 
-pub use kind::{Column, Kind, KindFacts, Scope};
+pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, Scope, Subresource, VERBS};
 pub use kinds::KINDS;
 pub use object::{Object, Resource};
 

@@ -1,14 +1,17 @@
 //! What is special about a kind ([`Resource`]), and the same with the type erased ([`Object`]).
 
 use super::kind::{Column, KindFacts};
+use super::metadata;
 use super::schema::TypeRef;
-use crate::api::FieldError;
+use crate::api::{FieldError, names};
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// The behaviour of one kind. All hooks are pure; the default of each is "nothing special".
@@ -30,6 +33,8 @@ pub trait Resource:
     const SCHEMA: TypeRef;
     /// Without the first columns' values there is no row: see [`Resource::row`].
     const COLUMNS: &'static [Column];
+    /// What the objects' names must look like.
+    const NAME_RULE: names::Rule = names::dns1123_subdomain;
 
     /// Whether a PUT creates what is not there yet (upstream `AllowCreateOnUpdate`).
     const CREATES_ON_UPDATE: bool = false;
@@ -52,11 +57,13 @@ pub trait Resource:
     /// what the kind protects there).
     fn prepare_status_update(&mut self, _old: &Self) {}
 
+    /// What is wrong with a new object, apart from its metadata, which [`Object::validate`] adds.
     fn validate(&self) -> Vec<FieldError> {
         Vec::new()
     }
 
-    /// What is wrong with going from `old` to this; [`Resource::validate`] runs as well.
+    /// What is wrong with going from `old` to this; [`Resource::validate`] runs as well, and the
+    /// metadata is checked as for a new object.
     fn validate_update(&self, _old: &Self) -> Vec<FieldError> {
         Vec::new()
     }
@@ -113,7 +120,10 @@ pub trait Object: Debug + Send + Sync {
     fn prepare_create(&mut self);
     fn prepare_update(&mut self, old: &dyn Object);
     fn prepare_status_update(&mut self, old: &dyn Object);
+    /// Everything that is wrong with a new object, its metadata included.
     fn validate(&self) -> Vec<FieldError>;
+    /// Everything that is wrong with an update: its metadata, what was wrong with a new object,
+    /// and what may not change.
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn first_generation(&self) -> Option<i64>;
@@ -157,15 +167,23 @@ impl<T: Resource> Object for T {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        Resource::validate(self)
+        let rules = metadata::Rules { scope: T::FACTS.scope, name: T::NAME_RULE };
+        let mut errors = metadata::validate(Object::metadata(self), rules);
+        errors.extend(Resource::validate(self));
+        errors
     }
 
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError> {
-        Resource::validate_update(self, same_kind(old))
+        let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
+        errors.extend(Resource::validate(self));
+        errors.extend(Resource::validate_update(self, same_kind(old)));
+        errors
     }
 
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError> {
-        Resource::validate_status_update(self, same_kind(old))
+        let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
+        errors.extend(Resource::validate_status_update(self, same_kind(old)));
+        errors
     }
 
     fn first_generation(&self) -> Option<i64> {
@@ -201,15 +219,15 @@ impl<T: Resource> Object for T {
     }
 
     fn encode(&self) -> Bytes {
-        let json = match self.metadata().resource_version {
+        let json = match Object::metadata(self).resource_version {
             None => serde_json::to_vec(self),
             Some(_) => {
                 let mut bare = self.clone();
-                bare.metadata_mut().resource_version = None;
+                Object::metadata_mut(&mut bare).resource_version = None;
                 serde_json::to_vec(&bare)
             }
         };
-        Bytes::from(json.expect("generated types always serialize"))
+        Bytes::from(with_metadata_first(json.expect("generated types always serialize")))
     }
 
     fn to_value(&self) -> Value {
@@ -223,6 +241,26 @@ impl<T: Resource> Object for T {
     fn clone_box(&self) -> Box<dyn Object> {
         Box::new(self.clone())
     }
+}
+
+/// Moves `metadata` behind `apiVersion` and `kind`, so that a reader who looks for its beginning
+/// does not meet a field that merely looks like it. Generated types have their fields sorted.
+fn with_metadata_first(json: Vec<u8>) -> Vec<u8> {
+    let text = std::str::from_utf8(&json).expect("JSON is text");
+    let fields: BTreeMap<&str, &RawValue> =
+        serde_json::from_str(text).expect("what was just written can be read");
+    if fields.keys().all(|name| ["apiVersion", "kind"].contains(name) || *name >= "metadata") {
+        return json;
+    }
+    let is_first = |name: &str| ["apiVersion", "kind", "metadata"].contains(&name);
+    let (first, rest): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| is_first(name));
+    let mut ordered = String::with_capacity(text.len());
+    for (name, value) in first.into_iter().chain(rest) {
+        ordered.push(if ordered.is_empty() { '{' } else { ',' });
+        ordered.push_str(&format!("\"{name}\":{value}"));
+    }
+    ordered.push('}');
+    ordered.into_bytes()
 }
 
 fn same_kind<T: Resource>(old: &dyn Object) -> &T {

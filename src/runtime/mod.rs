@@ -6,7 +6,6 @@
 
 mod config;
 mod error;
-pub mod images;
 mod status;
 
 pub use config::{

@@ -1,0 +1,151 @@
+//! Pods.
+//!
+//! What a Pod shares with the templates of workloads is in [`podspec`](super::podspec).
+//! Follows upstream pkg/registry/core/pod/strategy.go (v1.35).
+
+mod columns;
+mod defaults;
+
+use super::podspec;
+use crate::api::{FieldError, FieldPath, pod};
+use crate::registry::schema::{TypeRef, types};
+use crate::registry::{ALL, Body, BuiltIn, Column, KindFacts, Resource, Subresource};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use serde_json::Value;
+use std::borrow::Cow;
+
+impl Resource for Pod {
+    const FACTS: KindFacts = KindFacts::built_in::<Self>(BuiltIn {
+        singular: "pod",
+        short_names: &[Cow::Borrowed("po")],
+        categories: ALL,
+        subresources: &[
+            Subresource {
+                name: "binding",
+                body: Body::Other { group: "", version: "", kind: "Binding" },
+                verbs: &["create"],
+            },
+            Subresource {
+                name: "eviction",
+                body: Body::Other { group: "policy", version: "v1", kind: "Eviction" },
+                verbs: &["create"],
+            },
+            Subresource { name: "log", body: Body::Parent, verbs: &["get"] },
+            Subresource::STATUS,
+        ],
+        ..BuiltIn::NAMESPACED
+    });
+    const SCHEMA: TypeRef = types::POD;
+    const COLUMNS: &'static [Column] = columns::COLUMNS;
+    const RETURNS_DELETED: bool = true;
+
+    fn apply_defaults(&mut self) {
+        defaults::apply(self);
+    }
+
+    fn prepare_create(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        self.status = Some(PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: Some(pod::qos_class(spec).as_str().to_owned()),
+            conditions: spec.scheduling_gates.as_ref().map(|_| vec![gated()]),
+            ..PodStatus::default()
+        });
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+        self.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
+        self.metadata.owner_references.clone_from(&old.metadata.owner_references);
+        let status = self.status.get_or_insert_default();
+        let old_status = old.status.as_ref();
+        if status.qos_class.as_ref().is_none_or(String::is_empty) {
+            status.qos_class = old_status.and_then(|status| status.qos_class.clone());
+        }
+        keep_observed_generations(status, old_status);
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        let path = FieldPath::new("spec");
+        self.spec.as_ref().map(|spec| podspec::validate(spec, &path)).unwrap_or_default()
+    }
+
+    fn first_generation(&self) -> Option<i64> {
+        Some(1)
+    }
+
+    fn is_new_generation(&self, old: &Self) -> bool {
+        self.spec != old.spec
+    }
+
+    fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64> {
+        let spec = self.spec.as_ref();
+        let wished = spec.and_then(|spec| spec.termination_grace_period_seconds);
+        let seconds = requested.or(wished).unwrap_or_default();
+        if !pod::is_bound(self) || pod::is_terminal(self) {
+            // Nobody runs it, so nobody has to end it.
+            return Some(0);
+        }
+        Some(if seconds < 0 { 1 } else { seconds })
+    }
+
+    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
+        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
+        let of_spec = |pick: fn(&k8s_openapi::api::core::v1::PodSpec) -> &Option<String>| {
+            spec.and_then(|spec| pick(spec).clone()).unwrap_or_default()
+        };
+        let of_status = |pick: fn(&PodStatus) -> &Option<String>| {
+            status.and_then(|status| pick(status).clone()).unwrap_or_default()
+        };
+        let host_network = spec.is_some_and(|spec| spec.host_network == Some(true));
+        vec![
+            ("spec.nodeName", of_spec(|spec| &spec.node_name)),
+            ("spec.restartPolicy", of_spec(|spec| &spec.restart_policy)),
+            ("spec.schedulerName", of_spec(|spec| &spec.scheduler_name)),
+            ("spec.serviceAccountName", of_spec(|spec| &spec.service_account_name)),
+            ("spec.hostNetwork", host_network.to_string()),
+            ("status.phase", of_status(|status| &status.phase)),
+            ("status.podIP", columns::pod_ip(self).unwrap_or_default().to_owned()),
+            ("status.podIPs", columns::pod_ip(self).unwrap_or_default().to_owned()),
+            ("status.nominatedNodeName", of_status(|status| &status.nominated_node_name)),
+        ]
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        columns::row(self, now)
+    }
+}
+
+/// The condition of a pod that waits for its gates to be taken away (upstream
+/// `applySchedulingGatedCondition`).
+fn gated() -> PodCondition {
+    PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..PodCondition::default()
+    }
+}
+
+/// Writers that do not know of observed generations do not take them away (upstream
+/// `preserveOldObservedGeneration`).
+fn keep_observed_generations(status: &mut PodStatus, old: Option<&PodStatus>) {
+    let Some(old) = old else {
+        return;
+    };
+    status.observed_generation.take_if(|generation| *generation == 0);
+    status.observed_generation = status.observed_generation.or(old.observed_generation);
+    for condition in status.conditions.iter_mut().flatten() {
+        condition.observed_generation.take_if(|generation| *generation == 0);
+        let known = pod::status_condition(old, &condition.type_);
+        condition.observed_generation = condition
+            .observed_generation
+            .or_else(|| known.and_then(|condition| condition.observed_generation));
+    }
+}
