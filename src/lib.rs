@@ -5,6 +5,7 @@
 pub mod api;
 pub mod client;
 pub mod control;
+pub mod kubelet;
 pub mod network;
 pub mod registry;
 pub mod runtime;

@@ -1,0 +1,5 @@
+//! The node agent: makes the pods that are bound to this node real and says how they are.
+//!
+//! Start at [`pod`]: what is decided about one pod, and why.
+
+pub mod pod;

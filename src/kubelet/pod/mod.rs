@@ -1,0 +1,27 @@
+//! One pod of this node: what is known of it, what to do next, what to report.
+//!
+//! Start at [`plan::plan()`] and [`status::status()`]. Architecture invariant: everything here is
+//! a pure function of plain data; the worker does what is decided.
+
+mod backoff;
+mod bound;
+mod conditions;
+mod container_status;
+mod facts;
+#[cfg(test)]
+mod fixtures;
+mod init;
+pub mod patch;
+mod phase;
+pub mod plan;
+mod probes;
+pub mod status;
+mod words;
+
+pub use backoff::{RESTART_BACKOFF, Restarts};
+pub use bound::{BoundPod, RestartPolicy, is_sidecar, is_terminal, restarts};
+pub use container_status::{IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
+pub use facts::{ContainerFacts, PodFacts};
+pub use phase::Phase;
+pub use probes::{ProbeKind, ProbeResult, Probes};
+pub use words::go_duration;
