@@ -143,13 +143,6 @@ impl BoundPod {
         deletion.or(spec).unwrap_or(DEFAULT_GRACE_SECONDS).max(0)
     }
 
-    /// The phase as the API has it is the last one a pod can have.
-    #[must_use]
-    pub fn is_finished_in_api(&self) -> bool {
-        let status = self.object.status.as_ref();
-        is_terminal(status.and_then(|status| status.phase.as_deref()))
-    }
-
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         Some(self.object.status.as_ref()?.start_time.as_ref()?.0)
@@ -161,18 +154,6 @@ impl fmt::Display for BoundPod {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}_{}({})", self.name(), self.namespace(), self.uid())
     }
-}
-
-/// A phase that a pod never leaves.
-#[must_use]
-pub fn is_terminal(phase: Option<&str>) -> bool {
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-/// An init container that runs beside the others for the pod's whole life: a sidecar.
-#[must_use]
-pub fn is_sidecar(init_container: &Container) -> bool {
-    init_container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Whether a container that ended so is started again: its own rules, its own policy, the pod's.

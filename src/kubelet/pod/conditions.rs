@@ -1,8 +1,9 @@
 //! The conditions of a pod that the kubelet owns: upstream pkg/kubelet/status/generate.go (v1.35).
 
-use super::bound::{BoundPod, is_sidecar};
+use super::bound::BoundPod;
 use super::container_status::whole_seconds;
 use super::phase::Phase;
+use crate::api::pod::is_sidecar;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 

@@ -1,10 +1,11 @@
 //! What a pod's status says of each of its containers: upstream `convertToAPIContainerStatuses`
 //! (pkg/kubelet/kubelet_pods.go, v1.35) and `UpdatePodStatus` (pkg/kubelet/prober).
 
-use super::bound::{is_sidecar, restarts};
+use super::bound::restarts;
 use super::facts::ContainerFacts;
 use super::probes::ProbeKind;
 use super::status::Inputs;
+use crate::api::pod::is_sidecar;
 use crate::runtime::ContainerState as RuntimeState;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{

@@ -4,10 +4,11 @@
 //! Init containers are read backwards: the last one that ever ran tells how far the pod is, even
 //! where the records of earlier ones are gone.
 
-use super::bound::{is_sidecar, restarts};
+use super::bound::restarts;
 use super::facts::{ContainerFacts, PodFacts};
 use super::plan::{Observed, Reason, Slot, Stop, reason_to_replace, replace};
 use super::probes::{ProbeKind, Probes};
+use crate::api::pod::is_sidecar;
 use crate::runtime::ContainerState;
 use k8s_openapi::api::core::v1::Container;
 

@@ -19,7 +19,7 @@ pub mod status;
 mod words;
 
 pub use backoff::{RESTART_BACKOFF, Restarts};
-pub use bound::{BoundPod, RestartPolicy, is_sidecar, is_terminal, restarts};
+pub use bound::{BoundPod, RestartPolicy, restarts};
 pub use container_status::{IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
 pub use facts::{ContainerFacts, PodFacts};
 pub use phase::Phase;

@@ -1,7 +1,8 @@
 //! The phase of a pod from the states of its containers: upstream `getPhase`
 //! (pkg/kubelet/kubelet_pods.go, v1.35).
 
-use super::bound::{BoundPod, is_sidecar, restarts};
+use super::bound::{BoundPod, restarts};
+use crate::api::pod::is_sidecar;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -163,7 +163,7 @@ fn ending(observed: &Observed<'_>) -> Option<(Ending, Timestamp)> {
     if let Some((ending, _)) = &observed.memory.ending {
         return Some((ending.clone(), since));
     }
-    if observed.pod.is_finished_in_api() {
+    if crate::api::pod::is_terminal(observed.pod.object()) {
         return Some((Ending::Finished, since));
     }
     let over = deadline(observed).is_some_and(|deadline| deadline <= observed.now);
@@ -217,7 +217,7 @@ fn stop(observed: &Observed<'_>, container: &ContainerFacts) -> Stop {
 /// All that runs and is no sidecar; when that has ended, the last sidecar.
 fn next_to_end<'a>(observed: &Observed<'a>) -> Vec<&'a ContainerFacts> {
     let init = observed.pod.init_containers();
-    let sidecars = init.iter().filter(|container| super::bound::is_sidecar(container));
+    let sidecars = init.iter().filter(|container| crate::api::pod::is_sidecar(container));
     let order: Vec<&str> = sidecars.map(|container| container.name.as_str()).collect();
     let (sidecars, others): (Vec<_>, Vec<_>) =
         observed.facts.running().partition(|container| order.contains(&container.name()));

@@ -10,7 +10,7 @@ use super::facts::PodFacts;
 use super::phase::{Phase, Statuses, phase};
 use super::plan::{Ending, Waiting};
 use super::probes::Probes;
-use crate::api::pod_resources::qos_class;
+use crate::api::pod::qos_class;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, PodIP, PodStatus,
