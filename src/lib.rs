@@ -11,3 +11,4 @@ pub mod registry;
 pub mod runtime;
 pub mod stdx;
 pub mod storage;
+pub mod sys;

@@ -1,1 +1,3 @@
+//! The executable: hands over to the command line.
+
 fn main() {}

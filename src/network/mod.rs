@@ -1,6 +1,17 @@
 //! The pod network of a node: bridge, veth pairs, addresses, routes and masquerade.
 //!
-//! Start at [`PodNetwork`].
+//! Start at [`PodNetwork`]; [`BridgeNetwork`] is the one that talks to the kernel. Architecture
+//! invariants: never two pods on one address, also after a crash; pods of one node reach each other
+//! through the node's IP stack and not across the bridge (docs/decisions/0002), so that address
+//! translation and policies see every packet.
+
+mod bridge;
+mod link;
+mod plan;
+mod records;
+mod render;
+
+pub use bridge::{BridgeConfig, BridgeNetwork};
 
 use crate::api::ObjectKey;
 use futures_util::future::BoxFuture;
@@ -38,6 +49,25 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    /// As nftables and `/etc/services` call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The protocol of that name, in upper or lower case.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Tcp, Self::Udp, Self::Sctp];
+        all.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NetworkError {
     /// The node has no podCIDR yet.
@@ -45,6 +75,8 @@ pub enum NetworkError {
     NotConfigured,
     #[error("no address is free in {range}")]
     Exhausted { range: IpNet },
+    #[error("host port {port} is taken by pod {pod}")]
+    HostPortTaken { port: u16, pod: ObjectKey },
     #[error("{operation} failed")]
     Failed {
         operation: String,

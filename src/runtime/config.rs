@@ -6,7 +6,16 @@ use std::path::PathBuf;
 
 /// Which pod a sandbox or container belongs to.
 #[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct PodIdentity {
     pub namespace: String,
@@ -58,12 +67,6 @@ pub struct SandboxConfig {
     pub runtime_handler: String,
     /// Kept and given back with the status; not interpreted.
     pub labels: BTreeMap<String, String>,
-}
-
-impl Default for PodIdentity {
-    fn default() -> Self {
-        Self { namespace: String::new(), name: String::new(), uid: String::new() }
-    }
 }
 
 /// How mounts made later inside or outside reach the other side.

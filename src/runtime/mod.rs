@@ -6,6 +6,7 @@
 
 mod config;
 mod error;
+pub mod images;
 mod status;
 
 pub use config::{

@@ -3,8 +3,8 @@
 //! Field checks, pruning and strategic merge are each one walker over it. [`types`] names the
 //! roots: one constant a kind.
 
+mod table;
 pub mod types;
 
-/// A type in the schema table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TypeRef(pub u16);
+pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
+pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};

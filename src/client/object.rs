@@ -1,0 +1,88 @@
+//! What the client asks of a type before it carries its objects.
+
+use super::ResourceType;
+use crate::api::{ObjectKey, Revision};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+
+/// Every built-in kind.
+pub trait ApiObject:
+    k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// Where the objects of this kind are served.
+    #[must_use]
+    fn resource_type() -> ResourceType {
+        ResourceType::of::<Self>()
+    }
+}
+
+impl<K> ApiObject for K where
+    K: k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What can come out of a watch: every [`ApiObject`], and views of objects that hold less.
+pub trait Watched: DeserializeOwned + Debug + Send + Sync + 'static {
+    fn metadata(&self) -> &ObjectMeta;
+
+    /// Drops, right after decoding, what nobody who shares the copy looks at.
+    fn trim(&mut self);
+}
+
+impl<K: ApiObject> Watched for K {
+    fn metadata(&self) -> &ObjectMeta {
+        k8s_openapi::Metadata::metadata(self)
+    }
+
+    /// The field managers are half of many objects and of no use to a reader; an update without
+    /// them leaves them as they are.
+    fn trim(&mut self) {
+        k8s_openapi::Metadata::metadata_mut(self).managed_fields = None;
+    }
+}
+
+/// Namespace and name of an object that the server sent.
+#[must_use]
+pub fn key_of(metadata: &ObjectMeta) -> ObjectKey {
+    ObjectKey {
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+/// The revision at which an object that the server sent was last written.
+#[must_use]
+pub fn revision_of(metadata: &ObjectMeta) -> Option<Revision> {
+    metadata.resource_version.as_deref()?.parse().ok()
+}
+
+/// The object as an event or a condition refers to it.
+#[must_use]
+pub fn object_reference<K: ApiObject>(object: &K) -> ObjectReference {
+    let metadata = k8s_openapi::Metadata::metadata(object);
+    ObjectReference {
+        api_version: Some(K::API_VERSION.to_owned()),
+        kind: Some(K::KIND.to_owned()),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+        field_path: None,
+    }
+}

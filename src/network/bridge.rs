@@ -1,0 +1,305 @@
+//! The pod network made of one bridge: carries out what `plan` and `render` decide.
+
+use super::link;
+use super::plan::{gateway, host_interface, host_port_taken, pick_address};
+use super::records::{self, Record};
+use super::render::{self, Model, TABLE};
+use super::{Attachment, NetworkError, PodNetwork};
+use crate::stdx::Tasks;
+use crate::sys::namespace;
+use crate::sys::nft::{self, Batch};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
+use rtnetlink::Handle;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// What the network of a node is to be.
+#[derive(Clone, Debug)]
+pub struct BridgeConfig {
+    /// The name of the bridge, 15 bytes at most.
+    pub bridge: String,
+    /// All pods of the cluster.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Where attachments are recorded: beside the pinned namespaces, emptied by a reboot.
+    pub state_directory: PathBuf,
+}
+
+/// A bridge with a veth pair for each sandbox. See the module's invariants.
+#[derive(Debug)]
+pub struct BridgeNetwork {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: BridgeConfig,
+    netlink: Handle,
+    state: Mutex<State>,
+    /// Held while nft runs, so that batches reach the kernel in the order they were made in.
+    rules: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` until [`PodNetwork::configure`].
+    bridge: Option<Bridge>,
+    records: BTreeMap<String, Record>,
+    /// The newest address given out of each range.
+    last: BTreeMap<IpNet, IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+struct Bridge {
+    index: u32,
+    mtu: u32,
+    ranges: Vec<IpNet>,
+}
+
+impl BridgeNetwork {
+    /// Finds what an earlier process attached. Nothing in the kernel changes before
+    /// [`PodNetwork::configure`].
+    ///
+    /// # Errors
+    /// Where the records cannot be read or netlink cannot be reached.
+    pub fn open(config: BridgeConfig, tasks: &mut Tasks) -> Result<Self, NetworkError> {
+        let directory = config.state_directory.display();
+        let reading = format!("reading the records of attached pods in {directory}");
+        let records = records::load(&config.state_directory).map_err(failed(reading))?;
+        let (connection, netlink, _) =
+            rtnetlink::new_connection().map_err(failed("opening a netlink socket"))?;
+        let shutdown = tasks.shutdown();
+        tasks.spawn("pod-network", async move {
+            tokio::select! {
+                () = connection => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        let state = Mutex::new(State { bridge: None, records, last: BTreeMap::new() });
+        let inner = Inner { config, netlink, state, rules: tokio::sync::Mutex::new(()) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Takes everything away again: all attachments, the bridge and the rules.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; what is left can be taken away by another call.
+    pub async fn remove(&self) -> Result<(), NetworkError> {
+        self.inner.detach_all_but(&BTreeSet::new()).await?;
+        let name = &self.inner.config.bridge;
+        link::remove(&self.inner.netlink, name).await.map_err(failed("removing the bridge"))?;
+        let mut batch = Batch::new(TABLE);
+        batch.delete_table();
+        self.inner.apply(batch).await
+    }
+}
+
+impl PodNetwork for BridgeNetwork {
+    fn configure(&self, pod_cidrs: Vec<IpNet>) -> BoxFuture<'_, Result<(), NetworkError>> {
+        self.inner.configure(pod_cidrs).boxed()
+    }
+
+    fn attach(&self, attachment: Attachment) -> BoxFuture<'_, Result<Vec<IpAddr>, NetworkError>> {
+        self.inner.attach(attachment).boxed()
+    }
+
+    fn detach(&self, sandbox: &str) -> BoxFuture<'_, Result<(), NetworkError>> {
+        let sandbox = sandbox.to_owned();
+        async move { self.inner.detach(&sandbox).await }.boxed()
+    }
+
+    fn retain(&self, sandboxes: Vec<String>) -> BoxFuture<'_, Result<(), NetworkError>> {
+        async move { self.inner.detach_all_but(&sandboxes.into_iter().collect()).await }.boxed()
+    }
+}
+
+impl Inner {
+    async fn configure(&self, ranges: Vec<IpNet>) -> Result<(), NetworkError> {
+        if ranges.is_empty() {
+            return Err(NetworkError::NotConfigured);
+        }
+        let name = &self.config.bridge;
+        let mtu = link::uplink_mtu(&self.netlink).await.map_err(failed("finding the uplink"))?;
+        let index = link::ensure_bridge(&self.netlink, name, &ranges, mtu)
+            .await
+            .map_err(failed(format!("making the bridge {name}")))?;
+        set_forwarding(name, &ranges).map_err(failed("switching on forwarding"))?;
+        let model =
+            Model { bridge: name, pod_cidrs: &ranges, cluster_cidrs: &self.config.cluster_cidrs };
+        let mut batch = render::base(&model);
+        {
+            let mut state = self.lock();
+            for record in state.records.values() {
+                render::open_ports(&mut batch, record);
+            }
+            state.bridge = Some(Bridge { index, mtu, ranges: ranges.clone() });
+        }
+        self.apply(batch).await
+    }
+
+    async fn attach(&self, attachment: Attachment) -> Result<Vec<IpAddr>, NetworkError> {
+        let sandbox = attachment.sandbox.clone();
+        let (bridge, record) = self.reserve(attachment)?;
+        match self.connect(&bridge, &record).await {
+            Ok(()) => Ok(record.addresses),
+            Err(error) => {
+                // The first error is the one to tell; a detach that fails here is tried again
+                // when the sandbox is removed.
+                self.detach(&sandbox).await.ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Chooses and writes down the addresses, or finds those given before.
+    fn reserve(&self, attachment: Attachment) -> Result<(Bridge, Record), NetworkError> {
+        let mut state = self.lock();
+        let bridge = state.bridge.clone().ok_or(NetworkError::NotConfigured)?;
+        if let Some(record) = state.records.get(&attachment.sandbox) {
+            return Ok((bridge, record.clone()));
+        }
+        let others = state.records.values().map(|record| &record.attachment);
+        if let Some((other, port)) = host_port_taken(&attachment, others) {
+            return Err(NetworkError::HostPortTaken { port, pod: other.pod.clone() });
+        }
+        let used = state.records.values().flat_map(|record| &record.addresses).copied().collect();
+        let mut addresses = Vec::new();
+        for range in &bridge.ranges {
+            let last = state.last.get(range).copied();
+            let picked = pick_address(range, &used, last);
+            addresses.push(picked.ok_or(NetworkError::Exhausted { range: *range })?);
+        }
+        let record = Record { attachment, addresses };
+        records::save(&self.config.state_directory, &record)
+            .map_err(failed("recording an attachment"))?;
+        state.last.extend(bridge.ranges.iter().copied().zip(record.addresses.iter().copied()));
+        state.records.insert(record.attachment.sandbox.clone(), record.clone());
+        Ok((bridge, record))
+    }
+
+    async fn connect(&self, bridge: &Bridge, record: &Record) -> Result<(), NetworkError> {
+        let Attachment { sandbox, pod, namespace, .. } = &record.attachment;
+        let interface = host_interface(sandbox);
+        let attached = link::exists(&self.netlink, &interface)
+            .await
+            .map_err(failed("looking for a pod's interface"))?;
+        if attached {
+            return Ok(());
+        }
+        let file = File::open(namespace)
+            .map_err(failed(format!("opening the network namespace of pod {pod}")))?;
+        link::add_pair(&self.netlink, &interface, bridge.index, file.as_fd(), bridge.mtu)
+            .await
+            .map_err(failed(format!("making the interface of pod {pod}")))?;
+        let gateways: Vec<_> = bridge.ranges.iter().map(gateway).collect();
+        configure_inside(namespace, &record.addresses, &gateways)
+            .await
+            .map_err(failed(format!("configuring the interface of pod {pod}")))?;
+        let mut batch = Batch::new(TABLE);
+        render::open_ports(&mut batch, record);
+        self.apply(batch).await
+    }
+
+    async fn detach(&self, sandbox: &str) -> Result<(), NetworkError> {
+        let record = self.lock().records.get(sandbox).cloned();
+        let Some(record) = record else { return Ok(()) };
+        link::remove(&self.netlink, &host_interface(sandbox))
+            .await
+            .map_err(failed("removing a pod's interface"))?;
+        let mut batch = Batch::new(TABLE);
+        render::close_ports(&mut batch, &record);
+        if self.lock().bridge.is_some() {
+            self.apply(batch).await?;
+        }
+        records::remove(&self.config.state_directory, sandbox)
+            .map_err(failed("removing the record of an attachment"))?;
+        self.lock().records.remove(sandbox);
+        Ok(())
+    }
+
+    async fn detach_all_but(&self, kept: &BTreeSet<String>) -> Result<(), NetworkError> {
+        let gone: Vec<String> = self
+            .lock()
+            .records
+            .keys()
+            .filter(|sandbox| !kept.contains(*sandbox))
+            .cloned()
+            .collect();
+        for sandbox in gone {
+            self.detach(&sandbox).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<(), NetworkError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.rules.lock().await;
+        nft::apply(&batch).await.map_err(failed("changing the pod network's rules"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panics under this lock")
+    }
+}
+
+/// Works inside a pod's network namespace. The socket is opened there by a thread of its own and
+/// stays there; the async workers never leave their namespace.
+async fn configure_inside(
+    namespace: &Path,
+    addresses: &[IpAddr],
+    gateways: &[IpAddr],
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Handle::current();
+    let namespace = namespace.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        namespace::run_in_network(&namespace, move || {
+            let _context = runtime.enter();
+            rtnetlink::new_connection()
+        })
+    });
+    let (connection, handle, _) = opened.await.map_err(io::Error::other)???;
+    tokio::select! {
+        done = link::configure_pod(&handle, addresses, gateways) => done.map_err(io::Error::other),
+        () = connection => Err(io::Error::other("the netlink socket closed")),
+    }
+}
+
+/// Lets the node pass packets on between its pods and the world.
+fn set_forwarding(bridge: &str, ranges: &[IpNet]) -> io::Result<()> {
+    if ranges.iter().any(|range| range.addr().is_ipv4()) {
+        set_sysctl("net/ipv4/ip_forward", "1")?;
+        // Host ports on 127.0.0.1 lead to pods.
+        set_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+    }
+    if ranges.iter().any(|range| range.addr().is_ipv6()) {
+        set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    }
+    Ok(())
+}
+
+/// Writes only what differs: some hosts have /proc/sys read-only with the right value there.
+fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    if fs::read_to_string(&path)?.trim() == value {
+        return Ok(());
+    }
+    fs::write(&path, value)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// Wraps a cause with what was being done.
+fn failed<E>(operation: impl Into<String>) -> impl FnOnce(E) -> NetworkError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let operation = operation.into();
+    move |source| NetworkError::Failed { operation, source: Arc::new(source) }
+}

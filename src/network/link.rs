@@ -1,0 +1,202 @@
+//! Interfaces, addresses and routes, over netlink: thin effects.
+
+use super::plan::gateway;
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{RouteMessageBuilder, packet_core::ErrorMessage};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// Where the way out of the node cannot be told, as on a machine without a network.
+const MTU_DEFAULT: u32 = 1500;
+
+/// The pods' end of a veth pair.
+const POD_INTERFACE: &str = "eth0";
+
+const LOOPBACK: &str = "lo";
+
+type Result<T> = std::result::Result<T, rtnetlink::Error>;
+
+/// Makes the bridge with its addresses, or completes what an earlier process made. Returns its
+/// index.
+pub(super) async fn ensure_bridge(
+    handle: &Handle,
+    name: &str,
+    ranges: &[IpNet],
+    mtu: u32,
+) -> Result<u32> {
+    let index = match find(handle, name).await? {
+        Some(link) => link.header.index,
+        None => {
+            let bridge = LinkBridge::new(name).mtu(mtu).up().build();
+            handle.link().add(bridge).execute().await?;
+            index_of(handle, name).await?
+        }
+    };
+    let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu).up().build();
+    handle.link().set(up).execute().await?;
+    for range in ranges {
+        add_address(handle, index, gateway(range), range.prefix_len()).await?;
+    }
+    Ok(index)
+}
+
+/// Makes a veth pair: one end on the bridge, the other in the namespace behind `namespace`.
+pub(super) async fn add_pair(
+    handle: &Handle,
+    name: &str,
+    bridge: u32,
+    namespace: BorrowedFd<'_>,
+    mtu: u32,
+) -> Result<()> {
+    remove(handle, name).await?;
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(POD_INTERFACE.to_owned())
+        .mtu(mtu)
+        .setns_by_fd(namespace.as_raw_fd())
+        .build();
+    let pair = LinkVeth::new(name, POD_INTERFACE)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .mtu(mtu)
+        .controller(bridge)
+        .up()
+        .build();
+    handle.link().add(pair).execute().await?;
+    set_hairpin(handle, name).await
+}
+
+/// Lets the bridge send a packet back out of the port it came from: a pod that reaches itself
+/// through a port of the node, where br_netfilter translates addresses inside the bridge.
+async fn set_hairpin(handle: &Handle, name: &str) -> Result<()> {
+    let index = index_of(handle, name).await?;
+    let port = LinkBridgePort::new(index).hairpin(true).build();
+    handle.link().set_port(port).execute().await
+}
+
+/// Gives the pod's end its addresses and the way to everything else. `handle` is inside.
+pub(super) async fn configure_pod(
+    handle: &Handle,
+    addresses: &[IpAddr],
+    gateways: &[IpAddr],
+) -> Result<()> {
+    let loopback = index_of(handle, LOOPBACK).await?;
+    set_up(handle, loopback).await?;
+    let index = index_of(handle, POD_INTERFACE).await?;
+    for address in addresses {
+        // A host route only: the way to every other pod leads through the gateway.
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        add_address(handle, index, *address, bits).await?;
+    }
+    set_up(handle, index).await?;
+    for gateway in gateways {
+        add_default_route(handle, index, *gateway).await?;
+    }
+    Ok(())
+}
+
+/// Adds an address that is good at once: nobody else on the bridge can have it, so the kernel need
+/// not ask around for a second first.
+async fn add_address(handle: &Handle, index: u32, address: IpAddr, bits: u8) -> Result<()> {
+    let mut add = handle.address().add(index, address, bits).replace();
+    add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    add.execute().await
+}
+
+async fn add_default_route(handle: &Handle, index: u32, gateway: IpAddr) -> Result<()> {
+    let (direct, default) = match gateway {
+        IpAddr::V4(gateway) => (
+            RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(gateway, 32)
+                .scope(RouteScope::Link)
+                .output_interface(index)
+                .build(),
+            RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build(),
+        ),
+        IpAddr::V6(gateway) => (
+            RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(gateway, 128)
+                .output_interface(index)
+                .build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index).build(),
+        ),
+    };
+    handle.route().add(direct).replace().execute().await?;
+    handle.route().add(default).replace().execute().await
+}
+
+async fn set_up(handle: &Handle, index: u32) -> Result<()> {
+    let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
+    handle.link().set(up).execute().await
+}
+
+/// Removes an interface, and with a veth its other end. Succeeds where it is gone already.
+pub(super) async fn remove(handle: &Handle, name: &str) -> Result<()> {
+    match find(handle, name).await? {
+        Some(link) => unless_gone(handle.link().del(link.header.index).execute().await),
+        None => Ok(()),
+    }
+}
+
+/// The MTU of the interface that the default route leads out of.
+pub(super) async fn uplink_mtu(handle: &Handle) -> Result<u32> {
+    let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let mut routes = handle.route().get(filter).execute();
+    let mut uplink = None;
+    while let Some(route) = routes.try_next().await? {
+        if route.header.destination_prefix_length == 0 && uplink.is_none() {
+            uplink = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            });
+        }
+    }
+    let Some(index) = uplink else { return Ok(MTU_DEFAULT) };
+    let mut links = handle.link().get().match_index(index).execute();
+    let link = links.try_next().await?;
+    let mtu = link.iter().flat_map(|link| &link.attributes).find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    Ok(mtu.unwrap_or(MTU_DEFAULT))
+}
+
+pub(super) async fn exists(handle: &Handle, name: &str) -> Result<bool> {
+    Ok(find(handle, name).await?.is_some())
+}
+
+async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
+    match find(handle, name).await? {
+        Some(link) => Ok(link.header.index),
+        None => Err(rtnetlink::Error::RequestFailed),
+    }
+}
+
+async fn find(handle: &Handle, name: &str) -> Result<Option<LinkMessage>> {
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    match links.try_next().await {
+        Ok(link) => Ok(link),
+        Err(error) if has_code(&error, libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn unless_gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if has_code(&error, libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+fn has_code(error: &rtnetlink::Error, errno: i32) -> bool {
+    match error {
+        rtnetlink::Error::NetlinkError(ErrorMessage { code: Some(code), .. }) => {
+            code.get() == -errno
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,126 @@
+//! Decisions about addresses and names: pure.
+
+use super::Attachment;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// The kernel's limit for the name of an interface, in bytes.
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
+
+/// The bridge's own address: the first of the range.
+pub(super) fn gateway(range: &IpNet) -> IpAddr {
+    hosts(range).next().unwrap_or_else(|| range.addr())
+}
+
+/// Every address of the range that can be somebody's. The crate counts an IPv6 network's own
+/// address as a host, which routers understand as "any router here".
+fn hosts(range: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
+    let network = range.network();
+    range.hosts().filter(move |address| *address != network)
+}
+
+/// The next free address after `last`, going round, so that an address rests before it is given
+/// out again and its old owner's connections and caches die in peace.
+pub(super) fn pick_address(
+    range: &IpNet,
+    used: &BTreeSet<IpAddr>,
+    last: Option<IpAddr>,
+) -> Option<IpAddr> {
+    let gateway = gateway(range);
+    let free = |address: &IpAddr| *address != gateway && !used.contains(address);
+    let after_last = |address: &IpAddr| last.is_none_or(|last| *address > last);
+    hosts(range).filter(after_last).find(free).or_else(|| hosts(range).find(free))
+}
+
+/// The node's end of a sandbox's veth pair.
+pub(super) fn host_interface(sandbox: &str) -> String {
+    let mut name = format!("veth{sandbox}");
+    name.truncate(INTERFACE_NAME_BYTES_MAX);
+    name
+}
+
+/// The first host port of `wanted` that another attachment has already.
+pub(super) fn host_port_taken<'a>(
+    wanted: &Attachment,
+    attached: impl Iterator<Item = &'a Attachment>,
+) -> Option<(&'a Attachment, u16)> {
+    let others = attached.filter(|other| other.sandbox != wanted.sandbox);
+    for other in others {
+        for port in &other.host_ports {
+            let same = |mine: &&super::HostPort| {
+                mine.protocol == port.protocol
+                    && mine.host_port == port.host_port
+                    && (mine.host_address.is_none()
+                        || port.host_address.is_none()
+                        || mine.host_address == port.host_address)
+            };
+            if wanted.host_ports.iter().find(same).is_some() {
+                return Some((other, port.host_port));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ObjectKey;
+    use crate::network::{HostPort, Protocol};
+
+    #[track_caller]
+    fn check(range: &str, used: &[&str], last: Option<&str>, expected: &str) {
+        let used = used.iter().map(|address| address.parse().unwrap()).collect();
+        let last = last.map(|address| address.parse().unwrap());
+        let picked = pick_address(&range.parse().unwrap(), &used, last);
+        assert_eq!(picked.map_or("none".to_owned(), |address| address.to_string()), expected);
+    }
+
+    #[test]
+    fn addresses_go_round() {
+        check("10.42.0.0/24", &[], None, "10.42.0.2");
+        check("10.42.0.0/24", &["10.42.0.2"], None, "10.42.0.3");
+        check("10.42.0.0/24", &["10.42.0.3"], Some("10.42.0.3"), "10.42.0.4");
+        check("10.42.0.0/24", &[], Some("10.42.0.254"), "10.42.0.2");
+        check("10.42.0.0/30", &["10.42.0.2"], Some("10.42.0.2"), "none");
+        check("fd00::/120", &["fd00::2"], None, "fd00::3");
+    }
+
+    #[test]
+    fn the_bridge_has_the_first_address() {
+        assert_eq!(gateway(&"10.42.3.0/24".parse().unwrap()).to_string(), "10.42.3.1");
+    }
+
+    #[test]
+    fn interface_names_fit_the_kernel() {
+        assert_eq!(host_interface("0123456789abcdef0123"), "veth0123456789a");
+    }
+
+    #[test]
+    fn a_host_port_has_one_owner() {
+        let port = |address: Option<&str>, host_port| HostPort {
+            protocol: Protocol::Tcp,
+            host_address: address.map(|address| address.parse().unwrap()),
+            host_port,
+            container_port: 80,
+        };
+        let attachment = |sandbox: &str, port| Attachment {
+            sandbox: sandbox.to_owned(),
+            pod: ObjectKey::namespaced("default", sandbox),
+            namespace: "/run/netns/x".into(),
+            host_ports: vec![port],
+        };
+        for (mine, theirs, taken) in [
+            (port(None, 80), port(None, 80), true),
+            (port(None, 80), port(None, 81), false),
+            (port(Some("192.0.2.1"), 80), port(None, 80), true),
+            (port(Some("192.0.2.1"), 80), port(Some("192.0.2.2"), 80), false),
+        ] {
+            let wanted = attachment("a", mine);
+            let other = attachment("b", theirs);
+            assert_eq!(host_port_taken(&wanted, [&other].into_iter()).is_some(), taken);
+            assert!(host_port_taken(&wanted, [&wanted].into_iter()).is_none());
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Facts of the machine: kernel, memory, processors, names.
+
+use std::fs;
+use std::io;
+
+/// What a node says about its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    pub hostname: String,
+    /// `6.1.0-18-amd64`.
+    pub kernel_release: String,
+    /// `amd64`, `arm64`: Go's names, which image platforms and node labels use.
+    pub architecture: String,
+    /// `Debian GNU/Linux 12 (bookworm)`.
+    pub os_image: String,
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// Stays the same over boots; empty where the machine has none.
+    pub machine_id: String,
+    pub memory_bytes: u64,
+    pub processors: u32,
+}
+
+impl HostFacts {
+    /// Looks at the machine.
+    ///
+    /// # Errors
+    /// Where `/proc` cannot be read.
+    pub fn observe() -> io::Result<Self> {
+        let uname = rustix::system::uname();
+        Ok(Self {
+            hostname: uname.nodename().to_string_lossy().into_owned(),
+            kernel_release: uname.release().to_string_lossy().into_owned(),
+            architecture: go_architecture(&uname.machine().to_string_lossy()).to_owned(),
+            os_image: os_image(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+            boot_id: boot_id()?,
+            machine_id: machine_id(),
+            memory_bytes: memory_bytes(&fs::read_to_string("/proc/meminfo")?),
+            processors: processors(&fs::read_to_string("/proc/cpuinfo")?),
+        })
+    }
+}
+
+/// The id of this boot.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// The lowest `oom_score_adj` that a child of this process may be given; `None` where any is allowed.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn oom_score_floor() -> io::Result<Option<i32>> {
+    let capabilities = rustix::thread::capabilities(None)?;
+    if capabilities.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE) {
+        return Ok(None);
+    }
+    // The kernel's rule is the lowest score this process was ever given by somebody who may lower
+    // it; its score now is never below that.
+    let score = fs::read_to_string("/proc/self/oom_score_adj")?;
+    Ok(score.trim().parse().ok())
+}
+
+fn machine_id() -> String {
+    let found = ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok());
+    found.unwrap_or_default().trim().to_owned()
+}
+
+fn go_architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" | "armv6l" => "arm",
+        "i686" | "i386" => "386",
+        other => other,
+    }
+}
+
+fn os_image(os_release: &str) -> String {
+    let value = |key: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(line.trim_matches(['"', '\'']).to_owned())
+    };
+    value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| "Linux".to_owned())
+}
+
+fn memory_bytes(meminfo: &str) -> u64 {
+    let kilobytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = kilobytes.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse().ok());
+    kilobytes.unwrap_or(0_u64) * 1_024
+}
+
+fn processors(cpuinfo: &str) -> u32 {
+    let counted = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    u32::try_from(counted).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_machine_are_understood() {
+        assert_eq!(os_image("ID=debian\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
+        assert_eq!(os_image("NAME=Void\n"), "Void");
+        assert_eq!(os_image(""), "Linux");
+        assert_eq!(memory_bytes("MemTotal:       16384 kB\nMemFree: 1 kB\n"), 16_777_216);
+        assert_eq!(processors("processor\t: 0\nmodel\t: x\nprocessor\t: 1\n"), 2);
+        assert_eq!(go_architecture("x86_64"), "amd64");
+    }
+
+    #[test]
+    fn this_machine_can_be_observed() {
+        let facts = HostFacts::observe().unwrap();
+        assert!(facts.memory_bytes > 0 && facts.boot_id.len() == 36, "{facts:?}");
+    }
+}

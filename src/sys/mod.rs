@@ -1,0 +1,12 @@
+//! Linux as kinglet needs it: processes, namespaces, mounts, cgroups, signals, facts of the host.
+//!
+//! Architecture invariants: the only `unsafe` code of the crate is below here, and the only place
+//! that starts other programs is [`process`]. What is here knows no pods: it takes paths and numbers.
+
+pub mod cgroup;
+pub mod host;
+pub mod mount;
+pub mod namespace;
+pub mod nft;
+pub mod process;
+pub mod signal;

@@ -1,0 +1,276 @@
+//! Mounting, unmounting, and reading what is mounted.
+//!
+//! Start at [`unmount_all`], which undoes everything else here.
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
+    mount_remount, unmount,
+};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+/// The kernel takes mount options in one page.
+const OPTIONS_BYTES_MAX: usize = 4_095;
+
+/// Mounts a file or directory at another place.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount_bind(source, target)?)
+}
+
+/// As [`bind`], read-only.
+///
+/// # Errors
+/// Whatever the kernel says; nothing is mounted then.
+pub fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
+    mount_bind(source, target)?;
+    // The first mount ignores all flags but MS_BIND: mount(2).
+    if let Err(errno) = mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, c"") {
+        unmount_all(target)?;
+        return Err(errno.into());
+    }
+    Ok(())
+}
+
+/// Keeps mounts below `target` from spreading to other mount namespaces, and theirs from coming in.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn make_private(target: &Path) -> io::Result<()> {
+    Ok(mount_change(target, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+/// Mounts memory. `size_bytes` is the most it may hold.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn tmpfs(target: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
+    let options = format!("size={size_bytes},mode={mode:o}");
+    let options = CString::new(options).expect("made of digits and letters");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    Ok(mount(c"tmpfs", target, c"tmpfs", flags, &*options)?)
+}
+
+/// An overlay: what is in `lower`, the first of them on top, with changes going to `upper`.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlay<'a> {
+    /// Absolute paths, at least one.
+    pub lower: &'a [PathBuf],
+    pub upper: &'a Path,
+    /// An empty directory on the file system of `upper`.
+    pub work: &'a Path,
+}
+
+/// Mounts an overlay at `target`.
+///
+/// An image may have more layers than their absolute paths fit into a mount's options; they are
+/// given relative to their common parent then.
+///
+/// # Errors
+/// Whatever the kernel says, and `ArgumentListTooLong` where even the relative paths are too long.
+pub fn overlay(overlay: Overlay<'_>, target: &Path) -> io::Result<()> {
+    let options = overlay_options(overlay, Path::new(""));
+    if options.len() <= OPTIONS_BYTES_MAX {
+        return mount_overlay(options, target);
+    }
+    let parent = common_parent(overlay.lower);
+    let options = overlay_options(overlay, &parent);
+    if options.len() > OPTIONS_BYTES_MAX {
+        return Err(io::ErrorKind::ArgumentListTooLong.into());
+    }
+    std::thread::scope(|scope| {
+        let mounting = scope.spawn(|| {
+            // A working directory of this thread's own: the process keeps the one it has.
+            unshare(CloneFlags::CLONE_FS)?;
+            std::env::set_current_dir(&parent)?;
+            mount_overlay(options, target)
+        });
+        mounting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn mount_overlay(options: Vec<u8>, target: &Path) -> io::Result<()> {
+    let options = CString::new(options)?;
+    Ok(mount(c"overlay", target, c"overlay", MountFlags::empty(), &*options)?)
+}
+
+fn overlay_options(overlay: Overlay<'_>, parent: &Path) -> Vec<u8> {
+    let mut options = b"lowerdir=".to_vec();
+    for (index, layer) in overlay.lower.iter().enumerate() {
+        if index > 0 {
+            options.push(b':');
+        }
+        escape_into(layer.strip_prefix(parent).unwrap_or(layer), &mut options);
+    }
+    options.extend(b",upperdir=");
+    escape_into(overlay.upper, &mut options);
+    options.extend(b",workdir=");
+    escape_into(overlay.work, &mut options);
+    options
+}
+
+/// overlayfs takes a backslash before its separators.
+fn escape_into(path: &Path, options: &mut Vec<u8>) {
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b'\\' | b':' | b',') {
+            options.push(b'\\');
+        }
+        options.push(*byte);
+    }
+}
+
+fn common_parent(paths: &[PathBuf]) -> PathBuf {
+    let mut paths = paths.iter();
+    let first = paths.next().and_then(|path| path.parent()).unwrap_or(Path::new("/"));
+    paths.fold(first.to_owned(), |common, path| {
+        common
+            .ancestors()
+            .find(|ancestor| path.starts_with(ancestor))
+            .unwrap_or(Path::new("/"))
+            .to_owned()
+    })
+}
+
+/// Unmounts everything mounted at or below `path`, the latest first, busy or not. Succeeds where
+/// nothing is mounted.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn unmount_all(path: &Path) -> io::Result<()> {
+    for target in targets_below(&mounted()?, path) {
+        match unmount(target.as_path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // Unmounted by somebody else since it was listed.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Where something is mounted at or below `path`, in the order to unmount it.
+fn targets_below(mounted: &[Mounted], path: &Path) -> Vec<PathBuf> {
+    let below = mounted.iter().rev().filter(|mounted| mounted.target.starts_with(path));
+    below.map(|mounted| mounted.target.clone()).collect()
+}
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// The part of its file system that is mounted.
+    pub root: PathBuf,
+    pub target: PathBuf,
+    pub file_system: String,
+    /// Options of the file system, as against those of this mount of it.
+    pub super_options: String,
+    /// `shared:5`, `master:2` and the like, as the kernel lists them.
+    pub propagation: Vec<String>,
+}
+
+/// What is mounted in this process's mount namespace, in the order it was mounted.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn mounted() -> io::Result<Vec<Mounted>> {
+    let text = fs::read("/proc/self/mountinfo")?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
+}
+
+/// Whether something is mounted at `path`.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn is_mounted(path: &Path) -> io::Result<bool> {
+    Ok(mounted()?.iter().any(|mounted| mounted.target == path))
+}
+
+/// proc(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
+fn parse_line(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let root = fields.nth(3)?;
+    let target = fields.next()?;
+    fields.next()?;
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let propagation = fields.by_ref().take_while(|field| *field != b"-").map(text).collect();
+    let file_system = text(fields.next()?);
+    let super_options = text(fields.nth(1)?);
+    Some(Mounted {
+        root: unescape(root).into(),
+        target: unescape(target).into(),
+        file_system,
+        super_options,
+        propagation,
+    })
+}
+
+/// The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = (*first == b'\\').then(|| octal(after)).flatten();
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(bytes)
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    let digits = OsStr::from_bytes(digits.get(..3)?).to_str()?;
+    u8::from_str_radix(digits, 8).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_mountinfo_are_understood() {
+        let line = b"36 35 98:0 /mnt\\0401 /a\\134b rw,noatime shared:5 master:1 - ext3 /dev/root rw,errors=continue";
+        let expected = Mounted {
+            root: "/mnt 1".into(),
+            target: "/a\\b".into(),
+            file_system: "ext3".to_owned(),
+            super_options: "rw,errors=continue".to_owned(),
+            propagation: vec!["shared:5".to_owned(), "master:1".to_owned()],
+        };
+        assert_eq!(parse_line(line), Some(expected));
+        assert_eq!(parse_line(b""), None);
+        let line = b"36 35 0:1 / /proc rw - proc proc rw";
+        assert_eq!(parse_line(line).unwrap().file_system, "proc");
+    }
+
+    #[test]
+    fn the_latest_mount_goes_first() {
+        let at = |target: &str| Mounted {
+            root: "/".into(),
+            target: target.into(),
+            file_system: "tmpfs".to_owned(),
+            super_options: String::new(),
+            propagation: vec![],
+        };
+        let mounted = ["/", "/run/a", "/run/ab", "/run/a/b", "/run/a"].map(at);
+        let targets = targets_below(&mounted, Path::new("/run/a"));
+        assert_eq!(targets, ["/run/a", "/run/a/b", "/run/a"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn overlay_options_are_escaped_and_may_be_relative() {
+        let lower = ["/data/a:b/1/fs", "/data/a:b/2/fs"].map(PathBuf::from);
+        let (upper, work) = (Path::new("/data/u,1"), Path::new("/data/w"));
+        let check = |parent: &str, expected: &str| {
+            let options = overlay_options(Overlay { lower: &lower, upper, work }, parent.as_ref());
+            assert_eq!(String::from_utf8(options).unwrap(), expected);
+        };
+        let tail = "upperdir=/data/u\\,1,workdir=/data/w";
+        check("", &format!("lowerdir=/data/a\\:b/1/fs:/data/a\\:b/2/fs,{tail}"));
+        check("/data/a:b", &format!("lowerdir=1/fs:2/fs,{tail}"));
+        assert_eq!(common_parent(&lower), Path::new("/data/a:b"));
+        assert_eq!(common_parent(&[PathBuf::from("/x/fs")]), Path::new("/x"));
+    }
+}

@@ -1,0 +1,238 @@
+//! The pod network for real: bridges, veth pairs and nftables in network namespaces of its own.
+//!
+//! Needs root and `nft`. Every test makes a namespace that stands for the node, with no way out.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use kinglet::api::ObjectKey;
+use kinglet::network::{Attachment, BridgeConfig, BridgeNetwork, HostPort, PodNetwork, Protocol};
+use kinglet::stdx::Tasks;
+use kinglet::sys::namespace::{self, Kind};
+use kinglet::sys::process::Program;
+use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A connection on one machine takes no time; a lost packet is sent again after a second.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs `test` in a network namespace of its own, which stands for the node.
+fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
+    assert!(nix::unistd::geteuid().is_root(), "needs root: run `make test` as root");
+    let directory = tempfile::tempdir().unwrap();
+    let node = directory.path().join("node");
+    namespace::make_pinned(&[(Kind::Network, node.clone())], namespace::loopback_up).unwrap();
+    let run = directory.path().to_owned();
+    let result = namespace::run_in_network(&node, move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(test(run))))
+    });
+    namespace::unpin(&node).unwrap();
+    if let Err(panic) = result.unwrap() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The pod network of one test, with the pods' namespaces.
+struct Node {
+    directory: PathBuf,
+    network: BridgeNetwork,
+    /// Ends the network's task when dropped.
+    _tasks: Tasks,
+}
+
+impl Node {
+    async fn start(directory: &Path) -> Self {
+        let mut tasks = Tasks::default();
+        let config = BridgeConfig {
+            bridge: "kinglet0".to_owned(),
+            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/56".parse().unwrap()],
+            state_directory: directory.join("network"),
+        };
+        let network = BridgeNetwork::open(config, &mut tasks).unwrap();
+        let ranges = vec!["10.42.0.0/24".parse().unwrap(), "fd42::/64".parse().unwrap()];
+        network.configure(ranges).await.unwrap();
+        Self { directory: directory.to_owned(), network, _tasks: tasks }
+    }
+
+    async fn add_pod(&self, name: &str, host_ports: Vec<HostPort>) -> Pod {
+        let namespace = self.directory.join(name);
+        if !namespace.exists() {
+            namespace::make_pinned(&[(Kind::Network, namespace.clone())], || Ok(())).unwrap();
+        }
+        let attachment = Attachment {
+            sandbox: format!("{name}0123456789abcdef"),
+            pod: ObjectKey::namespaced("default", name),
+            namespace: namespace.clone(),
+            host_ports,
+        };
+        let addresses = self.network.attach(attachment).await.unwrap();
+        Pod { namespace, addresses }
+    }
+
+    async fn remove_pod(&self, name: &str) {
+        self.network.detach(&format!("{name}0123456789abcdef")).await.unwrap();
+        namespace::unpin(&self.directory.join(name)).unwrap();
+    }
+}
+
+struct Pod {
+    namespace: PathBuf,
+    addresses: Vec<IpAddr>,
+}
+
+impl Pod {
+    /// The peer that a listener of this pod sees when `client` connects to `to`.
+    fn serve_once(&self, port: u16, to: SocketAddr, client: Option<&Self>) -> IpAddr {
+        let listen = || TcpListener::bind(("::", port)).unwrap();
+        let listener = namespace::run_in_network(&self.namespace, listen).unwrap();
+        let connect = move || TcpStream::connect_timeout(&to, CONNECT_DEADLINE);
+        let connected = match client {
+            Some(pod) => namespace::run_in_network(&pod.namespace, connect).unwrap(),
+            None => connect(),
+        };
+        let mut stream = connected.unwrap_or_else(|error| panic!("{to}: {error}"));
+        let (mut served, peer) = listener.accept().unwrap();
+        served.write_all(b"hello").unwrap();
+        drop(served);
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "hello");
+        peer.ip().to_canonical()
+    }
+}
+
+fn at(address: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(address, port)
+}
+
+fn port_80_on(host_port: u16) -> HostPort {
+    HostPort { protocol: Protocol::Tcp, host_address: None, host_port, container_port: 80 }
+}
+
+async fn printed(program: &str, arguments: &[&str]) -> String {
+    let finished = Program::new(program).args(arguments).run_checked().await.unwrap();
+    String::from_utf8(finished.stdout).unwrap()
+}
+
+#[test]
+fn pods_reach_each_other_and_the_node_with_their_own_addresses() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let a = node.add_pod("a", vec![]).await;
+        let b = node.add_pod("b", vec![]).await;
+        assert_eq!(a.addresses[0].to_string(), "10.42.0.2");
+        for family in 0..2 {
+            let to_b = at(b.addresses[family], 80);
+            assert_eq!(b.serve_once(80, to_b, Some(&a)), a.addresses[family]);
+        }
+        let from_node = b.serve_once(80, at(b.addresses[0], 80), None);
+        assert_eq!(from_node.to_string(), "10.42.0.1");
+    });
+}
+
+#[test]
+fn host_ports_lead_to_their_pod_from_everywhere() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let server = node.add_pod("server", vec![port_80_on(8080)]).await;
+        let client = node.add_pod("client", vec![]).await;
+        let node_port = at("10.42.0.1".parse().unwrap(), 8080);
+        assert_eq!(server.serve_once(80, node_port, Some(&client)), client.addresses[0]);
+        // A pod that reaches itself sees the node: it would not answer to its own address.
+        assert_eq!(server.serve_once(80, node_port, Some(&server)).to_string(), "10.42.0.1");
+        server.serve_once(80, node_port, None);
+        server.serve_once(80, at("127.0.0.1".parse().unwrap(), 8080), None);
+    });
+}
+
+#[test]
+fn a_host_port_has_one_pod() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        node.add_pod("first", vec![port_80_on(8080)]).await;
+        let second = Attachment {
+            sandbox: "second".to_owned(),
+            pod: ObjectKey::namespaced("default", "second"),
+            namespace: directory.join("first"),
+            host_ports: vec![port_80_on(8080)],
+        };
+        let error = node.network.attach(second).await.unwrap_err();
+        assert_eq!(error.to_string(), "host port 8080 is taken by pod default/first");
+    });
+}
+
+#[test]
+fn a_new_process_keeps_what_is_attached() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let before = node.add_pod("a", vec![port_80_on(8080)]).await;
+        drop(node);
+        let node = Node::start(&directory).await;
+        let b = node.add_pod("b", vec![]).await;
+        assert_ne!(b.addresses, before.addresses);
+        let after = node.add_pod("a", vec![port_80_on(8080)]).await;
+        assert_eq!(after.addresses, before.addresses);
+        after.serve_once(80, at("10.42.0.1".parse().unwrap(), 8080), Some(&b));
+    });
+}
+
+#[test]
+fn what_has_no_sandbox_any_more_is_freed() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        node.add_pod("gone", vec![port_80_on(8080)]).await;
+        let kept = node.add_pod("kept", vec![]).await;
+        node.network.retain(vec!["kept0123456789abcdef".to_owned()]).await.unwrap();
+        assert_eq!(printed("ip", &["-o", "link", "show", "type", "veth"]).await.lines().count(), 1);
+        assert!(!printed("nft", &["list", "ruleset"]).await.contains("8080"));
+        let again = node.add_pod("kept", vec![]).await;
+        assert_eq!(again.addresses, kept.addresses);
+    });
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        node.add_pod("a", vec![port_80_on(8080)]).await;
+        node.remove_pod("a").await;
+        assert_eq!(std::fs::read_dir(directory.join("network")).unwrap().count(), 0);
+        node.network.remove().await.unwrap();
+        assert_eq!(printed("ip", &["-o", "link", "show"]).await.lines().count(), 1);
+        assert_eq!(printed("nft", &["list", "ruleset"]).await, "");
+    });
+}
+
+#[test]
+fn out_of_the_cluster_pods_have_the_nodes_address() {
+    on_a_node(async |directory| {
+        let world = directory.join("world");
+        namespace::make_pinned(&[(Kind::Network, world.clone())], || Ok(())).unwrap();
+        join_world(&world).await;
+        let node = Node::start(&directory).await;
+        let pod = node.add_pod("a", vec![]).await;
+        let world = Pod { namespace: world, addresses: vec!["192.0.2.2".parse().unwrap()] };
+        let seen = world.serve_once(80, at(world.addresses[0], 80), Some(&pod));
+        assert_eq!(seen.to_string(), "192.0.2.1");
+        namespace::unpin(&world.namespace).unwrap();
+    });
+}
+
+/// A veth pair between the node (192.0.2.1) and a namespace that stands for the world (192.0.2.2).
+async fn join_world(world: &Path) {
+    let nsenter = format!("--net={}", world.display());
+    printed("nsenter", &[&nsenter, "ip", "link", "add", "up0", "type", "veth", "peer", "w0"]).await;
+    printed("nsenter", &[&nsenter, "ip", "addr", "add", "192.0.2.2/24", "dev", "w0"]).await;
+    printed("nsenter", &[&nsenter, "ip", "link", "set", "w0", "up"]).await;
+    // The node's own namespace, by the thread that runs this test.
+    let here = format!("/proc/{}/ns/net", nix::unistd::gettid());
+    let host = std::fs::File::open(here).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&host);
+    let path = format!("/proc/{}/fd/{fd}", std::process::id());
+    printed("nsenter", &[&nsenter, "ip", "link", "set", "up0", "netns", &path]).await;
+    printed("ip", &["addr", "add", "192.0.2.1/24", "dev", "up0"]).await;
+    printed("ip", &["link", "set", "up0", "up"]).await;
+}
