@@ -122,8 +122,9 @@ pub struct SecurityConfig {
     /// Without `CAP_`; may hold `ALL`.
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,
-    pub masked_paths: Vec<String>,
-    pub readonly_paths: Vec<String>,
+    /// `procMount: Unmasked`: the parts of `/proc` and `/sys` that are hidden from containers, or
+    /// read-only in them, are not.
+    pub unmasked_proc: bool,
     /// The runtime's default profile is applied where this is true.
     pub seccomp_runtime_default: bool,
 }

@@ -7,13 +7,17 @@
 mod config;
 mod error;
 pub mod images;
+mod rootfs;
+mod spec;
 mod status;
 
+pub use crate::sys::cgroup::Usage;
 pub use config::{
     Bandwidth, ContainerConfig, HugepageLimit, LinuxResources, Mount, MountPropagation,
     NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
 };
 pub use error::{PullError, RuntimeError};
+pub use rootfs::{ImageConfig, Images};
 pub use status::{
     ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, RuntimeEvent, SandboxId,
     SandboxState, SandboxStatus,
@@ -107,6 +111,9 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         command: Vec<String>,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<ExecResult, RuntimeError>>;
+
+    /// What the processes of a container use. Fails where it is not running.
+    fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>>;
 
     /// Has the log of a running container opened anew, after its file was renamed.
     fn reopen_log(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;

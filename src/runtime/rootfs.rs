@@ -1,0 +1,62 @@
+//! What the containers' half of the runtime asks of the images' half.
+//!
+//! Start at [`Images`].
+
+use super::{ContainerId, Credentials, ImageId, ImageStatus, PullError, RuntimeError};
+use futures_util::future::BoxFuture;
+use std::fmt;
+use std::path::Path;
+
+/// What an image says about the processes that run it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `1000:1000`, `nginx`, empty.
+    pub user: String,
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub working_directory: String,
+    /// `SIGTERM` and the like, or empty.
+    pub stop_signal: String,
+}
+
+/// The images of a node, and the root file systems made from them.
+///
+/// Every method may be called again after a failure or a crash.
+pub trait Images: Send + Sync + fmt::Debug {
+    /// The image of that reference on this node, where it is here.
+    fn image(&self, reference: &str) -> BoxFuture<'_, Result<Option<ImageStatus>, RuntimeError>>;
+
+    fn images(&self) -> BoxFuture<'_, Result<Vec<ImageStatus>, RuntimeError>>;
+
+    /// As [`Runtime::pull_image`](super::Runtime::pull_image).
+    fn pull(
+        &self,
+        reference: &str,
+        credentials: Vec<Credentials>,
+    ) -> BoxFuture<'_, Result<ImageStatus, PullError>>;
+
+    fn remove(&self, reference: &str) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// What the image says about its processes.
+    fn config(&self, image: &ImageId) -> BoxFuture<'_, Result<ImageConfig, RuntimeError>>;
+
+    /// Mounts the image's files at `target`, an empty directory, with a layer of the container's
+    /// own for what it writes.
+    fn prepare_rootfs(
+        &self,
+        image: &ImageId,
+        container: &ContainerId,
+        target: &Path,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Removes the layer that a container has written, after its mount is gone.
+    fn release_rootfs(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Removes the layers of all containers but these: what a crash or a reboot has left.
+    fn retain_rootfs(
+        &self,
+        containers: Vec<ContainerId>,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+}
