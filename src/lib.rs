@@ -9,6 +9,7 @@ pub mod kubelet;
 pub mod network;
 pub mod registry;
 pub mod runtime;
+pub mod scheduler;
 pub mod stdx;
 pub mod storage;
 pub mod sys;
