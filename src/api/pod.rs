@@ -70,7 +70,14 @@ pub fn is_sidecar(init_container: &Container) -> bool {
 /// for, and the overhead (upstream `PodRequests`, component-helpers/resource, v1.35).
 #[must_use]
 pub fn requests(spec: &PodSpec) -> Amounts {
-    let mut total = container_requests(spec);
+    requests_assuming(spec, &Amounts::new())
+}
+
+/// As [`requests`], where a container that does not ask for one of `assumed` counts as asking for
+/// that much of it.
+#[must_use]
+pub fn requests_assuming(spec: &PodSpec, assumed: &Amounts) -> Amounts {
+    let mut total = aggregate(spec, |resources| resources.requests.as_ref(), assumed);
     for (name, amount) in pod_level(spec, |resources| resources.requests.as_ref()) {
         total.insert(name, amount);
     }
@@ -96,13 +103,13 @@ pub fn limits(spec: &PodSpec) -> Amounts {
 /// As [`requests`], of the containers alone (upstream `AggregateContainerRequests`).
 #[must_use]
 pub fn container_requests(spec: &PodSpec) -> Amounts {
-    aggregate(spec, |resources| resources.requests.as_ref())
+    aggregate(spec, |resources| resources.requests.as_ref(), &Amounts::new())
 }
 
 /// As [`limits`], of the containers alone (upstream `AggregateContainerLimits`).
 #[must_use]
 pub fn container_limits(spec: &PodSpec) -> Amounts {
-    aggregate(spec, |resources| resources.limits.as_ref())
+    aggregate(spec, |resources| resources.limits.as_ref(), &Amounts::new())
 }
 
 /// Resources that can be asked for by the pod as a whole.
@@ -119,8 +126,12 @@ fn pod_level(spec: &PodSpec, pick: Pick) -> Amounts {
     all
 }
 
-fn aggregate(spec: &PodSpec, pick: Pick) -> Amounts {
-    let of = |container: &Container| amounts(container.resources.as_ref().and_then(pick));
+fn aggregate(spec: &PodSpec, pick: Pick, assumed: &Amounts) -> Amounts {
+    let of = |container: &Container| {
+        let mut all = assumed.clone();
+        all.extend(amounts(container.resources.as_ref().and_then(pick)));
+        all
+    };
     let mut total = Amounts::new();
     for container in &spec.containers {
         add(&mut total, &of(container));

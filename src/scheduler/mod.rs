@@ -14,7 +14,7 @@ mod snapshot;
 
 pub use outcome::reporter;
 
-use crate::api::ObjectKey;
+use crate::api::{ObjectKey, pod};
 use crate::client::{Cache, Change, Client, ClientError, EventRecorder};
 use crate::stdx::{Tasks, chain, monotonic};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -181,9 +181,8 @@ impl Scheduler {
 impl State {
     fn heard_of(&mut self, key: &ObjectKey, pod: &Arc<Pod>) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        match node.filter(|node| !node.is_empty()) {
-            _ if has_ended(pod) => self.gone(uid),
+        match pod::node_name(pod) {
+            _ if pod::is_terminal(pod) => self.gone(uid),
             Some(node) => {
                 let facts = Arc::new(PodFacts::new(key.clone(), Arc::clone(pod)));
                 self.snapshot.assume(facts, node);
@@ -212,11 +211,6 @@ fn may_make_room(change: &Change<Node>) -> bool {
     old.spec != new.spec
         || old.metadata.labels != new.metadata.labels
         || allocatable(old) != allocatable(new)
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Whether the pod waits for this scheduler.

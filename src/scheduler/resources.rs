@@ -1,8 +1,8 @@
 //! What pods ask for and what nodes have, in whole numbers that add up exactly.
 
 use crate::api::Quantity;
-use k8s_openapi::api::core::v1::{Container, Node, PodSpec};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use crate::api::pod;
+use k8s_openapi::api::core::v1::{Node, PodSpec};
 use std::collections::BTreeMap;
 
 /// What scoring takes a container without a request to use (upstream `DefaultMilliCPURequest` and
@@ -21,20 +21,16 @@ pub(super) struct Resources {
     pub(super) others: BTreeMap<String, i64>,
 }
 
-type List = BTreeMap<String, ApiQuantity>;
-
 impl Resources {
-    fn of_list(list: Option<&List>) -> Self {
+    fn of(amounts: pod::Amounts) -> Self {
         let mut resources = Self::default();
-        for (name, quantity) in list.into_iter().flatten() {
-            // Stored quantities have been validated; one that still cannot be read asks for nothing.
-            let Ok(quantity) = quantity.0.parse::<Quantity>() else { continue };
+        for (name, amount) in amounts {
             match name.as_str() {
-                "cpu" => resources.milli_cpu = quantity.milli_units(),
-                "memory" => resources.memory_bytes = quantity.units(),
-                "ephemeral-storage" => resources.storage_bytes = quantity.units(),
+                "cpu" => resources.milli_cpu = amount.milli_units(),
+                "memory" => resources.memory_bytes = amount.units(),
+                "ephemeral-storage" => resources.storage_bytes = amount.units(),
                 "pods" => {}
-                _ => drop(resources.others.insert(name.clone(), quantity.units())),
+                _ => drop(resources.others.insert(name, amount.units())),
             }
         }
         resources
@@ -43,59 +39,24 @@ impl Resources {
     /// What the node offers to pods, and how many of them.
     pub(super) fn of_node(node: &Node) -> (Self, i64) {
         let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-        let pods = allocatable.and_then(|list| list.get("pods"));
-        let pods = pods.and_then(|quantity| quantity.0.parse::<Quantity>().ok());
-        (Self::of_list(allocatable), pods.map_or(0, Quantity::units))
+        let amounts = pod::amounts(allocatable);
+        let pods = amounts.get("pods").map_or(0, |pods| pods.units());
+        (Self::of(amounts), pods)
     }
 
-    /// What a pod needs at its most: upstream `PodRequests` (component-helpers resource/helpers.go,
-    /// v1.35). Sidecars run beside all that starts after them.
+    /// What is set aside for a pod.
     pub(super) fn of_pod(spec: &PodSpec) -> Self {
-        Self::of_containers(spec, |container| {
-            let resources = container.resources.as_ref();
-            Self::of_list(resources.and_then(|resources| resources.requests.as_ref()))
-        })
+        Self::of(pod::requests(spec))
     }
 
     /// As [`Resources::of_pod`], where containers without requests count for something, so that
     /// such pods spread as well.
     pub(super) fn of_pod_for_scoring(spec: &PodSpec) -> Self {
-        Self::of_containers(spec, |container| {
-            let resources = container.resources.as_ref();
-            let requests = resources.and_then(|resources| resources.requests.as_ref());
-            let mut assumed = Self::of_list(requests);
-            let asks = |name: &str| requests.is_some_and(|list| list.contains_key(name));
-            if !asks("cpu") {
-                assumed.milli_cpu = MILLI_CPU_ASSUMED;
-            }
-            if !asks("memory") {
-                assumed.memory_bytes = MEMORY_BYTES_ASSUMED;
-            }
-            assumed
-        })
-    }
-
-    fn of_containers(spec: &PodSpec, request: impl Fn(&Container) -> Self) -> Self {
-        let mut running = Self::default();
-        for container in &spec.containers {
-            running.add(&request(container));
-        }
-        let mut sidecars = Self::default();
-        let mut starting = Self::default();
-        for container in spec.init_containers.iter().flatten() {
-            let mut step = request(container);
-            if container.restart_policy.as_deref() == Some("Always") {
-                running.add(&step);
-                sidecars.add(&step);
-                step = sidecars.clone();
-            } else {
-                step.add(&sidecars);
-            }
-            starting.raise_to(&step);
-        }
-        running.raise_to(&starting);
-        running.add(&Self::of_list(spec.overhead.as_ref()));
-        running
+        let assumed = [
+            ("cpu".to_owned(), Quantity::milli(MILLI_CPU_ASSUMED)),
+            ("memory".to_owned(), Quantity::binary(MEMORY_BYTES_ASSUMED)),
+        ];
+        Self::of(pod::requests_assuming(spec, &assumed.into()))
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -104,10 +65,6 @@ impl Resources {
 
     pub(super) fn subtract(&mut self, other: &Self) {
         self.combine(other, |mine, theirs| mine.saturating_sub(theirs));
-    }
-
-    fn raise_to(&mut self, other: &Self) {
-        self.combine(other, i64::max);
     }
 
     fn combine(&mut self, other: &Self, with: impl Fn(i64, i64) -> i64) {
@@ -125,33 +82,6 @@ impl Resources {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    /// `containers` and `init` are milli-CPU requests; a leading `+` marks a sidecar.
-    #[track_caller]
-    fn check(containers: &[&str], init: &[&str], expected: i64) {
-        let container = |text: &&str| {
-            let cpu = text.trim_start_matches('+');
-            json!({
-                "name": "x",
-                "restartPolicy": text.starts_with('+').then_some("Always"),
-                "resources": {"requests": {"cpu": format!("{cpu}m")}},
-            })
-        };
-        let list = |texts: &[&str]| texts.iter().map(container).collect::<Vec<_>>();
-        let spec = json!({"containers": list(containers), "initContainers": list(init)});
-        let spec: PodSpec = serde_json::from_value(spec).unwrap();
-        assert_eq!(Resources::of_pod(&spec).milli_cpu, expected);
-    }
-
-    #[test]
-    fn a_pod_needs_what_it_needs_at_its_most() {
-        check(&["100", "200"], &[], 300);
-        check(&["100"], &["50"], 100);
-        check(&["100"], &["500", "200"], 500);
-        check(&["100"], &["+50"], 150);
-        check(&["100"], &["+50", "300"], 350);
-        check(&["100"], &["300", "+50"], 300);
-    }
 
     #[test]
     fn pods_without_requests_count_for_scoring_only() {
