@@ -8,11 +8,13 @@ mod decode;
 mod formats;
 mod path;
 mod scalar;
+mod strict;
 mod table;
 pub mod types;
 mod yaml;
 
 pub use check::{Checked, Mistyped, check, check_in};
 pub use decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DecodeError, Decoded, Format, decode};
+pub use strict::StrictProblems;
 pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
 pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};
