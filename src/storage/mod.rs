@@ -4,6 +4,12 @@
 //! power cut; revisions grow strictly and are never reused; a watch is a gap-free suffix of the
 //! history; readers never wait for the writer.
 
+mod hub;
+mod seq;
+pub mod sqlite;
+
+pub use sqlite::Sqlite;
+
 use crate::api::Revision;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -91,6 +97,24 @@ pub enum Op {
     Update { key: Key, value: Bytes, expected: Revision },
     /// Fails as an update does.
     Delete { key: Key, expected: Revision },
+}
+
+impl Op {
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Create { key, .. } | Self::Update { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The value that the key is to have; `None` for a delete.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Self::Create { value, .. } | Self::Update { value, .. } => Some(value),
+            Self::Delete { .. } => None,
+        }
+    }
 }
 
 /// When a write is acknowledged.

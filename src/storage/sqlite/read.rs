@@ -1,0 +1,152 @@
+//! Reads one key, or a page of keys in order, now or at an older revision.
+
+use crate::api::Revision;
+use crate::storage::sqlite::fault::Stop;
+use crate::storage::sqlite::snapshot::{Newest, Place, Snapshot, bytes_at, end_of};
+use crate::storage::{Entry, Key, ListRequest, Lookup, Page};
+use bytes::Bytes;
+use rusqlite::OptionalExtension as _;
+
+/// Reads one key.
+pub(super) fn get(snapshot: &Snapshot<'_>, key: &Key) -> Result<Lookup, Stop> {
+    let sql = "SELECT seq, deleted FROM current WHERE key = ?1";
+    let mut statement = snapshot.transaction.prepare_cached(sql)?;
+    let newest = statement
+        .query_row([key.as_str().as_bytes()], |row| {
+            Ok(Newest { seq: row.get(0)?, deleted: row.get(1)? })
+        })
+        .optional()?;
+    let place = newest.and_then(|newest| snapshot.place(key, newest));
+    let found = place.map(|place| (key.clone(), place)).into_iter().collect();
+    let entry = fetch(snapshot, found)?.pop();
+    Ok(Lookup { entry, revision: snapshot.revision })
+}
+
+/// Reads a page.
+pub(super) fn list(snapshot: &Snapshot<'_>, request: &ListRequest) -> Result<Page, Stop> {
+    if let Some(at) = request.at {
+        snapshot.check_kept(at)?;
+        if at > snapshot.revision {
+            return Err(Stop::Future { requested: at, newest: snapshot.revision });
+        }
+    }
+    let (found, remaining) = find(snapshot, request)?;
+    let entries = fetch(snapshot, found)?;
+    Ok(Page { entries, revision: request.at.unwrap_or(snapshot.revision), remaining })
+}
+
+/// Finds where the values of a page are, and counts what is beyond it.
+fn find(snapshot: &Snapshot<'_>, request: &ListRequest) -> Result<(Vec<(Key, Place)>, u64), Stop> {
+    // A key that is deleted now may have had a value at an older revision.
+    let sql = match request.at {
+        None => {
+            "SELECT key, seq, deleted FROM current WHERE key >= ?1 AND key < ?2 AND NOT deleted
+             ORDER BY key"
+        }
+        Some(_) => {
+            "SELECT key, seq, deleted FROM current WHERE key >= ?1 AND key < ?2 ORDER BY key"
+        }
+    };
+    let mut statement = snapshot.transaction.prepare_cached(sql)?;
+    let end = end_of(&request.prefix);
+    let mut rows = statement.query((first_key(request), &end))?;
+    let limit = request.limit.map_or(usize::MAX, std::num::NonZeroUsize::get);
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: Key = row.get(0)?;
+        let newest = Newest { seq: row.get(1)?, deleted: row.get(2)? };
+        let Some(place) = place(snapshot, &key, newest, request.at)? else {
+            continue;
+        };
+        if found.len() < limit {
+            found.push((key, place));
+            continue;
+        }
+        drop(rows);
+        let remaining = count(snapshot, &key, &end, request.at)?;
+        return Ok((found, remaining));
+    }
+    Ok((found, 0))
+}
+
+fn place(
+    snapshot: &Snapshot<'_>,
+    key: &Key,
+    newest: Newest,
+    at: Option<Revision>,
+) -> Result<Option<Place>, Stop> {
+    match at {
+        None => Ok(snapshot.place(key, newest)),
+        Some(at) => snapshot.place_at(key, newest, at),
+    }
+}
+
+/// Counts the keys that have a value, from `first` up to `end`. Which keys have a value is never
+/// pending, so the file alone can tell.
+fn count(
+    snapshot: &Snapshot<'_>,
+    first: &Key,
+    end: &[u8],
+    at: Option<Revision>,
+) -> Result<u64, Stop> {
+    let range = (first.as_str().as_bytes(), end);
+    let Some(at) = at else {
+        let sql = "SELECT count(*) FROM current WHERE key >= ?1 AND key < ?2 AND NOT deleted";
+        let mut statement = snapshot.transaction.prepare_cached(sql)?;
+        let count: i64 = statement.query_row(range, |row| row.get(0))?;
+        return Ok(count.unsigned_abs());
+    };
+    let sql = "SELECT key, seq, deleted FROM current WHERE key >= ?1 AND key < ?2";
+    let mut statement = snapshot.transaction.prepare_cached(sql)?;
+    let mut rows = statement.query(range)?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let newest = Newest { seq: row.get(1)?, deleted: row.get(2)? };
+        let had_value = match newest.seq.revision() <= at {
+            true => !newest.deleted,
+            false => snapshot.place_at(&row.get(0)?, newest, at)?.is_some(),
+        };
+        count += u64::from(had_value);
+    }
+    Ok(count)
+}
+
+/// The smallest key, in bytes, that the page may begin with.
+fn first_key(request: &ListRequest) -> Vec<u8> {
+    let prefix = request.prefix.as_bytes();
+    match &request.after {
+        Some(after) if after.as_str().as_bytes() >= prefix => {
+            [after.as_str().as_bytes(), b"\0"].concat()
+        }
+        _ => prefix.to_vec(),
+    }
+}
+
+/// Gets the values. They are read in the order of the log, so that every page of the file is read
+/// once however the keys are scattered over it, and returned in the order of the keys.
+fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>, Stop> {
+    let mut order: Vec<_> = found
+        .iter()
+        .enumerate()
+        .filter_map(|(index, (_, place))| match place {
+            Place::Row(seq) => Some((*seq, index)),
+            Place::Pending(..) => None,
+        })
+        .collect();
+    order.sort_unstable();
+    let mut values = vec![None; found.len()];
+    let mut statement =
+        snapshot.transaction.prepare_cached("SELECT value FROM log WHERE seq = ?1")?;
+    for (seq, index) in order {
+        let value = statement.query_row([seq.to_sql()], |row| bytes_at(row, 0)).optional()?;
+        values[index] = Some(value.flatten().ok_or(Stop::Missing(seq))?);
+    }
+    let entry = |((key, place), value): ((Key, Place), Option<Bytes>)| match place {
+        Place::Row(seq) => {
+            let value = value.expect("every row has been fetched above");
+            Entry { key, value, revision: seq.revision() }
+        }
+        Place::Pending(seq, value) => Entry { key, value, revision: seq.revision() },
+    };
+    Ok(found.into_iter().zip(values).map(entry).collect())
+}

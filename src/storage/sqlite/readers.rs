@@ -1,0 +1,139 @@
+//! The threads that read. Each has a connection of its own; none ever waits for the writer.
+
+use crate::storage::sqlite::Shared;
+use crate::storage::sqlite::fault::{Fault, Stop};
+use crate::storage::sqlite::history::{self, Chunk, HistoryRequest};
+use crate::storage::sqlite::inbox::{Inbox, Received};
+use crate::storage::sqlite::read;
+use crate::storage::sqlite::snapshot::Snapshot;
+use crate::storage::{Key, ListRequest, Lookup, Page, ReadError, WatchError};
+use rusqlite::Connection;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::{Semaphore, oneshot};
+
+/// How many threads read, each with a connection and a page cache.
+pub(super) const READERS: usize = 3;
+
+/// How many of them may be busy with lists and history at once; more wait. The rest is there for
+/// reads of a single key, which take microseconds.
+const LONG_READS_MAX: usize = READERS - 1;
+
+/// How many reads may wait for a thread. More wait in their callers.
+const READS_QUEUED_MAX: usize = 1_024;
+
+#[derive(Debug)]
+enum Read {
+    Get { key: Key, reply: oneshot::Sender<Result<Lookup, ReadError>> },
+    List { request: ListRequest, reply: oneshot::Sender<Result<Page, ReadError>> },
+    History { request: HistoryRequest, reply: oneshot::Sender<Result<Chunk, WatchError>> },
+}
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox<Read>>,
+    long: Semaphore,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Readers {
+    pub(super) fn start(shared: &Arc<Shared>, connections: Vec<Connection>) -> io::Result<Self> {
+        let inbox = Arc::new(Inbox::new(READS_QUEUED_MAX));
+        let readers = Self {
+            shared: Arc::clone(shared),
+            inbox: Arc::clone(&inbox),
+            long: Semaphore::new(LONG_READS_MAX),
+            threads: Mutex::default(),
+        };
+        for connection in connections {
+            let (shared, inbox) = (Arc::clone(shared), Arc::clone(&inbox));
+            let thread = std::thread::Builder::new().name("store-read".into());
+            let thread = thread.spawn(move || run(&connection, &shared, &inbox))?;
+            readers.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(readers)
+    }
+
+    pub(super) async fn get(&self, key: Key) -> Result<Lookup, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Read::Get { key, reply }).await.ok();
+        answer.await.unwrap_or_else(|_gone| Err(self.closed()))
+    }
+
+    pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
+        let _permit = self.long.acquire().await;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Read::List { request, reply }).await.ok();
+        answer.await.unwrap_or_else(|_gone| Err(self.closed()))
+    }
+
+    pub(super) async fn history(&self, request: HistoryRequest) -> Result<Chunk, WatchError> {
+        let _permit = self.long.acquire().await;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Read::History { request, reply }).await.ok();
+        answer.await.unwrap_or(Err(WatchError::Closed))
+    }
+
+    fn closed(&self) -> ReadError {
+        ReadError::Unavailable(Arc::new(Fault::Closed { path: self.shared.path.clone() }))
+    }
+
+    /// Answers what has been asked, ends the threads and closes their connections.
+    pub(super) fn stop(&self) {
+        self.inbox.close();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!(path = %self.shared.path.display(), "a reader of the store panicked");
+            }
+        }
+    }
+}
+
+fn run(connection: &Connection, shared: &Shared, inbox: &Inbox<Read>) {
+    loop {
+        match inbox.receive(None, |_| false) {
+            Received::Items(reads) => {
+                reads.into_iter().for_each(|read| answer(connection, shared, read));
+            }
+            Received::Deadline => {}
+            Received::Closed => return,
+        }
+    }
+}
+
+/// Answers one read. Where the asker has gone, nobody misses the answer.
+fn answer(connection: &Connection, shared: &Shared, read: Read) {
+    let path = &shared.path;
+    match read {
+        Read::Get { key, reply } if !reply.is_closed() => {
+            let result = snapshot(connection, shared, key.as_str())
+                .and_then(|snapshot| read::get(&snapshot, &key));
+            reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
+        }
+        Read::List { request, reply } if !reply.is_closed() => {
+            let result = snapshot(connection, shared, &request.prefix)
+                .and_then(|snapshot| read::list(&snapshot, &request));
+            reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
+        }
+        Read::History { request, reply } if !reply.is_closed() => {
+            let result = snapshot(connection, shared, &request.prefix)
+                .and_then(|snapshot| history::read(&snapshot, &request));
+            reply.send(result.map_err(|stop| stop.into_watch_error(path))).ok();
+        }
+        Read::Get { .. } | Read::List { .. } | Read::History { .. } => {}
+    }
+}
+
+/// The overlay first, then the file: see the invariant of the view.
+fn snapshot<'c>(
+    connection: &'c Connection,
+    shared: &Shared,
+    prefix: &str,
+) -> Result<Snapshot<'c>, Stop> {
+    let overlay = shared.view.lock().overlay(prefix);
+    Snapshot::take(connection, overlay)
+}

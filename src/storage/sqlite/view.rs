@@ -1,0 +1,124 @@
+//! What readers have to know beside the file: the newest revision, the coalesced values that have
+//! not reached the disk, and which revisions cannot be read any more.
+//!
+//! Architecture invariant: a reader takes its [`Overlay`] *before* its snapshot of the file. When
+//! the newest row of that snapshot is the overlay's `base`, the two together are the store at the
+//! overlay's revision. When the file has gone on since, everything in the overlay has reached it (a
+//! durable group writes all that is pending), so the file alone is the store at its newest revision.
+
+use crate::api::Revision;
+use crate::storage::Key;
+use crate::storage::seq::Seq;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A coalesced value that is not on disk.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// The newest of the coalesced changes of this key; the ones before it are forgotten.
+    pub seq: Seq,
+    /// The revision of the first of them.
+    pub since: Revision,
+    pub value: Bytes,
+    /// The row on disk that these changes replace, and the size of its value.
+    pub base: Seq,
+    pub base_bytes: usize,
+}
+
+/// Revisions that were announced and then taken back by a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub first: Revision,
+    pub last: Revision,
+}
+
+#[derive(Debug)]
+pub(super) struct View {
+    pub revision: Revision,
+    /// The newest row of the log.
+    pub base: Seq,
+    /// The oldest revision that may be read.
+    pub floor: Revision,
+    pub lost: Vec<Lost>,
+    pub pending: BTreeMap<Key, Pending>,
+    pub pending_bytes: usize,
+}
+
+/// A part of the [`View`], as of one moment.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    pub revision: Revision,
+    pub base: Seq,
+    pub floor: Revision,
+    pub pending: BTreeMap<Key, Pending>,
+}
+
+/// The one [`View`] of a store: written by the writer, read by everybody.
+#[derive(Debug)]
+pub(super) struct SharedView {
+    view: Mutex<View>,
+    revision: AtomicU64,
+}
+
+impl View {
+    pub(super) fn overlay(&self, prefix: &str) -> Overlay {
+        let from = Key::from(prefix);
+        let within = self.pending.range(from..);
+        let within = within.take_while(|(key, _)| key.as_str().starts_with(prefix));
+        Overlay {
+            revision: self.revision,
+            base: self.base,
+            floor: self.floor,
+            pending: within.map(|(key, pending)| (key.clone(), pending.clone())).collect(),
+        }
+    }
+
+    /// Adds coalesced values; of a key that has one already only the new one is kept.
+    pub(super) fn add_pending(&mut self, added: Vec<(Key, Pending)>) {
+        for (key, added) in added {
+            self.pending_bytes += key.as_str().len() + added.value.len();
+            match self.pending.get_mut(&key) {
+                Some(pending) => {
+                    self.pending_bytes -= key.as_str().len() + pending.value.len();
+                    pending.seq = added.seq;
+                    pending.value = added.value;
+                }
+                None => {
+                    self.pending.insert(key, added);
+                }
+            }
+        }
+    }
+
+    /// The oldest revision after `revision` that can be read, where `revision` itself cannot.
+    pub(super) fn refuses(&self, revision: Revision) -> Option<Revision> {
+        if revision < self.floor {
+            return Some(self.floor);
+        }
+        let lost = self.lost.iter().find(|lost| lost.first <= revision && revision <= lost.last);
+        lost.map(|lost| Revision(lost.last.0 + 1))
+    }
+}
+
+impl SharedView {
+    pub(super) fn new(view: View) -> Self {
+        Self { revision: AtomicU64::new(view.revision.0), view: Mutex::new(view) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the view; readers see all of the change or nothing of it.
+    pub(super) fn update(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.lock();
+        change(&mut view);
+        self.revision.store(view.revision.0, Ordering::Release);
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        Revision(self.revision.load(Ordering::Acquire))
+    }
+}

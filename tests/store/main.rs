@@ -1,0 +1,7 @@
+//! The store from outside: what its trait promises, however the disk and the machine behave.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod basics;
+mod support;
+mod watching;
