@@ -8,6 +8,7 @@
 
 mod catalog;
 mod digest;
+mod layer;
 mod layout;
 mod manifest;
 mod platform;
@@ -15,6 +16,7 @@ mod progress;
 mod reference;
 mod rootfs;
 mod store;
+mod tarball;
 
 pub use digest::{Algorithm, BadDigest, Digest};
 pub use manifest::ImageConfig;

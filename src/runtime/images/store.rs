@@ -23,6 +23,10 @@ pub(super) struct LayerFacts {
     pub(super) diff_id: Digest,
     /// Contents of its files.
     pub(super) size_bytes: u64,
+    /// Whether its archive says how `/` looks.
+    pub(super) describes_root: bool,
+    /// Whether nothing of the layers below is seen through it.
+    pub(super) has_opaque_root: bool,
 }
 
 /// Everything on disk that images are made of. One per data directory and machine.
