@@ -5,6 +5,7 @@
 pub mod api;
 pub mod client;
 pub mod control;
+pub mod controllers;
 pub mod kubelet;
 pub mod network;
 pub mod registry;

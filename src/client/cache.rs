@@ -145,13 +145,22 @@ impl<K: Watched> Cache<K> {
 
     #[must_use]
     pub fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.list_where(namespace, |_| true)
+    }
+
+    /// The objects of a namespace that `is_wanted` picks. It is called while readers and the filling
+    /// task may have to wait, so it only compares.
+    #[must_use]
+    pub fn list_where(&self, namespace: &str, is_wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         let first = ObjectKey::namespaced(namespace, "");
         self.read(|objects| {
             let range = (Bound::Included(first), Bound::Unbounded);
             let from_there = objects.by_key.range::<ObjectKey, _>(range);
             from_there
                 .take_while(|(key, _)| key.namespace.as_deref() == Some(namespace))
-                .map(|(_, object)| Arc::clone(object))
+                .map(|(_, object)| object)
+                .filter(|object| is_wanted(object))
+                .cloned()
                 .collect()
         })
     }

@@ -1,0 +1,21 @@
+//! The controllers: one folder each, one loop for all (see `control`).
+//!
+//! Start at [`start`]; the reference to copy is [`replicaset`]. A controller is three things: which
+//! changes make it look at which key (`mod.rs`), what it looks at (`observe`, there as well) and what
+//! it decides (`plan.rs`, pure). Controllers never import each other.
+
+mod availability;
+mod ownership;
+pub mod replicaset;
+
+use crate::client::Cache;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
+
+/// What the controllers look at: one cache per kind, shared by all of them.
+#[derive(Clone, Debug)]
+pub struct Caches {
+    pub pods: Arc<Cache<Pod>>,
+    pub replica_sets: Arc<Cache<ReplicaSet>>,
+}

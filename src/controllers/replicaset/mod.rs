@@ -1,0 +1,141 @@
+//! Keeps as many pods of a template running as a ReplicaSet asks for.
+//!
+//! Start at [`plan()`]. This is the reference controller: the others have its shape.
+
+mod plan;
+mod rank;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use plan::{Observed, plan};
+
+use super::Caches;
+use crate::api::ObjectKey;
+use crate::api::labels::Selector;
+use crate::api::owner::controller_of;
+use crate::api::pod::{is_active, node_name};
+use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
+use crate::control::{Attempt, Controller, Plan, Queue};
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Looks at ReplicaSets and their pods.
+#[derive(Debug)]
+pub struct ReplicaSetController {
+    client: Client,
+    sets: Arc<Cache<ReplicaSet>>,
+    pods: Arc<Cache<Pod>>,
+}
+
+impl ReplicaSetController {
+    /// `client` is asked only whether a set that is to adopt pods is still there.
+    #[must_use]
+    pub fn new(client: Client, caches: &Caches) -> Self {
+        Self { client, sets: Arc::clone(&caches.replica_sets), pods: Arc::clone(&caches.pods) }
+    }
+
+    /// Queues a set when it or one of its pods changes.
+    #[must_use]
+    pub fn queue(&self) -> Queue<ObjectKey> {
+        let queue = Queue::new();
+        let changed = queue.clone();
+        self.sets.on_change(move |change| changed.add(&change.key));
+        let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
+        self.pods.on_change(move |change| {
+            concerned_sets(change, &sets).iter().for_each(|key| changed.add(key));
+        });
+        queue
+    }
+
+    /// How many active pods each node has of the sets that `set`'s controller controls.
+    fn active_by_node(&self, set: &ReplicaSet, own: &[Arc<Pod>]) -> BTreeMap<String, usize> {
+        let mut on_node = BTreeMap::new();
+        let mut count = |pods: &[Arc<Pod>]| {
+            for node in pods.iter().filter(|pod| is_active(pod)).filter_map(|pod| node_name(pod)) {
+                *on_node.entry(node.to_owned()).or_default() += 1;
+            }
+        };
+        count(own);
+        let Some(controller) = controller_of(&set.metadata) else { return on_node };
+        for sibling in self.sets.owned_by(&controller.uid) {
+            if sibling.metadata.uid != set.metadata.uid {
+                count(&self.pods.owned_by(sibling.metadata.uid.as_deref().unwrap_or_default()));
+            }
+        }
+        on_node
+    }
+
+    /// Whether the set is still there and stays, according to the API server itself.
+    async fn stays(&self, key: &ObjectKey, set: &ReplicaSet) -> bool {
+        let fresh = self.client.get::<ReplicaSet>(key).await;
+        fresh.is_ok_and(|fresh| {
+            fresh.metadata.uid == set.metadata.uid && fresh.metadata.deletion_timestamp.is_none()
+        })
+    }
+}
+
+impl Controller for ReplicaSetController {
+    const NAME: &'static str = "replicaset-controller";
+    type Key = ObjectKey;
+    type Observed = Observed;
+
+    async fn observe(&self, key: &ObjectKey, attempt: Attempt) -> Option<Observed> {
+        let set = self.sets.get(key)?;
+        let uid = set.metadata.uid.as_deref()?;
+        let spec = set.spec.as_ref()?;
+        let mut pods = self.pods.owned_by(uid);
+        let is_surplus = pods.len() > plan::wanted_replicas(&set);
+        let on_node = if is_surplus { self.active_by_node(&set, &pods) } else { BTreeMap::new() };
+
+        let selector = Selector::of_object(Some(&spec.selector)).ok()?;
+        let orphans = self.pods.list_where(key.namespace.as_deref()?, |pod| {
+            is_active(pod)
+                && controller_of(&pod.metadata).is_none()
+                && pod.metadata.labels.as_ref().is_some_and(|labels| selector.matches(labels))
+        });
+        let may_adopt = !orphans.is_empty() && self.stays(key, &set).await;
+        pods.extend(orphans);
+        Some(Observed { set, pods, may_adopt, on_node, attempt })
+    }
+
+    fn plan(observed: &Observed) -> Plan {
+        plan(observed)
+    }
+
+    fn caches(&self) -> Vec<(ResourceType, Arc<dyn Seen>)> {
+        vec![
+            (ResourceType::of::<ReplicaSet>(), Arc::clone(&self.sets) as Arc<dyn Seen>),
+            (ResourceType::of::<Pod>(), Arc::clone(&self.pods) as Arc<dyn Seen>),
+        ]
+    }
+}
+
+/// The sets to look at when a pod changes: those that control or controlled it, or, where nobody
+/// does, those that may adopt it.
+fn concerned_sets(change: &Change<Pod>, sets: &Cache<ReplicaSet>) -> Vec<ObjectKey> {
+    let versions = [&change.old, &change.new].into_iter().flatten();
+    let mut concerned: Vec<ObjectKey> = versions
+        .filter_map(|pod| controller_of(&pod.metadata))
+        .filter(|owner| owner.kind == ReplicaSet::KIND)
+        .map(|owner| ObjectKey {
+            namespace: change.key.namespace.clone(),
+            name: owner.name.clone(),
+        })
+        .collect();
+    concerned.dedup();
+    if let (Some(pod), Some(namespace)) = (&change.new, &change.key.namespace)
+        && controller_of(&pod.metadata).is_none()
+        && let Some(labels) = &pod.metadata.labels
+    {
+        let adopters = sets.list_where(namespace, |set| {
+            let selector = set.spec.as_ref().map(|spec| &spec.selector);
+            Selector::of_object(selector).is_ok_and(|selector| selector.matches(labels))
+        });
+        concerned.extend(adopters.iter().map(|set| key_of(&set.metadata)));
+    }
+    concerned
+}

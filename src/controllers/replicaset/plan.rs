@@ -1,0 +1,204 @@
+//! The decision about a ReplicaSet: which pods are its own, how many to create, which to delete, and
+//! what to report.
+
+use super::rank::sort_by_deletion;
+use super::status::status;
+use crate::api::labels::Selector;
+use crate::api::owner::{controller_of, controller_reference};
+use crate::api::pod::is_active;
+use crate::client::object_reference;
+use crate::control::{Attempt, Detail, Plan, Planned, Report, Write};
+use crate::controllers::availability::{available_after, is_available, is_terminating};
+use crate::controllers::ownership::{adopt, release};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A look creates or deletes at most this many pods; the next looks do the rest. Upstream's
+/// `BurstReplicas` (pkg/controller/replicaset, v1.35).
+const BURST_PODS_MAX: usize = 500;
+
+/// Pods are created in batches, each twice as large as the one before, beginning with this many: a
+/// template that is refused is refused once, not five hundred times. Upstream's `slowStartBatch`.
+const FIRST_BATCH_PODS: usize = 1;
+
+/// After a look at which it could not be found out whether pods may be adopted.
+const ADOPTION_RETRY: Duration = Duration::from_secs(1);
+
+/// Pod names are at most this long, in bytes.
+const POD_NAME_BYTES_MAX: usize = 253;
+
+/// Everything the decision may depend on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub set: Arc<ReplicaSet>,
+    /// Pods of the set's namespace: all that it controls and all that nobody controls and its
+    /// selector matches.
+    pub pods: Vec<Arc<Pod>>,
+    /// The API server itself has said that the set is there and stays. Asked only where there are
+    /// pods to adopt: they may be without a controller because the set was deleted just now.
+    pub may_adopt: bool,
+    /// How many active pods each node has of this set and of the sets with the same controller.
+    /// Filled only where there are too many pods.
+    pub on_node: BTreeMap<String, usize>,
+    pub attempt: Attempt,
+}
+
+/// The pods of a set, sorted out.
+#[derive(Debug, Default)]
+pub(super) struct Pods<'a> {
+    /// These count.
+    pub(super) active: Vec<&'a Pod>,
+    pub(super) terminating: Vec<&'a Pod>,
+    adoptable: Vec<&'a Pod>,
+    /// Controlled by the set and not matched by its selector.
+    foreign: Vec<&'a Pod>,
+}
+
+pub fn plan(observed: &Observed) -> Plan {
+    let set = &*observed.set;
+    let Some(pods) = sort_out(observed) else { return Plan::default() };
+    if set.metadata.deletion_timestamp.is_none() {
+        let claims = claim(observed, &pods);
+        if !claims.is_empty() {
+            // Which pods there are to count is known once that is done.
+            return Plan::of(claims);
+        }
+        if !pods.adoptable.is_empty() {
+            // Creating others in their place would be wrong.
+            return Plan { recheck_after: Some(ADOPTION_RETRY), ..Plan::default() };
+        }
+    }
+    let mut steps =
+        if set.metadata.deletion_timestamp.is_none() { scale(observed, &pods) } else { Vec::new() };
+    if let Some(report) = report(observed, &pods) {
+        // It does not depend on the first of the others, and the others do not depend on it.
+        match steps.first_mut() {
+            Some(first) => first.push(report.into()),
+            None => steps.push(vec![report.into()]),
+        }
+    }
+    let recheck_after = next_available(observed, &pods);
+    Plan { steps, recheck_after, regarding: object_reference(set), ..Plan::default() }
+}
+
+/// `None` where the set has a selector that nobody can read, which validation does not let in.
+fn sort_out(observed: &Observed) -> Option<Pods<'_>> {
+    let set = &observed.set;
+    let selector = Selector::of_object(Some(&set.spec.as_ref()?.selector)).ok()?;
+    let mut pods = Pods::default();
+    for pod in observed.pods.iter().map(|pod| &**pod) {
+        let is_matched = selector.matches(pod.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()));
+        let controller = controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
+        match (controller, is_matched) {
+            (None, true) if is_active(pod) => pods.adoptable.push(pod),
+            (None, _) => {}
+            (Some(uid), _) if Some(uid) != set.metadata.uid.as_deref() => {}
+            (Some(_), true) if is_active(pod) => pods.active.push(pod),
+            (Some(_), true) if is_terminating(pod) => pods.terminating.push(pod),
+            (Some(_), false) if is_active(pod) => pods.foreign.push(pod),
+            (Some(_), _) => {}
+        }
+    }
+    Some(pods)
+}
+
+/// Adopts the pods that match and releases those that do not any more: upstream `ClaimPods`
+/// (pkg/controller/controller_ref_manager.go, v1.35).
+fn claim(observed: &Observed, pods: &Pods<'_>) -> Vec<Write> {
+    let owner = controller_reference(&*observed.set);
+    let released = pods.foreign.iter().map(|pod| release(*pod, &owner.uid));
+    let adoptable = pods.adoptable.iter().filter(|_| observed.may_adopt);
+    let adopted = adoptable.map(|pod| adopt(*pod, owner.clone()));
+    released.chain(adopted).collect()
+}
+
+/// The status where it is not what the set has already.
+fn report(observed: &Observed, pods: &Pods<'_>) -> Option<Write> {
+    let status = status(observed, pods);
+    if observed.set.status.as_ref() == Some(&status) {
+        return None;
+    }
+    let reported = ReplicaSet { status: Some(status), ..(*observed.set).clone() };
+    Some(Write::update_status(&reported))
+}
+
+fn scale(observed: &Observed, pods: &Pods<'_>) -> Vec<Vec<Planned>> {
+    let wanted = wanted_replicas(&observed.set);
+    let actual = pods.active.len();
+    match actual.cmp(&wanted) {
+        Ordering::Less => create(&observed.set, (wanted - actual).min(BURST_PODS_MAX)),
+        Ordering::Equal => Vec::new(),
+        Ordering::Greater => {
+            vec![delete(observed, pods, (actual - wanted).min(BURST_PODS_MAX))]
+        }
+    }
+}
+
+fn create(set: &ReplicaSet, missing: usize) -> Vec<Vec<Planned>> {
+    let pod = Planned {
+        write: Write::create(&render_pod(set)),
+        succeeded: Some(Report::normal("SuccessfulCreate", "Created pod: ").with(Detail::Name)),
+        failed: Some(Report::warning("FailedCreate", "Error creating: ").with(Detail::Error)),
+    };
+    let (mut steps, mut left, mut batch) = (Vec::new(), missing, FIRST_BATCH_PODS);
+    while left > 0 {
+        steps.push(vec![pod.clone(); batch.min(left)]);
+        left -= batch.min(left);
+        batch *= 2;
+    }
+    steps
+}
+
+fn delete(observed: &Observed, pods: &Pods<'_>, surplus: usize) -> Vec<Planned> {
+    let mut ranked = pods.active.clone();
+    sort_by_deletion(&mut ranked, &observed.on_node, observed.attempt.now);
+    let delete = |pod: &Pod| Planned {
+        write: Write::delete(pod),
+        succeeded: Some(Report::normal("SuccessfulDelete", "Deleted pod: ").with(Detail::Name)),
+        failed: Some(Report::warning("FailedDelete", "Error deleting: ").with(Detail::Error)),
+    };
+    ranked.into_iter().take(surplus).map(delete).collect()
+}
+
+/// A pod as the template has it: upstream `GetPodFromTemplate` (pkg/controller/controller_utils.go).
+fn render_pod(set: &ReplicaSet) -> Pod {
+    let spec = set.spec.as_ref().and_then(|spec| spec.template.clone());
+    let PodTemplateSpec { metadata, spec } = spec.unwrap_or_default();
+    let metadata = metadata.unwrap_or_default();
+    let name = set.metadata.name.as_deref().unwrap_or_default();
+    let dash = if name.len() < POD_NAME_BYTES_MAX { "-" } else { "" };
+    Pod {
+        metadata: ObjectMeta {
+            namespace: set.metadata.namespace.clone(),
+            generate_name: Some(format!("{name}{dash}")),
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            finalizers: metadata.finalizers,
+            owner_references: Some(vec![controller_reference(set)]),
+            ..ObjectMeta::default()
+        },
+        spec,
+        status: None,
+    }
+}
+
+/// When the next of the ready pods will have been ready long enough.
+fn next_available(observed: &Observed, pods: &Pods<'_>) -> Option<Duration> {
+    let (seconds, now) = (min_ready_seconds(&observed.set), observed.attempt.now);
+    let waiting = pods.active.iter().filter(|pod| !is_available(pod, seconds, now));
+    waiting.filter_map(|pod| available_after(pod, seconds, now)).min()
+}
+
+pub(super) fn wanted_replicas(set: &ReplicaSet) -> usize {
+    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    usize::try_from(replicas).unwrap_or_default()
+}
+
+pub(super) fn min_ready_seconds(set: &ReplicaSet) -> i32 {
+    set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+}
