@@ -301,6 +301,16 @@ pub fn http_header_name(value: &str) -> Vec<String> {
     vec![HTTP_HEADER.mismatch()]
 }
 
+/// A segment of a path, which is the least that any name must be.
+#[must_use]
+pub fn path_segment(value: &str) -> Vec<String> {
+    if matches!(value, "." | "..") {
+        return vec![format!("may not be '{value}'")];
+    }
+    let forbidden = ["/", "%"].into_iter().filter(|mark| value.contains(mark));
+    forbidden.map(|mark| format!("may not contain '{mark}'")).collect()
+}
+
 /// The name that `generateName` would lead to, for checking: what is generated begins with the
 /// prefix and ends with a letter or digit (upstream `maskTrailingDash`).
 #[must_use]
@@ -448,6 +458,7 @@ mod tests {
             ],
         );
         check(percent, &["0%", "100%"], &[("%", "percent"), ("1", "percent")]);
+        check(path_segment, &["a b", "A.b"], &[("..", "may not be"), ("a/b", "may not contain")]);
         check(http_header_name, &["X-A"], &[("", "HTTP header"), ("a b", "HTTP header")]);
     }
 

@@ -4,13 +4,13 @@
 //! pkg/api/validation/objectmeta.go, v1.35). That an update names a `resourceVersion` is not
 //! checked here but by the verb that needs it.
 
+use super::checks::{self, to_value};
 use super::kind::Scope;
 use crate::api::{FieldError, FieldPath, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All keys and values of an object's annotations together; beyond it they are refused.
@@ -41,7 +41,7 @@ pub fn validate(metadata: &ObjectMeta, rules: Rules) -> Vec<FieldError> {
             "must be greater than or equal to 0",
         ));
     }
-    errors.extend(validate_labels(metadata.labels.as_ref(), &path.child("labels")));
+    errors.extend(checks::labels(metadata.labels.as_ref(), &path.child("labels")));
     errors.extend(validate_annotations(metadata.annotations.as_ref(), &path.child("annotations")));
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     errors.extend(validate_owners(owners, &path.child("ownerReferences")));
@@ -55,12 +55,12 @@ fn validate_name(metadata: &ObjectMeta, rule: names::Rule, path: &FieldPath) -> 
     let mut errors = Vec::new();
     if let Some(prefix) = metadata.generate_name.as_deref().filter(|prefix| !prefix.is_empty()) {
         let problems = rule(&names::without_trailing_dash(prefix));
-        errors.extend(invalid(&path.child("generateName"), prefix, problems));
+        errors.extend(checks::invalid(&path.child("generateName"), prefix, problems));
     }
     match metadata.name.as_deref().unwrap_or_default() {
         "" => errors
             .push(FieldError::required(&path.child("name"), "name or generateName is required")),
-        name => errors.extend(invalid(&path.child("name"), name, rule(name))),
+        name => errors.extend(checks::invalid(&path.child("name"), name, rule(name))),
     }
     errors
 }
@@ -70,30 +70,11 @@ fn validate_namespace(namespace: Option<&str>, scope: Scope, path: &FieldPath) -
     match (scope, namespace.unwrap_or_default()) {
         (Scope::Namespaced, "") => vec![FieldError::required(&path, "")],
         (Scope::Namespaced, namespace) => {
-            invalid(&path, namespace, names::dns1123_label(namespace))
+            checks::invalid(&path, namespace, names::dns1123_label(namespace))
         }
         (Scope::Cluster, "") => Vec::new(),
         (Scope::Cluster, _) => vec![FieldError::forbidden(&path, "not allowed on this type")],
     }
-}
-
-/// One [`FieldError`] for each thing that is wrong with `value`.
-#[must_use]
-pub fn invalid(path: &FieldPath, value: &str, problems: Vec<String>) -> Vec<FieldError> {
-    problems.into_iter().map(|problem| FieldError::invalid(path, value, problem)).collect()
-}
-
-#[must_use]
-pub fn validate_labels(
-    labels: Option<&BTreeMap<String, String>>,
-    path: &FieldPath,
-) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (key, value) in labels.into_iter().flatten() {
-        errors.extend(invalid(path, key, names::qualified_name(key)));
-        errors.extend(invalid(path, value, names::label_value(value)));
-    }
-    errors
 }
 
 #[must_use]
@@ -105,7 +86,7 @@ pub fn validate_annotations(
     let mut total_bytes = 0;
     for (key, value) in annotations.into_iter().flatten() {
         // Keys of annotations are qualified names in any case.
-        errors.extend(invalid(path, key, names::qualified_name(&key.to_lowercase())));
+        errors.extend(checks::invalid(path, key, names::qualified_name(&key.to_lowercase())));
         total_bytes += key.len() + value.len();
     }
     if total_bytes > ANNOTATIONS_BYTES_MAX {
@@ -163,7 +144,7 @@ fn validate_owner(owner: &OwnerReference, path: &FieldPath) -> Vec<FieldError> {
 fn validate_finalizers(finalizers: &[String], path: &FieldPath) -> Vec<FieldError> {
     let mut errors: Vec<_> = finalizers
         .iter()
-        .flat_map(|finalizer| invalid(path, finalizer, names::qualified_name(finalizer)))
+        .flat_map(|finalizer| checks::invalid(path, finalizer, names::qualified_name(finalizer)))
         .collect();
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
     if has(ORPHAN_FINALIZER) && has(FOREGROUND_FINALIZER) {
@@ -231,9 +212,9 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
             to_value(&old.deletion_grace_period_seconds),
         ),
     ] {
-        errors.extend(immutable(&path.child(field), new, &old));
+        errors.extend(checks::immutable(&path.child(field), new, &old));
     }
-    errors.extend(validate_labels(new.labels.as_ref(), &path.child("labels")));
+    errors.extend(checks::labels(new.labels.as_ref(), &path.child("labels")));
     errors.extend(validate_annotations(new.annotations.as_ref(), &path.child("annotations")));
     let owners = new.owner_references.as_deref().unwrap_or_default();
     errors.extend(validate_owners(owners, &path.child("ownerReferences")));
@@ -256,21 +237,10 @@ fn validate_no_new_finalizers(
     (!added.is_empty()).then(|| FieldError::forbidden(path, detail))
 }
 
-/// The error of a field that may not change and did.
-#[must_use]
-pub fn immutable(path: &FieldPath, new: Value, old: &Value) -> Option<FieldError> {
-    (new != *old).then(|| FieldError::invalid(path, new, "field is immutable"))
-}
-
-/// The value as an error message shows it.
-#[must_use]
-pub fn to_value(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).expect("generated types always serialize")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn metadata(json: Value) -> ObjectMeta {
         serde_json::from_value(json).unwrap()

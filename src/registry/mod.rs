@@ -6,6 +6,7 @@
 //! finalizers, the status split) is not here but in `apiserver`.
 
 mod cells;
+mod checks;
 mod kind;
 pub mod kinds;
 pub mod metadata;

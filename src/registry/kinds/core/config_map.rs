@@ -3,7 +3,7 @@
 //! Follows upstream `ValidateConfigMap` (pkg/apis/core/validation, v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::metadata::invalid;
+use crate::registry::checks::invalid;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
 use jiff::Timestamp;

@@ -3,5 +3,5 @@
 mod config_map;
 mod namespace;
 mod pod;
-mod podspec;
+pub(super) mod podspec;
 mod secret;

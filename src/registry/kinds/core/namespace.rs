@@ -3,7 +3,7 @@
 //! Follows upstream pkg/registry/core/namespace (v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::metadata::invalid;
+use crate::registry::checks::invalid;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;

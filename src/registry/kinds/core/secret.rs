@@ -4,7 +4,7 @@
 
 use super::config_map::{DATA_BYTES_MAX, IMMUTABLE};
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::metadata::{immutable, invalid};
+use crate::registry::checks::{immutable, invalid};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
 use jiff::Timestamp;

@@ -7,7 +7,7 @@
 use crate::api::Quantity;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, PodSpec,
-    Probe, ProjectedVolumeSource, ResourceRequirements, Volume, VolumeProjection,
+    PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource;
 use std::collections::BTreeMap;
@@ -40,6 +40,11 @@ pub(in crate::registry::kinds) fn apply_defaults(spec: &mut PodSpec) {
         constraint.node_affinity_policy.take_if(|policy| policy.is_empty());
         constraint.node_taints_policy.take_if(|policy| policy.is_empty());
     }
+}
+
+pub(in crate::registry::kinds) fn apply_template_defaults(template: &mut PodTemplateSpec) {
+    template.metadata.get_or_insert_default();
+    apply_defaults(template.spec.get_or_insert_default());
 }
 
 /// Sets a text that is absent or empty: to upstream's types, both are the same.

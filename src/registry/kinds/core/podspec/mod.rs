@@ -5,5 +5,5 @@
 mod defaults;
 mod validate;
 
-pub(in crate::registry::kinds) use defaults::{apply_defaults, round_up};
-pub(in crate::registry::kinds) use validate::validate;
+pub(in crate::registry::kinds) use defaults::{apply_defaults, apply_template_defaults, round_up};
+pub(in crate::registry::kinds) use validate::{validate, validate_template};

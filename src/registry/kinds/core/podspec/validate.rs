@@ -1,7 +1,7 @@
 //! What may be wrong with a pod spec.
 
 use crate::api::{FieldError, FieldPath};
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 
 pub(in crate::registry::kinds) fn validate(spec: &PodSpec, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -9,4 +9,12 @@ pub(in crate::registry::kinds) fn validate(spec: &PodSpec, path: &FieldPath) -> 
         errors.push(FieldError::required(&path.child("containers"), ""));
     }
     errors
+}
+
+pub(in crate::registry::kinds) fn validate_template(
+    template: &PodTemplateSpec,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    let spec = template.spec.clone().unwrap_or_default();
+    validate(&spec, &path.child("spec"))
 }

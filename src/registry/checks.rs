@@ -1,0 +1,239 @@
+//! Checks of single fields, shared by the kinds.
+
+use crate::api::{FieldError, FieldPath, names};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+const BAD_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// The value as an error message shows it.
+pub(super) fn to_value(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("generated types always serialize")
+}
+
+/// One error for each thing that is wrong with `value`.
+pub(super) fn invalid(path: &FieldPath, value: &str, problems: Vec<String>) -> Vec<FieldError> {
+    problems.into_iter().map(|problem| FieldError::invalid(path, value, problem)).collect()
+}
+
+/// As [`invalid`], for a number.
+pub(super) fn invalid_number(
+    path: &FieldPath,
+    value: impl Into<i64>,
+    rule: fn(i64) -> Vec<String>,
+) -> Vec<FieldError> {
+    let value = value.into();
+    rule(value).into_iter().map(|problem| FieldError::invalid(path, value, problem)).collect()
+}
+
+/// The error of a text that is not what `rule` asks for, or absent.
+pub(super) fn required(path: &FieldPath, value: &str, rule: names::Rule) -> Vec<FieldError> {
+    if value.is_empty() {
+        vec![FieldError::required(path, "")]
+    } else {
+        invalid(path, value, rule(value))
+    }
+}
+
+/// The error of a text that is absent.
+pub(super) fn present(path: &FieldPath, value: Option<&str>) -> Option<FieldError> {
+    value.unwrap_or_default().is_empty().then(|| FieldError::required(path, ""))
+}
+
+/// The error of a field that may not change and did.
+pub(super) fn immutable(path: &FieldPath, new: Value, old: &Value) -> Option<FieldError> {
+    (new != *old).then(|| FieldError::invalid(path, new, "field is immutable"))
+}
+
+/// The error of a number below zero.
+pub(super) fn not_negative(path: &FieldPath, value: Option<impl Into<i64>>) -> Option<FieldError> {
+    let value = value?.into();
+    (value < 0).then(|| FieldError::invalid(path, value, NOT_NEGATIVE))
+}
+
+/// The error of a text that is none of those allowed.
+pub(super) fn one_of(path: &FieldPath, value: &str, allowed: &[&str]) -> Option<FieldError> {
+    (!allowed.contains(&value)).then(|| FieldError::not_supported(path, value, allowed))
+}
+
+/// Upstream `ValidateLabels`.
+pub(super) fn labels(
+    labels: Option<&BTreeMap<String, String>>,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (key, value) in labels.into_iter().flatten() {
+        errors.extend(invalid(path, key, names::qualified_name(key)));
+        errors.extend(invalid(path, value, names::label_value(value)));
+    }
+    errors
+}
+
+/// Upstream `ValidateLabelSelector`.
+pub(super) fn label_selector(selector: &LabelSelector, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = labels(selector.match_labels.as_ref(), &path.child("matchLabels"));
+    let path = path.child("matchExpressions");
+    for (index, requirement) in selector.match_expressions.iter().flatten().enumerate() {
+        errors.extend(label_requirement(requirement, &path.index(index)));
+    }
+    errors
+}
+
+fn label_requirement(requirement: &LabelSelectorRequirement, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let values = requirement.values.as_deref().unwrap_or_default();
+    match (requirement.operator.as_str(), values) {
+        ("In" | "NotIn", []) => errors.push(FieldError::required(
+            &path.child("values"),
+            "must be specified when `operator` is 'In' or 'NotIn'",
+        )),
+        ("In" | "NotIn", _) | ("Exists" | "DoesNotExist", []) => {}
+        ("Exists" | "DoesNotExist", _) => errors.push(FieldError::forbidden(
+            &path.child("values"),
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        )),
+        (operator, _) => errors.push(FieldError::invalid(
+            &path.child("operator"),
+            operator,
+            "not a valid selector operator",
+        )),
+    }
+    let key = &requirement.key;
+    errors.extend(invalid(&path.child("key"), key, names::qualified_name(key)));
+    for (index, value) in values.iter().enumerate() {
+        let path = path.child("values").index(index);
+        errors.extend(invalid(&path, value, names::label_value(value)));
+    }
+    errors
+}
+
+/// An address as older fields take it: decimal parts may begin with zeros (upstream
+/// `ParseIPSloppy`).
+pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
+    if text.contains(':') {
+        return text.parse().ok();
+    }
+    let mut parts = text.split('.').map(|part| {
+        let is_short = (1..=3).contains(&part.len());
+        let is_number = is_short && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| part.parse::<u8>().ok()).flatten()
+    });
+    let octets = [parts.next()??, parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then(|| IpAddr::V4(Ipv4Addr::from(octets)))
+}
+
+/// Upstream `IsValidIPForLegacyField`.
+pub(super) fn ip(path: &FieldPath, value: &str) -> Option<FieldError> {
+    parse_ip(value).is_none().then(|| FieldError::invalid(path, value, BAD_IP))
+}
+
+/// An address as newer fields take it: in its one canonical form (upstream `IsValidIP`).
+pub(super) fn canonical_ip(path: &FieldPath, value: &str) -> Option<FieldError> {
+    let Some(address) = parse_ip(value) else {
+        return Some(FieldError::invalid(path, value, BAD_IP));
+    };
+    if value.parse::<IpAddr>().is_err() {
+        return Some(FieldError::invalid(path, value, "must not have leading 0s"));
+    }
+    if matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        let detail = "must not be an IPv4-mapped IPv6 address";
+        return Some(FieldError::invalid(path, value, detail));
+    }
+    let canonical = address.to_string();
+    (canonical != value).then(|| {
+        FieldError::invalid(path, value, format!("must be in canonical form ({canonical:?})"))
+    })
+}
+
+/// Address and length of a network as older fields take it (upstream `ParseCIDRSloppy`).
+pub(super) fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let address = parse_ip(address)?;
+    let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = is_number.then(|| length.parse::<u8>().ok()).flatten()?;
+    let length_max = if address.is_ipv4() { 32 } else { 128 };
+    (length <= length_max).then_some((address, length))
+}
+
+/// Upstream `IsValidCIDRForLegacyField`.
+pub(super) fn cidr(path: &FieldPath, value: &str) -> Option<FieldError> {
+    parse_cidr(value).is_none().then(|| FieldError::invalid(path, value, BAD_CIDR))
+}
+
+/// The error of an amount that is none, or below zero (upstream `ValidateNonnegativeQuantity`).
+pub(super) fn quantity(path: &FieldPath, value: &str) -> Option<FieldError> {
+    match value.parse::<crate::api::Quantity>() {
+        Err(error) => Some(FieldError::invalid(path, value, error.to_string())),
+        Ok(amount) if amount.is_negative() => Some(FieldError::invalid(path, value, NOT_NEGATIVE)),
+        Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn selectors() {
+        let selector: LabelSelector = serde_json::from_value(json!({
+            "matchLabels": {"ok": "-"},
+            "matchExpressions": [
+                {"key": "a", "operator": "In"},
+                {"key": "a", "operator": "Exists", "values": ["x"]},
+                {"key": "", "operator": "Like", "values": ["-"]},
+            ],
+        }))
+        .unwrap();
+        let errors = label_selector(&selector, &FieldPath::new("s"));
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        for (text, expected) in texts.iter().zip([
+            "s.matchLabels: Invalid value: \"-\": a valid label must be",
+            "s.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+            "s.matchExpressions[1].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            "s.matchExpressions[2].operator: Invalid value: \"Like\": not a valid selector operator",
+            "s.matchExpressions[2].key: Invalid value: \"\": name part must be non-empty",
+            "s.matchExpressions[2].key: Invalid value: \"\": name part must consist of",
+            "s.matchExpressions[2].values[0]: Invalid value: \"-\": a valid label must be",
+        ]) {
+            assert!(text.starts_with(expected), "{text}");
+        }
+        assert_eq!(texts.len(), 7);
+    }
+
+    #[test]
+    fn addresses_and_networks() {
+        let path = FieldPath::new("p");
+        for (text, is_old, is_new) in [
+            ("10.0.0.1", true, true),
+            ("010.0.0.001", true, false),
+            ("10.0.0", false, false),
+            ("10.0.0.1.2", false, false),
+            ("10.0.0.256", false, false),
+            ("10.0.0.+1", false, false),
+            ("::1", true, true),
+            ("::FFFF", true, false),
+            ("::ffff:1.2.3.4", true, false),
+            ("", false, false),
+        ] {
+            assert_eq!(ip(&path, text).is_none(), is_old, "{text}");
+            assert_eq!(canonical_ip(&path, text).is_none(), is_new, "{text}");
+        }
+        for (text, is_valid) in [
+            ("10.0.0.0/8", true),
+            ("10.0.0.1/8", true),
+            ("10.0.0.0/33", false),
+            ("10.0.0.0", false),
+            ("fd00::/64", true),
+            ("fd00::/129", false),
+            ("10.0.0.0/+8", false),
+        ] {
+            assert_eq!(cidr(&path, text).is_none(), is_valid, "{text}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The kinds of the `apps` group.
+
+mod controller_revision;
+mod deployment;
+mod replica_set;
+
+use super::core::podspec;
+use crate::api::labels::Selector;
+use crate::api::{FieldError, FieldPath};
+use crate::registry::checks::{label_selector, to_value};
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+/// What ReplicaSets and Deployments ask of their selector and their template (upstream
+/// `ValidateDeploymentSpec` and `ValidatePodTemplateSpecForReplicaSet`, pkg/apis/apps/validation,
+/// v1.35).
+fn validate_selector_and_template(
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    let selector_path = path.child("selector");
+    let mut errors = label_selector(selector, &selector_path);
+    let is_empty = selector.match_labels.as_ref().is_none_or(|labels| labels.is_empty())
+        && selector.match_expressions.as_ref().is_none_or(|list| list.is_empty());
+    if is_empty {
+        errors.push(FieldError::required(&selector_path, ""));
+    }
+    let Ok(parsed) = Selector::of_object((!is_empty).then_some(selector)) else {
+        let detail = "invalid label selector";
+        errors.push(FieldError::invalid(&selector_path, to_value(selector), detail));
+        return errors;
+    };
+    let path = path.child("template");
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+    if !parsed.matches(&labels.cloned().unwrap_or_default()) {
+        let detail = "`selector` does not match template `labels`";
+        let path = path.child("metadata").child("labels");
+        errors.push(FieldError::invalid(&path, to_value(&labels), detail));
+    }
+    errors.extend(podspec::validate_template(template, &path));
+    errors.extend(validate_runs_forever(template, &path.child("spec")));
+    errors
+}
+
+/// What is replaced when it ends must not end by itself.
+fn validate_runs_forever(template: &PodTemplateSpec, path: &FieldPath) -> Vec<FieldError> {
+    let spec = template.spec.as_ref();
+    let policy = spec.and_then(|spec| spec.restart_policy.as_deref()).unwrap_or_default();
+    let mut errors = Vec::new();
+    if policy != "Always" {
+        let path = path.child("restartPolicy");
+        errors.push(FieldError::not_supported(&path, policy, &["Always"]));
+    }
+    if spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
+        let path = path.child("activeDeadlineSeconds");
+        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+    errors
+}
+
+/// Names and images of the template's containers, for the columns of `-o wide`.
+fn container_cells(template: Option<&PodTemplateSpec>) -> (String, String) {
+    let containers = template.and_then(|template| template.spec.as_ref());
+    let containers = containers.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let joined =
+        |text: fn(&Container) -> &str| containers.iter().map(text).collect::<Vec<_>>().join(",");
+    (
+        joined(|container| &container.name),
+        joined(|container| container.image.as_deref().unwrap_or_default()),
+    )
+}

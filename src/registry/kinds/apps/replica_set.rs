@@ -1,0 +1,223 @@
+//! ReplicaSets: so many pods of one template.
+//!
+//! Follows upstream pkg/registry/apps/replicaset and `ValidateReplicaSet` (pkg/apis/apps, v1.35).
+
+use super::{container_cells, podspec, validate_selector_and_template};
+use crate::api::labels::Selector;
+use crate::api::{FieldError, FieldPath};
+use crate::registry::checks::{immutable, not_negative, to_value};
+use crate::registry::schema::{TypeRef, types};
+use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use serde_json::Value;
+use std::borrow::Cow;
+
+impl Resource for ReplicaSet {
+    const FACTS: KindFacts = KindFacts::built_in::<Self>(BuiltIn {
+        singular: "replicaset",
+        short_names: &[Cow::Borrowed("rs")],
+        categories: ALL,
+        subresources: &[Subresource::SCALE, Subresource::STATUS],
+        ..BuiltIn::NAMESPACED
+    });
+    const SCHEMA: TypeRef = types::REPLICA_SET;
+    const COLUMNS: &'static [Column] = &[
+        Column::NAME,
+        Column::integer("Desired", "Number of pods wanted."),
+        Column::integer("Current", "Number of pods there are."),
+        Column::integer("Ready", "Number of pods that are ready."),
+        Column::AGE,
+        Column::wide("Containers", "Names of the template's containers."),
+        Column::wide("Images", "Images of the template's containers."),
+        Column::wide("Selector", "Labels of the pods that count."),
+    ];
+
+    fn apply_defaults(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        spec.replicas.get_or_insert(1);
+        podspec::apply_template_defaults(spec.template.get_or_insert_default());
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(ReplicaSetStatus::default());
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let path = FieldPath::new("spec");
+        let mut errors: Vec<_> =
+            not_negative(&path.child("replicas"), spec.replicas).into_iter().collect();
+        errors.extend(not_negative(&path.child("minReadySeconds"), spec.min_ready_seconds));
+        let template = spec.template.unwrap_or_default();
+        errors.extend(validate_selector_and_template(&spec.selector, &template, &path));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        let selector = |set: &Self| to_value(&set.spec.as_ref().map(|spec| &spec.selector));
+        let path = FieldPath::new("spec").child("selector");
+        immutable(&path, selector(self), &selector(old)).into_iter().collect()
+    }
+
+    fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
+        self.status.as_ref().map(validate_status).unwrap_or_default()
+    }
+
+    fn first_generation(&self) -> Option<i64> {
+        Some(1)
+    }
+
+    fn is_new_generation(&self, old: &Self) -> bool {
+        self.spec != old.spec
+    }
+
+    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
+        let replicas = self.status.as_ref().map_or(0, |status| status.replicas);
+        vec![("status.replicas", replicas.to_string())]
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.clone().unwrap_or_default();
+        let (names, images) = container_cells(spec.template.as_ref());
+        let selector = Selector::of_object(Some(&spec.selector));
+        vec![
+            cells::name(&self.metadata),
+            spec.replicas.unwrap_or_default().into(),
+            status.replicas.into(),
+            status.ready_replicas.unwrap_or_default().into(),
+            cells::age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            selector.map_or("<error>".to_owned(), |selector| selector.to_string()).into(),
+        ]
+    }
+}
+
+fn validate_status(status: &ReplicaSetStatus) -> Vec<FieldError> {
+    let path = FieldPath::new("status");
+    let replicas = i64::from(status.replicas);
+    let labeled = status.fully_labeled_replicas.map(i64::from);
+    let ready = status.ready_replicas.map(i64::from);
+    let available = status.available_replicas.map(i64::from);
+    let mut errors: Vec<_> = [
+        ("replicas", Some(replicas)),
+        ("fullyLabeledReplicas", labeled),
+        ("readyReplicas", ready),
+        ("availableReplicas", available),
+        ("observedGeneration", status.observed_generation),
+        ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
+    ]
+    .into_iter()
+    .filter_map(|(field, value)| not_negative(&path.child(field), value))
+    .collect();
+    for (field, value, most, detail) in [
+        ("fullyLabeledReplicas", labeled, replicas, "cannot be greater than status.replicas"),
+        ("readyReplicas", ready, replicas, "cannot be greater than status.replicas"),
+        ("availableReplicas", available, replicas, "cannot be greater than status.replicas"),
+        (
+            "availableReplicas",
+            available,
+            ready.unwrap_or_default(),
+            "cannot be greater than readyReplicas",
+        ),
+    ] {
+        if let Some(value) = value.filter(|value| *value > most) {
+            errors.push(FieldError::invalid(&path.child(field), value, detail));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::kinds::testing::{Case, check, check_status_update, check_update};
+    use serde_json::json;
+
+    fn replica_set() -> Case {
+        Case::of(
+            "replicasets",
+            json!({
+                "metadata": {"name": "web", "namespace": "default"},
+                "spec": {
+                    "selector": {"matchLabels": {"app": "web"}},
+                    "template": {
+                        "metadata": {"labels": {"app": "web"}},
+                        "spec": {"containers": [{"name": "c", "image": "i"}]},
+                    },
+                },
+            }),
+        )
+    }
+
+    #[test]
+    fn selector_and_template_go_together() {
+        check(&replica_set(), &[]);
+        check(
+            &replica_set().with(json!({"spec": {"selector": {"matchLabels": {"app": "x"}}}})),
+            &[
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+            ],
+        );
+        check(
+            &replica_set().with(json!({"spec": {"selector": null}})),
+            &[
+                "spec.selector: Required value",
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+            ],
+        );
+        check(
+            &replica_set().with(
+                json!({"spec": {"replicas": -1, "minReadySeconds": -2, "template": {"spec": {
+                    "restartPolicy": "Never", "activeDeadlineSeconds": 5,
+                }}}}),
+            ),
+            &[
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                "spec.minReadySeconds: Invalid value: -2: must be greater than or equal to 0",
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_selector_stays() {
+        let new = replica_set().with(json!({"spec": {
+            "selector": {"matchLabels": {"app": "x"}},
+            "template": {"metadata": {"labels": {"app": "x"}}},
+        }}));
+        check_update(
+            &replica_set(),
+            &new,
+            &[
+                "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable",
+            ],
+        );
+    }
+
+    #[test]
+    fn counts_in_the_status_agree() {
+        let status = json!({"status": {"replicas": 1, "fullyLabeledReplicas": 2, "readyReplicas": 2, "availableReplicas": 3}});
+        check_status_update(
+            &replica_set(),
+            &replica_set().with(status),
+            &[
+                "status.fullyLabeledReplicas: Invalid value: 2: cannot be greater than status.replicas",
+                "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas",
+                "status.availableReplicas: Invalid value: 3: cannot be greater than status.replicas",
+                "status.availableReplicas: Invalid value: 3: cannot be greater than readyReplicas",
+            ],
+        );
+    }
+}
