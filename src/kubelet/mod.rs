@@ -2,4 +2,5 @@
 //!
 //! Start at [`pod`]: what is decided about one pod, and why.
 
+pub mod container;
 pub mod pod;

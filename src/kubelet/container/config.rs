@@ -1,0 +1,216 @@
+//! What a container is to be: upstream `generateContainerConfig`
+//! (pkg/kubelet/kuberuntime/kuberuntime_container.go, v1.35). Pure.
+
+use super::ConfigError;
+use super::environment::{Environment, Sources, environment};
+use super::fields::Surroundings;
+use super::mounts::{PlannedMount, PodFiles, ReadyVolume, file_mounts, volume_mounts};
+use super::references::References;
+use super::resources::container_resources;
+use super::security::security;
+use crate::kubelet::pod::{BoundPod, IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
+use crate::runtime::{ContainerConfig, ImageStatus, Mount, MountPropagation};
+use k8s_openapi::api::core::v1::Container;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that [`container()`] may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    pub pod: &'a BoundPod,
+    pub container: &'a Container,
+    pub attempt: u32,
+    pub image: &'a ImageStatus,
+    pub around: &'a Surroundings<'a>,
+    pub references: &'a References,
+    /// The variables of Services.
+    pub services: &'a [(String, String)],
+    pub volumes: &'a BTreeMap<String, ReadyVolume>,
+    pub node_memory_bytes: u64,
+}
+
+/// Where the files of one container are on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    pub pod_files: PodFiles,
+    /// What the container leaves here is its last word.
+    pub termination_message: PathBuf,
+    pub log: PathBuf,
+}
+
+/// A container, but for the paths inside its volumes: those are still to be found.
+#[derive(Clone, Debug)]
+pub struct PlannedContainer {
+    /// Without its volumes.
+    pub config: ContainerConfig,
+    pub volume_mounts: Vec<PlannedMount>,
+}
+
+/// # Errors
+/// Where the pod asks for something that is not there or cannot be had: the user has to change it.
+pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, ConfigError> {
+    let spec = facts.container;
+    let environment = environment(&Sources {
+        pod: facts.pod,
+        container: spec,
+        around: facts.around,
+        references: facts.references,
+        services: facts.services,
+    })?;
+    let security = security(facts.pod, spec, &facts.image.user)?;
+    let volume_mounts = volume_mounts(spec, facts.volumes, &environment)?;
+    let taken: Vec<Mount> = volume_mounts.iter().map(|planned| planned.mount.clone()).collect();
+    let mut mounts = file_mounts(&places.pod_files, &taken, security.read_only_root);
+    mounts.extend(termination_mount(spec, places.termination_message));
+    let stop_signal = spec.lifecycle.as_ref().and_then(|it| it.stop_signal.clone());
+    let config = ContainerConfig {
+        name: spec.name.clone(),
+        attempt: facts.attempt,
+        image: facts.image.id.clone(),
+        image_reference: spec.image.clone().unwrap_or_default(),
+        command: expanded(&environment, spec.command.as_deref()),
+        args: expanded(&environment, spec.args.as_deref()),
+        working_directory: spec.working_dir.clone().unwrap_or_default(),
+        mounts,
+        resources: container_resources(facts.pod, spec, facts.node_memory_bytes),
+        security,
+        log_path: places.log,
+        tty: spec.tty == Some(true),
+        stdin: spec.stdin == Some(true),
+        stdin_once: spec.stdin_once == Some(true),
+        stop_signal,
+        labels: labels(facts),
+        environment: environment.into_pairs(),
+    };
+    Ok(PlannedContainer { config, volume_mounts })
+}
+
+fn expanded(environment: &Environment, words: Option<&[String]>) -> Vec<String> {
+    words.unwrap_or_default().iter().map(|word| environment.expand(word)).collect()
+}
+
+fn termination_mount(spec: &Container, host_path: PathBuf) -> Option<Mount> {
+    let container_path = spec.termination_message_path.clone().filter(|path| !path.is_empty())?;
+    let propagation = MountPropagation::Private;
+    Some(Mount { container_path, host_path, read_only: false, propagation })
+}
+
+/// What its status will need to say and the pod's object may not say any more.
+fn labels(facts: &Facts<'_>) -> BTreeMap<String, String> {
+    let reference = facts.container.image.as_deref().unwrap_or_default();
+    BTreeMap::from([
+        (IMAGE_ID_LABEL.to_owned(), shown_image_id(facts.image, reference)),
+        (IMAGE_NAME_LABEL.to_owned(), shown_image_name(facts.image, reference)),
+    ])
+}
+
+/// The image's name with its digest, of the repository that the pod names where there are several.
+fn shown_image_id(image: &ImageStatus, reference: &str) -> String {
+    let repository = repository(reference);
+    let digests = &image.digests;
+    let own =
+        digests.iter().find(|it| it.split('@').next().is_some_and(|it| it.ends_with(repository)));
+    own.or(digests.first()).unwrap_or(&image.id.0).clone()
+}
+
+/// The name that the pod uses, in full.
+fn shown_image_name(image: &ImageStatus, reference: &str) -> String {
+    let own = image.tags.iter().find(|tag| tag.ends_with(reference));
+    own.map_or_else(|| reference.to_owned(), Clone::clone)
+}
+
+/// `nginx:1.27` -> `nginx`.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ImageId;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn image() -> ImageStatus {
+        ImageStatus {
+            id: ImageId("sha256:1".to_owned()),
+            tags: vec!["other/web:1".to_owned(), "docker.io/library/web:1".to_owned()],
+            digests: vec!["docker.io/library/web@sha256:2".to_owned()],
+            size_bytes: 1,
+            user: String::new(),
+            pinned: false,
+        }
+    }
+
+    fn made(spec: Value) -> PlannedContainer {
+        let object = json!({
+            "metadata": { "name": "web", "namespace": "shop", "uid": "u1" },
+            "spec": { "containers": [spec] },
+        });
+        let pod = BoundPod::read(Arc::new(serde_json::from_value(object).unwrap())).unwrap();
+        let around =
+            Surroundings { pod_addresses: &[], node_addresses: &[], allocatable: &BTreeMap::new() };
+        let facts = Facts {
+            pod: &pod,
+            container: &pod.containers()[0],
+            attempt: 2,
+            image: &image(),
+            around: &around,
+            references: &References::default(),
+            services: &[],
+            volumes: &BTreeMap::new(),
+            node_memory_bytes: 1,
+        };
+        let places = Places {
+            pod_files: PodFiles::default(),
+            termination_message: "/pods/u1/containers/a/2".into(),
+            log: "/logs/2.log".into(),
+        };
+        container(&facts, places).unwrap()
+    }
+
+    #[test]
+    fn commands_are_expanded_with_the_containers_variables() {
+        let config = made(json!({
+            "name": "a", "image": "web:1", "command": ["/bin/$(X)"], "args": ["$(Y)", "$$(X)"],
+            "env": [{ "name": "X", "value": "sh" }], "workingDir": "/w", "tty": true,
+        }))
+        .config;
+        assert_eq!(config.command, ["/bin/sh"]);
+        assert_eq!(config.args, ["$(Y)", "$(X)"]);
+        assert_eq!((config.attempt, config.working_directory.as_str()), (2, "/w"));
+        assert!(config.tty && !config.stdin);
+    }
+
+    #[test]
+    fn the_image_is_remembered_as_statuses_show_it() {
+        let labels = made(json!({ "name": "a", "image": "web:1" })).config.labels;
+        assert_eq!(labels[IMAGE_ID_LABEL], "docker.io/library/web@sha256:2");
+        assert_eq!(labels[IMAGE_NAME_LABEL], "other/web:1");
+    }
+
+    #[test]
+    fn the_last_word_has_its_place() {
+        let path = "/dev/termination-log";
+        let mounts = made(json!({ "name": "a", "terminationMessagePath": path })).config.mounts;
+        assert_eq!(mounts.len(), 1);
+        assert_eq!(mounts[0].container_path, path);
+        assert!(made(json!({ "name": "a" })).config.mounts.is_empty());
+    }
+
+    #[test]
+    fn repositories_are_told_from_tags() {
+        for (reference, expected) in [
+            ("nginx", "nginx"),
+            ("nginx:1", "nginx"),
+            ("host:5000/nginx", "host:5000/nginx"),
+            ("host:5000/nginx:1@sha256:2", "host:5000/nginx"),
+        ] {
+            assert_eq!(repository(reference), expected);
+        }
+    }
+}

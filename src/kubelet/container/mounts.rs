@@ -1,0 +1,194 @@
+//! What of the node is seen where in a container: upstream `makeMounts`
+//! (pkg/kubelet/kubelet_pods.go, v1.35). Pure: sub paths are found later, with care.
+
+use super::ConfigError;
+use super::environment::Environment;
+use crate::runtime::{Mount, MountPropagation};
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+/// A volume that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyVolume {
+    pub path: PathBuf,
+    pub read_only: bool,
+}
+
+/// A mount whose path may have to be looked for inside its volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedMount {
+    /// With the volume's root as `host_path`.
+    pub mount: Mount,
+    pub volume: String,
+    /// Relative, without steps back.
+    pub sub_path: Option<PathBuf>,
+}
+
+/// The files that every container of a pod sees, unless it has something of its own there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFiles {
+    pub hosts: Option<PathBuf>,
+    pub hostname: Option<PathBuf>,
+    pub resolv_conf: Option<PathBuf>,
+}
+
+/// The container's volumes, in its order.
+///
+/// # Errors
+/// For a volume that the pod does not have and for a sub path that leaves its volume.
+pub fn volume_mounts(
+    container: &Container,
+    volumes: &BTreeMap<String, ReadyVolume>,
+    environment: &Environment,
+) -> Result<Vec<PlannedMount>, ConfigError> {
+    let mounts = container.volume_mounts.iter().flatten();
+    mounts.map(|mount| planned(container, volumes, environment, mount)).collect()
+}
+
+fn planned(
+    container: &Container,
+    volumes: &BTreeMap<String, ReadyVolume>,
+    environment: &Environment,
+    mount: &VolumeMount,
+) -> Result<PlannedMount, ConfigError> {
+    let volume = volumes.get(&mount.name).ok_or_else(|| ConfigError::NoVolume {
+        volume: mount.name.clone(),
+        container: container.name.clone(),
+    })?;
+    if mount.recursive_read_only.as_deref() == Some("Enabled") {
+        return Err(ConfigError::Unsupported { what: "recursiveReadOnly: Enabled".to_owned() });
+    }
+    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let sub_path = match named(&mount.sub_path_expr) {
+        Some(expression) => Some(environment.expand(&expression)),
+        None => named(&mount.sub_path),
+    };
+    Ok(PlannedMount {
+        mount: Mount {
+            container_path: absolute(&mount.mount_path),
+            host_path: volume.path.clone(),
+            read_only: volume.read_only || mount.read_only == Some(true),
+            propagation: propagation(mount.mount_propagation.as_deref()),
+        },
+        volume: mount.name.clone(),
+        sub_path: sub_path.map(inside).transpose()?,
+    })
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+fn inside(text: String) -> Result<PathBuf, ConfigError> {
+    let stays =
+        |component: Component<'_>| matches!(component, Component::Normal(_) | Component::CurDir);
+    match Path::new(&text).components().all(stays) {
+        true => Ok(PathBuf::from(text)),
+        false => Err(ConfigError::BadSubPath { path: text }),
+    }
+}
+
+fn propagation(mode: Option<&str>) -> MountPropagation {
+    match mode {
+        Some("HostToContainer") => MountPropagation::HostToContainer,
+        Some("Bidirectional") => MountPropagation::Bidirectional,
+        _ => MountPropagation::Private,
+    }
+}
+
+/// The pod's files, where `taken` has nothing at their places.
+#[must_use]
+pub fn file_mounts(files: &PodFiles, taken: &[Mount], read_only_root: bool) -> Vec<Mount> {
+    let places = [
+        ("/etc/hosts", &files.hosts, false),
+        ("/etc/hostname", &files.hostname, read_only_root),
+        ("/etc/resolv.conf", &files.resolv_conf, read_only_root),
+    ];
+    let free = |place: &str| taken.iter().all(|mount| mount.container_path != place);
+    let mounts = places.into_iter().filter(|(place, _, _)| free(place));
+    mounts
+        .filter_map(|(place, path, read_only)| {
+            Some(Mount {
+                container_path: place.to_owned(),
+                host_path: path.clone()?,
+                read_only,
+                propagation: MountPropagation::Private,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn render(mount: &Mount) -> String {
+        let mode = if mount.read_only { "ro" } else { "rw" };
+        format!("{}:{}:{mode}", mount.host_path.display(), mount.container_path)
+    }
+
+    #[track_caller]
+    fn check(mount: Value, expected: &str) {
+        let container = json!({ "name": "a", "volumeMounts": [mount] });
+        let container = serde_json::from_value(container).unwrap();
+        let ready = |path: &str, read_only| ReadyVolume { path: path.into(), read_only };
+        let volumes = BTreeMap::from([
+            ("data".to_owned(), ready("/v/data", false)),
+            ("config".to_owned(), ready("/v/config", true)),
+        ]);
+        let text = match volume_mounts(&container, &volumes, &Environment::default()) {
+            Ok(mounts) => {
+                let sub = mounts[0].sub_path.as_ref().map(|path| format!(" {}", path.display()));
+                format!("{}{}", render(&mounts[0].mount), sub.unwrap_or_default())
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn volumes_are_seen_where_the_container_says() {
+        check(json!({ "name": "data", "mountPath": "/d" }), "/v/data:/d:rw");
+        check(json!({ "name": "data", "mountPath": "d" }), "/v/data:/d:rw");
+        check(json!({ "name": "data", "mountPath": "/d", "readOnly": true }), "/v/data:/d:ro");
+        check(json!({ "name": "config", "mountPath": "/c" }), "/v/config:/c:ro");
+        check(
+            json!({ "name": "x", "mountPath": "/x" }),
+            "cannot find volume \"x\" to mount into container \"a\"",
+        );
+    }
+
+    #[test]
+    fn sub_paths_stay_inside() {
+        let sub = |path: &str| json!({ "name": "data", "mountPath": "/d", "subPath": path });
+        check(sub("a/b"), "/v/data:/d:rw a/b");
+        check(sub(""), "/v/data:/d:rw");
+        check(sub("../x"), "subPath \"../x\" must stay inside its volume");
+        check(sub("a/../../x"), "subPath \"a/../../x\" must stay inside its volume");
+        check(sub("/etc"), "subPath \"/etc\" must stay inside its volume");
+        let expression = json!({ "name": "data", "mountPath": "/d", "subPathExpr": "$(A)/x" });
+        check(expression, "/v/data:/d:rw $(A)/x");
+    }
+
+    #[test]
+    fn the_pods_files_give_way_to_the_containers_own() {
+        let files = PodFiles {
+            hosts: Some("/p/etc-hosts".into()),
+            hostname: Some("/p/hostname".into()),
+            resolv_conf: None,
+        };
+        let own = Mount {
+            container_path: "/etc/hosts".to_owned(),
+            host_path: "/v".into(),
+            read_only: false,
+            propagation: MountPropagation::Private,
+        };
+        let mounts = |taken: &[Mount]| {
+            file_mounts(&files, taken, true).iter().map(render).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(mounts(&[]), "/p/etc-hosts:/etc/hosts:rw /p/hostname:/etc/hostname:ro");
+        assert_eq!(mounts(&[own]), "/p/hostname:/etc/hostname:ro");
+    }
+}

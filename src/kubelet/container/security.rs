@@ -1,0 +1,176 @@
+//! Who the processes of a container are and what they may do: the pod's security context under the
+//! container's.
+//!
+//! Upstream `DetermineEffectiveSecurityContext` (pkg/securitycontext/util.go) and
+//! `verifyRunAsNonRoot` (pkg/kubelet/kuberuntime/security_context_others.go), v1.35. Pure.
+
+use super::ConfigError;
+use crate::kubelet::pod::BoundPod;
+use crate::runtime::SecurityConfig;
+use k8s_openapi::api::core::v1::{Container, SeccompProfile, SecurityContext};
+
+/// `image_user` is the image's: `1000:1000`, `nginx`, empty.
+///
+/// # Errors
+/// Where the container would run as root and may not, and for what this kubelet does not have.
+pub fn security(
+    pod: &BoundPod,
+    container: &Container,
+    image_user: &str,
+) -> Result<SecurityConfig, ConfigError> {
+    let none = SecurityContext::default();
+    let own = container.security_context.as_ref().unwrap_or(&none);
+    let of_pod = pod.spec().security_context.clone().unwrap_or_default();
+    let run_as_user = own.run_as_user.or(of_pod.run_as_user);
+    let run_as_non_root = own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true);
+    if run_as_non_root {
+        verify_not_root(pod, container, run_as_user, image_user)?;
+    }
+    let privileged = own.privileged == Some(true);
+    let capabilities = own.capabilities.clone().unwrap_or_default();
+    let mut supplemental_groups: Vec<i64> = of_pod.fs_group.into_iter().collect();
+    supplemental_groups.extend(of_pod.supplemental_groups.iter().flatten());
+    let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
+    Ok(SecurityConfig {
+        run_as_user,
+        run_as_group: own.run_as_group.or(of_pod.run_as_group),
+        run_as_non_root,
+        supplemental_groups,
+        privileged,
+        read_only_root: own.read_only_root_filesystem == Some(true),
+        no_new_privileges: own.allow_privilege_escalation == Some(false),
+        capabilities_add: named(capabilities.add),
+        capabilities_drop: named(capabilities.drop),
+        unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
+        seccomp_runtime_default: !privileged && wants_default_seccomp(profile)?,
+    })
+}
+
+/// Capabilities are named with and without their prefix; the runtime is told them without.
+fn named(capabilities: Option<Vec<String>>) -> Vec<String> {
+    let names = capabilities.into_iter().flatten();
+    names
+        .map(|name| {
+            let name = name.to_uppercase();
+            name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+        })
+        .collect()
+}
+
+fn wants_default_seccomp(profile: Option<&SeccompProfile>) -> Result<bool, ConfigError> {
+    match profile.map(|profile| profile.type_.as_str()) {
+        None | Some("Unconfined") => Ok(false),
+        Some("RuntimeDefault") => Ok(true),
+        Some(other) => Err(ConfigError::Unsupported { what: format!("seccomp profile {other}") }),
+    }
+}
+
+fn verify_not_root(
+    pod: &BoundPod,
+    container: &Container,
+    run_as_user: Option<i64>,
+    image_user: &str,
+) -> Result<(), ConfigError> {
+    let (pod, container) = (pod.to_string(), container.name.clone());
+    match run_as_user {
+        Some(0) => return Err(ConfigError::RunsAsRoot { pod, container }),
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let user = image_user.split(':').next().unwrap_or_default();
+    match user.parse::<i64>() {
+        Ok(0) => Err(ConfigError::ImageRunsAsRoot { pod, container }),
+        Ok(_) => Ok(()),
+        Err(_) if user.is_empty() => Err(ConfigError::ImageRunsAsRoot { pod, container }),
+        Err(_) => Err(ConfigError::ImageUserUnknown { user: user.to_owned(), pod, container }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn made(pod: Value, own: Value, image_user: &str) -> Result<SecurityConfig, ConfigError> {
+        let object = json!({
+            "metadata": { "name": "web", "namespace": "shop", "uid": "u1" },
+            "spec": {
+                "securityContext": pod,
+                "containers": [{ "name": "a", "securityContext": own }],
+            },
+        });
+        let pod = BoundPod::read(Arc::new(serde_json::from_value(object).unwrap())).unwrap();
+        security(&pod, &pod.containers()[0], image_user)
+    }
+
+    #[test]
+    fn the_containers_context_goes_before_the_pods() {
+        let of_pod = json!({ "runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4, 5],
+            "seccompProfile": { "type": "RuntimeDefault" } });
+        let config = made(of_pod.clone(), json!({}), "").unwrap();
+        assert_eq!((config.run_as_user, config.run_as_group), (Some(1), Some(2)));
+        assert_eq!(config.supplemental_groups, [3, 4, 5]);
+        assert!(config.seccomp_runtime_default && !config.no_new_privileges);
+        let own = json!({ "runAsUser": 7, "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true, "seccompProfile": { "type": "Unconfined" },
+            "capabilities": { "add": ["CAP_NET_ADMIN", "sys_time"], "drop": ["ALL"] } });
+        let config = made(of_pod, own, "").unwrap();
+        assert_eq!((config.run_as_user, config.run_as_group), (Some(7), Some(2)));
+        assert!(config.no_new_privileges && config.read_only_root);
+        assert!(!config.seccomp_runtime_default);
+        assert_eq!(config.capabilities_add, ["NET_ADMIN", "SYS_TIME"]);
+        assert_eq!(config.capabilities_drop, ["ALL"]);
+    }
+
+    #[test]
+    fn only_those_who_ask_see_all_of_proc() {
+        assert!(made(json!({}), json!({ "procMount": "Unmasked" }), "").unwrap().unmasked_proc);
+        assert!(!made(json!({}), json!({ "procMount": "Default" }), "").unwrap().unmasked_proc);
+        assert!(made(json!({}), json!({ "privileged": true }), "").unwrap().privileged);
+    }
+
+    #[test]
+    fn nobody_becomes_root_who_may_not() {
+        let non_root = || json!({ "runAsNonRoot": true });
+        for (of_pod, own, user, expected) in [
+            (non_root(), json!({}), "1000:1000", "ok"),
+            (non_root(), json!({ "runAsUser": 5 }), "", "ok"),
+            (non_root(), json!({ "runAsNonRoot": false }), "", "ok"),
+            (
+                non_root(),
+                json!({ "runAsUser": 0 }),
+                "1",
+                "container's runAsUser breaks non-root policy (pod: \"web_shop(u1)\", container: a)",
+            ),
+            (
+                non_root(),
+                json!({}),
+                "",
+                "container has runAsNonRoot and image will run as root (pod: \"web_shop(u1)\", container: a)",
+            ),
+            (
+                non_root(),
+                json!({}),
+                "0:5",
+                "container has runAsNonRoot and image will run as root (pod: \"web_shop(u1)\", container: a)",
+            ),
+            (
+                json!({}),
+                json!({ "runAsNonRoot": true }),
+                "nginx",
+                "container has runAsNonRoot and image has non-numeric user (nginx), cannot verify user is non-root (pod: \"web_shop(u1)\", container: a)",
+            ),
+        ] {
+            let outcome = made(of_pod, own, user);
+            let text = outcome.err().map_or_else(|| "ok".to_owned(), |error| error.to_string());
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_enforced_is_refused() {
+        let localhost = json!({ "seccompProfile": { "type": "Localhost" } });
+        assert!(made(localhost, json!({}), "").is_err());
+    }
+}
