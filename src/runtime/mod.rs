@@ -19,8 +19,8 @@ pub use config::{
 pub use error::{PullError, RuntimeError};
 pub use rootfs::{ImageConfig, Images};
 pub use status::{
-    ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, RuntimeEvent, SandboxId,
-    SandboxState, SandboxStatus,
+    ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, PodStatus, RuntimeEvent,
+    SandboxId, SandboxState, SandboxStatus,
 };
 
 use futures_util::future::BoxFuture;
@@ -103,6 +103,19 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// All containers of all sandboxes, ended ones included until they are removed.
     fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerStatus>, RuntimeError>>;
+
+    /// The sandboxes and containers of one pod, by its uid. One that has them indexed does better
+    /// than going through all.
+    fn pod(&self, uid: &str) -> BoxFuture<'_, Result<PodStatus, RuntimeError>> {
+        let uid = uid.to_owned();
+        Box::pin(async move {
+            let mut sandboxes = self.sandboxes().await?;
+            sandboxes.retain(|sandbox| sandbox.pod.uid == uid);
+            let mut containers = self.containers().await?;
+            containers.retain(|container| container.pod.uid == uid);
+            Ok(PodStatus { sandboxes, containers })
+        })
+    }
 
     /// Runs a command in a container and collects what it prints.
     fn exec(

@@ -108,6 +108,13 @@ pub struct ContainerStatus {
     pub labels: BTreeMap<String, String>,
 }
 
+/// All there is of one pod, ended containers included until they are removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodStatus {
+    pub sandboxes: Vec<SandboxStatus>,
+    pub containers: Vec<ContainerStatus>,
+}
+
 /// Something happened; the kubelet looks at the pod it happened to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeEvent {
