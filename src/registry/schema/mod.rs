@@ -6,6 +6,7 @@
 mod check;
 mod decode;
 mod formats;
+pub mod patch;
 mod path;
 mod scalar;
 mod strict;

@@ -1,0 +1,162 @@
+//! JSON patch (RFC 6902), with upstream's limits.
+
+use super::PatchError;
+use json_patch::{PatchOperation, patch_unsafe};
+use serde_json::Value;
+use std::io::{self, Write};
+
+/// A JSON patch of more operations is refused, as upstream does (`maxJSONPatchOperations`,
+/// apiserver pkg/endpoints/handlers/patch.go, v1.35).
+pub const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
+
+/// A JSON patch whose `copy` operations copy more JSON is refused (`JSONPatchMaxCopyBytes`,
+/// apiserver pkg/server/config.go, v1.35).
+pub const JSON_PATCH_COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// Applies a JSON patch.
+///
+/// # Errors
+/// If it is no list of operations, too long, or if an operation does not apply.
+pub fn json_patch(mut document: Value, patch: Value) -> Result<Value, PatchError> {
+    let Value::Array(operations) = patch else {
+        return Err(PatchError::malformed("a JSON patch is a list of operations"));
+    };
+    if operations.len() > JSON_PATCH_OPERATIONS_MAX {
+        return Err(PatchError::TooManyOperations { operations: operations.len() });
+    }
+    let mut copied_bytes = 0;
+    for (index, operation) in operations.into_iter().enumerate() {
+        let operation = read_operation(index, operation)?;
+        copied_bytes += size_of_copy(&document, &operation);
+        if copied_bytes > JSON_PATCH_COPIED_BYTES_MAX {
+            return Err(PatchError::does_not_apply(format!(
+                "operation {index} copies more than {JSON_PATCH_COPIED_BYTES_MAX} bytes"
+            )));
+        }
+        patch_unsafe(&mut document, std::slice::from_ref(&operation)).map_err(|error| {
+            let path = operation.path();
+            PatchError::does_not_apply(format!("operation {index} at {path}: {}", error.kind))
+        })?;
+    }
+    Ok(document)
+}
+
+fn read_operation(index: usize, operation: Value) -> Result<PatchOperation, PatchError> {
+    if !operation.is_object() {
+        return Err(PatchError::malformed(format!("operation {index} is no object")));
+    }
+    serde_json::from_value(operation)
+        .map_err(|error| PatchError::does_not_apply(format!("operation {index}: {error}")))
+}
+
+/// How many bytes of JSON an operation copies; zero if it copies nothing.
+fn size_of_copy(document: &Value, operation: &PatchOperation) -> usize {
+    /// Counts what is written to it.
+    struct Counter(usize);
+    impl Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let PatchOperation::Copy(copy) = operation else { return 0 };
+    let mut counter = Counter(0);
+    if let Some(source) = document.pointer(copy.from.as_str()) {
+        serde_json::to_writer(&mut counter, source).expect("counting never fails");
+    }
+    counter.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::merge_patch;
+    use super::*;
+    use serde_json::json;
+
+    fn check(patch: Value, expected: Value) {
+        let document = json!({"a": {"b": 1}, "list": [1, 2]});
+        assert_eq!(json_patch(document, patch).unwrap(), expected);
+    }
+
+    fn refused(patch: Value, code: u16, message: &str) {
+        let document = json!({"a": {"b": 1}, "list": [1, 2]});
+        let status = json_patch(document, patch).unwrap_err().to_status();
+        assert_eq!((status.code, status.message.as_str()), (code, message));
+    }
+
+    #[test]
+    fn every_operation_applies() {
+        check(
+            json!([
+                {"op": "test", "path": "/a/b", "value": 1},
+                {"op": "add", "path": "/a/c~1d", "value": {"e": null}},
+                {"op": "add", "path": "/list/-", "value": 3},
+                {"op": "add", "path": "/list/0", "value": 0},
+                {"op": "replace", "path": "/a/b", "value": 2},
+                {"op": "copy", "from": "/a/b", "path": "/copied"},
+                {"op": "move", "from": "/list/1", "path": "/moved"},
+                {"op": "remove", "path": "/list/0"},
+            ]),
+            json!({"a": {"b": 2, "c/d": {"e": null}}, "copied": 2, "moved": 1, "list": [2, 3]}),
+        );
+        check(json!([]), json!({"a": {"b": 1}, "list": [1, 2]}));
+    }
+
+    #[test]
+    fn what_does_not_apply_is_unprocessable() {
+        let prefix = "the server rejected our request due to an error in our request: ";
+        let refused = |patch, problem: &str| refused(patch, 422, &format!("{prefix}{problem}"));
+        refused(
+            json!([{"op": "test", "path": "/a/b", "value": 2}]),
+            "operation 0 at /a/b: value did not match",
+        );
+        refused(json!([{"op": "remove", "path": "/x"}]), "operation 0 at /x: path is invalid");
+        refused(
+            json!([{"op": "replace", "path": "/a/x", "value": 1}]),
+            "operation 0 at /a/x: path is invalid",
+        );
+        refused(
+            json!([{"op": "add", "path": "/list/7", "value": 1}]),
+            "operation 0 at /list/7: path is invalid",
+        );
+        refused(
+            json!([{"op": "move", "from": "/a", "path": "/a/b/c"}]),
+            "operation 0 at /a/b/c: cannot move the value inside itself",
+        );
+        refused(json!([{"op": "add", "path": "/x"}]), "operation 0: missing field `value`");
+    }
+
+    #[test]
+    fn what_is_no_patch_is_a_bad_request() {
+        refused(json!({"op": "add"}), 400, "a JSON patch is a list of operations");
+        refused(json!(["add"]), 400, "operation 0 is no object");
+    }
+
+    #[test]
+    fn long_patches_and_growing_documents_are_refused() {
+        let test = json!({"op": "test", "path": "/a/b", "value": 1});
+        refused(
+            Value::Array(vec![test; JSON_PATCH_OPERATIONS_MAX + 1]),
+            413,
+            "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001",
+        );
+        let doubling: Vec<_> =
+            (0..40).map(|n| json!({"op": "copy", "from": "", "path": format!("/n{n}")})).collect();
+        let error = json_patch(json!({"a": 1}), Value::Array(doubling)).unwrap_err();
+        assert!(error.to_string().ends_with("copies more than 3145728 bytes"), "{error}");
+    }
+
+    #[test]
+    fn merge_patches_replace_and_remove() {
+        let merged = merge_patch(
+            json!({"a": {"b": 1, "c": 2}, "list": [1, 2], "gone": 1}),
+            &json!({"a": {"b": null, "d": {"e": 1, "f": null}}, "list": [3], "gone": null}),
+        );
+        assert_eq!(merged, Ok(json!({"a": {"c": 2, "d": {"e": 1}}, "list": [3]})));
+        let status = merge_patch(json!({}), &json!([1])).unwrap_err().to_status();
+        assert_eq!((status.code, status.message.as_str()), (400, "Invalid JSON Patch"));
+    }
+}
