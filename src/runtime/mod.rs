@@ -4,10 +4,14 @@
 //! v1.35). Architecture invariants: containers outlive this process, and a new process finds them
 //! all again from what is on disk; nothing here knows the API server.
 
+pub mod companion;
 mod config;
 mod error;
 pub mod images;
+mod logger;
+mod pause;
 mod rootfs;
+mod shim;
 mod spec;
 mod status;
 
@@ -17,7 +21,7 @@ pub use config::{
     NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
 };
 pub use error::{PullError, RuntimeError};
-pub use rootfs::{ImageConfig, Images};
+pub use rootfs::ImageSource;
 pub use status::{
     ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, PodStatus, RuntimeEvent,
     SandboxId, SandboxState, SandboxStatus,

@@ -1,30 +1,17 @@
 //! What the containers' half of the runtime asks of the images' half.
 //!
-//! Start at [`Images`].
+//! Start at [`ImageSource`], which [`Images`](super::images::Images) is; tests have simpler ones.
 
+use super::images::ImageConfig;
 use super::{ContainerId, Credentials, ImageId, ImageStatus, PullError, RuntimeError};
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::path::Path;
 
-/// What an image says about the processes that run it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// `1000:1000`, `nginx`, empty.
-    pub user: String,
-    /// `NAME=value`.
-    pub environment: Vec<String>,
-    pub entrypoint: Vec<String>,
-    pub command: Vec<String>,
-    pub working_directory: String,
-    /// `SIGTERM` and the like, or empty.
-    pub stop_signal: String,
-}
-
 /// The images of a node, and the root file systems made from them.
 ///
 /// Every method may be called again after a failure or a crash.
-pub trait Images: Send + Sync + fmt::Debug {
+pub trait ImageSource: Send + Sync + fmt::Debug {
     /// The image of that reference on this node, where it is here.
     fn image(&self, reference: &str) -> BoxFuture<'_, Result<Option<ImageStatus>, RuntimeError>>;
 

@@ -5,8 +5,10 @@
 
 pub mod cgroup;
 pub mod host;
+pub mod inherited;
 pub mod mount;
 pub mod namespace;
 pub mod nft;
 pub mod process;
+pub mod process_namespace;
 pub mod signal;

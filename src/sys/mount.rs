@@ -2,7 +2,6 @@
 //!
 //! Start at [`unmount_all`], which undoes everything else here.
 
-use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
     mount_remount, unmount,
@@ -12,9 +11,6 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-
-/// The kernel takes mount options in one page.
-const OPTIONS_BYTES_MAX: usize = 4_095;
 
 /// Mounts a file or directory at another place.
 ///
@@ -55,86 +51,6 @@ pub fn tmpfs(target: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
     let options = CString::new(options).expect("made of digits and letters");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     Ok(mount(c"tmpfs", target, c"tmpfs", flags, &*options)?)
-}
-
-/// An overlay: what is in `lower`, the first of them on top, with changes going to `upper`.
-#[derive(Clone, Copy, Debug)]
-pub struct Overlay<'a> {
-    /// Absolute paths, at least one.
-    pub lower: &'a [PathBuf],
-    pub upper: &'a Path,
-    /// An empty directory on the file system of `upper`.
-    pub work: &'a Path,
-}
-
-/// Mounts an overlay at `target`.
-///
-/// An image may have more layers than their absolute paths fit into a mount's options; they are
-/// given relative to their common parent then.
-///
-/// # Errors
-/// Whatever the kernel says, and `ArgumentListTooLong` where even the relative paths are too long.
-pub fn overlay(overlay: Overlay<'_>, target: &Path) -> io::Result<()> {
-    let options = overlay_options(overlay, Path::new(""));
-    if options.len() <= OPTIONS_BYTES_MAX {
-        return mount_overlay(options, target);
-    }
-    let parent = common_parent(overlay.lower);
-    let options = overlay_options(overlay, &parent);
-    if options.len() > OPTIONS_BYTES_MAX {
-        return Err(io::ErrorKind::ArgumentListTooLong.into());
-    }
-    std::thread::scope(|scope| {
-        let mounting = scope.spawn(|| {
-            // A working directory of this thread's own: the process keeps the one it has.
-            unshare(CloneFlags::CLONE_FS)?;
-            std::env::set_current_dir(&parent)?;
-            mount_overlay(options, target)
-        });
-        mounting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn mount_overlay(options: Vec<u8>, target: &Path) -> io::Result<()> {
-    let options = CString::new(options)?;
-    Ok(mount(c"overlay", target, c"overlay", MountFlags::empty(), &*options)?)
-}
-
-fn overlay_options(overlay: Overlay<'_>, parent: &Path) -> Vec<u8> {
-    let mut options = b"lowerdir=".to_vec();
-    for (index, layer) in overlay.lower.iter().enumerate() {
-        if index > 0 {
-            options.push(b':');
-        }
-        escape_into(layer.strip_prefix(parent).unwrap_or(layer), &mut options);
-    }
-    options.extend(b",upperdir=");
-    escape_into(overlay.upper, &mut options);
-    options.extend(b",workdir=");
-    escape_into(overlay.work, &mut options);
-    options
-}
-
-/// overlayfs takes a backslash before its separators.
-fn escape_into(path: &Path, options: &mut Vec<u8>) {
-    for byte in path.as_os_str().as_bytes() {
-        if matches!(byte, b'\\' | b':' | b',') {
-            options.push(b'\\');
-        }
-        options.push(*byte);
-    }
-}
-
-fn common_parent(paths: &[PathBuf]) -> PathBuf {
-    let mut paths = paths.iter();
-    let first = paths.next().and_then(|path| path.parent()).unwrap_or(Path::new("/"));
-    paths.fold(first.to_owned(), |common, path| {
-        common
-            .ancestors()
-            .find(|ancestor| path.starts_with(ancestor))
-            .unwrap_or(Path::new("/"))
-            .to_owned()
-    })
 }
 
 /// Unmounts everything mounted at or below `path`, the latest first, busy or not. Succeeds where
@@ -257,20 +173,5 @@ mod tests {
         let mounted = ["/", "/run/a", "/run/ab", "/run/a/b", "/run/a"].map(at);
         let targets = targets_below(&mounted, Path::new("/run/a"));
         assert_eq!(targets, ["/run/a", "/run/a/b", "/run/a"].map(PathBuf::from));
-    }
-
-    #[test]
-    fn overlay_options_are_escaped_and_may_be_relative() {
-        let lower = ["/data/a:b/1/fs", "/data/a:b/2/fs"].map(PathBuf::from);
-        let (upper, work) = (Path::new("/data/u,1"), Path::new("/data/w"));
-        let check = |parent: &str, expected: &str| {
-            let options = overlay_options(Overlay { lower: &lower, upper, work }, parent.as_ref());
-            assert_eq!(String::from_utf8(options).unwrap(), expected);
-        };
-        let tail = "upperdir=/data/u\\,1,workdir=/data/w";
-        check("", &format!("lowerdir=/data/a\\:b/1/fs:/data/a\\:b/2/fs,{tail}"));
-        check("/data/a:b", &format!("lowerdir=1/fs:2/fs,{tail}"));
-        assert_eq!(common_parent(&lower), Path::new("/data/a:b"));
-        assert_eq!(common_parent(&[PathBuf::from("/x/fs")]), Path::new("/x"));
     }
 }

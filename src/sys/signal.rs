@@ -1,7 +1,10 @@
 //! Signals by their names and numbers, and sending them.
 
+use nix::sys::signal::{SigSet, Signal as Catchable};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// The number of the last signal that Linux knows.
 const NUMBER_MAX: u32 = 64;
@@ -66,6 +69,58 @@ fn send(pid: u32, signal: Signal) -> io::Result<()> {
     match kill_process(pid, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Signals read from a descriptor instead of interrupting: for programs of one thread.
+#[derive(Debug)]
+pub struct SignalQueue(SignalFd);
+
+/// A signal that a [`SignalQueue`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    Terminate,
+    HangUp,
+    ChildEnded,
+}
+
+impl SignalQueue {
+    /// Queues these signals for the calling thread, which should be the only one.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn new() -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Catchable::SIGTERM, Catchable::SIGINT, Catchable::SIGHUP, Catchable::SIGCHLD]
+        {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// The next signal that has come, where one has.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn next(&self) -> io::Result<Option<Queued>> {
+        let Some(received) = self.0.read_signal()? else {
+            return Ok(None);
+        };
+        let is = |signal: Catchable| received.ssi_signo == (signal as libc::c_int).cast_unsigned();
+        Ok(Some(if is(Catchable::SIGHUP) {
+            Queued::HangUp
+        } else if is(Catchable::SIGCHLD) {
+            Queued::ChildEnded
+        } else {
+            Queued::Terminate
+        }))
+    }
+}
+
+impl AsFd for SignalQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

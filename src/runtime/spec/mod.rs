@@ -18,7 +18,8 @@ pub(super) use capabilities::held as capabilities_held;
 pub(super) use process::stop_signal;
 pub(super) use user::{ProcessUser, UserFiles, resolve as resolve_user};
 
-use super::{ContainerConfig, ContainerId, ImageConfig, RuntimeError, SandboxConfig, SandboxId};
+use super::images::ImageConfig;
+use super::{ContainerConfig, ContainerId, RuntimeError, SandboxConfig, SandboxId};
 use oci_spec::runtime::{Capability, LinuxDevice, Root, Spec};
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! What a container's first process is: arguments, environment, directory, identity.
 
-use super::super::{ContainerConfig, ImageConfig, RuntimeError};
+use super::super::images::ImageConfig;
+use super::super::{ContainerConfig, RuntimeError};
 use super::{Inputs, capabilities};
 use crate::sys::process::SEARCH_PATH;
 use crate::sys::signal;
@@ -40,7 +41,7 @@ fn arguments(
     let parts = match (container.command.is_empty(), container.args.is_empty()) {
         (false, _) => [&container.command[..], &container.args],
         (true, false) => [&image.entrypoint[..], &container.args],
-        (true, true) => [&image.entrypoint[..], &image.command],
+        (true, true) => [&image.entrypoint[..], &image.cmd],
     };
     let arguments = parts.concat();
     if arguments.first().is_none_or(String::is_empty) {
@@ -59,7 +60,7 @@ fn environment(inputs: Inputs<'_>) -> Vec<String> {
         variables.push(("TERM", "xterm"));
     }
     variables.push(("HOSTNAME", hostname));
-    let image = image.environment.iter().filter_map(|variable| variable.split_once('='));
+    let image = image.env.iter().filter_map(|variable| variable.split_once('='));
     let pod = container.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in image.chain(pod) {
         match variables.iter_mut().find(|(known, _)| *known == name) {
@@ -74,7 +75,7 @@ fn working_directory(
     container: &ContainerConfig,
     image: &ImageConfig,
 ) -> Result<PathBuf, RuntimeError> {
-    let candidates = [&container.working_directory, &image.working_directory];
+    let candidates = [&container.working_directory, &image.working_dir];
     let chosen = candidates.into_iter().find(|directory| !directory.is_empty());
     let chosen = chosen.map_or("/", String::as_str);
     if !chosen.starts_with('/') {

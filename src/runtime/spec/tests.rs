@@ -57,9 +57,9 @@ fn plain() -> Scenario {
         container,
         image: ImageConfig {
             entrypoint: vec!["/entry".to_owned()],
-            command: vec!["serve".to_owned()],
-            environment: vec!["PATH=/bin".to_owned(), "NAME=image".to_owned()],
-            working_directory: "/srv".to_owned(),
+            cmd: vec!["serve".to_owned()],
+            env: vec!["PATH=/bin".to_owned(), "NAME=image".to_owned()],
+            working_dir: "/srv".to_owned(),
             ..ImageConfig::default()
         },
         user: ProcessUser { uid: 33, gid: 33, additional_gids: vec![33, 50] },

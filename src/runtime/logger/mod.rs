@@ -1,0 +1,150 @@
+//! The process that writes one container's log: started by the shim, alive as long as the
+//! container, whatever happens to the server.
+//!
+//! Start at [`run`]. The shim's protocol ("binary" logging of containerd's runtime v2): descriptor 3
+//! is the container's stdout, 4 its stderr, and 5 is closed when the logger is ready. SIGTERM means
+//! that the container has ended: what is left in the pipes is written, then this ends. Architecture
+//! invariant: the container never waits for its log; what cannot be written is dropped.
+
+mod file;
+mod lines;
+
+use crate::stdx::Clock;
+use crate::sys::inherited;
+use crate::sys::signal::{Queued, SignalQueue};
+use file::LogFile;
+use lines::{Lines, Stream};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// How much is read at once: what a pipe hands over without another system call, mostly.
+const READ_BYTES: usize = 16 << 10;
+
+/// How often one output is read before the other and the signals have their turn: together more
+/// than a pipe can hold, so that one turn empties it.
+const READS_PER_TURN_MAX: usize = 65;
+
+/// What a logger is to do, in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LoggerSettings {
+    pub(super) log_path: PathBuf,
+    /// The log is renamed and begun anew before it grows beyond this.
+    pub(super) bytes_max: u64,
+    /// How many files to keep, the one being written included.
+    pub(super) files_max: usize,
+    /// Where the logger leaves its process id.
+    pub(super) pid_path: PathBuf,
+}
+
+/// Runs the logger until its container has ended.
+pub(super) fn run(settings_path: &Path) -> io::Result<()> {
+    let stdout = inherited::take(3)?;
+    let stderr = inherited::take(4)?;
+    let ready = inherited::take(5)?;
+    let signals = SignalQueue::new()?;
+    let settings: LoggerSettings = serde_json::from_slice(&fs::read(settings_path)?)?;
+    fs::write(&settings.pid_path, std::process::id().to_string())?;
+    let mut logger = Logger {
+        sources: [Source::new(Stream::Stdout, stdout)?, Source::new(Stream::Stderr, stderr)?],
+        file: LogFile::new(settings),
+        clock: Clock::system(),
+    };
+    drop(ready);
+    logger.follow(&signals)
+}
+
+/// One of the container's outputs.
+struct Source {
+    stream: Stream,
+    /// `None` when everyone has closed the other end.
+    pipe: Option<OwnedFd>,
+    lines: Lines,
+}
+
+impl Source {
+    fn new(stream: Stream, pipe: OwnedFd) -> io::Result<Self> {
+        fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
+        Ok(Self { stream, pipe: Some(pipe), lines: Lines::default() })
+    }
+}
+
+struct Logger {
+    sources: [Source; 2],
+    file: LogFile,
+    clock: Clock,
+}
+
+impl Logger {
+    fn follow(&mut self, signals: &SignalQueue) -> io::Result<()> {
+        let mut is_container_gone = false;
+        while !is_container_gone && self.sources.iter().any(|source| source.pipe.is_some()) {
+            let pipes = self.sources.iter().filter_map(|source| source.pipe.as_ref());
+            let mut polled: Vec<PollFd<'_>> =
+                pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
+            polled.push(PollFd::new(signals, PollFlags::IN));
+            match poll(&mut polled, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            while let Some(signal) = signals.next()? {
+                match signal {
+                    Queued::Terminate => is_container_gone = true,
+                    Queued::HangUp => self.file.reopen(),
+                    Queued::ChildEnded => {}
+                }
+            }
+            self.read_all()?;
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Writes everything that is in the pipes now.
+    fn read_all(&mut self) -> io::Result<()> {
+        let mut buffer = [0; READ_BYTES];
+        for index in 0..self.sources.len() {
+            for _read in 0..READS_PER_TURN_MAX {
+                let Some(pipe) = &self.sources[index].pipe else {
+                    break;
+                };
+                match rustix::io::read(pipe, &mut buffer) {
+                    Ok(0) => self.sources[index].pipe = None,
+                    Ok(length) => self.write(index, &buffer[..length]),
+                    Err(Errno::AGAIN) => break,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize, bytes: &[u8]) {
+        let now = self.clock.now();
+        let source = &mut self.sources[index];
+        let mut records = Vec::new();
+        source.lines.push(bytes, |tag, content| {
+            lines::encode(&mut records, lines::Record { now, stream: source.stream, tag, content });
+        });
+        self.file.append(&records, now);
+    }
+
+    /// What came without a newline at its end is a line as well.
+    fn finish(&mut self) {
+        let now = self.clock.now();
+        let mut records = Vec::new();
+        for source in &mut self.sources {
+            let stream = source.stream;
+            source.lines.finish(|tag, content| {
+                lines::encode(&mut records, lines::Record { now, stream, tag, content });
+            });
+        }
+        self.file.append(&records, now);
+    }
+}
