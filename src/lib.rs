@@ -8,6 +8,7 @@ pub mod control;
 pub mod controllers;
 pub mod kubelet;
 pub mod network;
+pub mod pki;
 pub mod registry;
 pub mod runtime;
 pub mod scheduler;

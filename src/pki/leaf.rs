@@ -1,0 +1,138 @@
+//! Certificates that sign nothing: the server's own and those of clients.
+
+use super::authority::{Authority, CLOCK_SKEW_MAX};
+use super::{PkiError, Subject, read, write};
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+use x509_parser::pem::parse_x509_pem;
+
+/// A leaf lasts a year, as k3s's do.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+
+/// A leaf that ends sooner than this is made anew (k3s renews at 120 days).
+const RENEWED_BEFORE_END: SignedDuration = SignedDuration::from_hours(120 * 24);
+
+/// A certificate with its key, both as PEM.
+#[derive(Clone)]
+pub struct Leaf {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl std::fmt::Debug for Leaf {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Leaf(...)")
+    }
+}
+
+/// What a leaf is good for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// Host names and addresses.
+    Server {
+        names: &'a [String],
+    },
+    Client(Subject<'a>),
+}
+
+/// Reads a leaf, or makes it where it is missing or will not do.
+pub(super) fn open(
+    directory: &Path,
+    name: &str,
+    authority: &Authority,
+    purpose: &Purpose<'_>,
+    now: Timestamp,
+) -> Result<Leaf, PkiError> {
+    let certificate_path = directory.join(format!("{name}.crt"));
+    let key_path = directory.join(format!("{name}.key"));
+    if let (Some(certificate), Some(key)) = (read(&certificate_path)?, read(&key_path)?) {
+        let leaf = Leaf { certificate, key };
+        if will_do(&leaf, authority, purpose, now) {
+            return Ok(leaf);
+        }
+    }
+    let leaf = make(authority, purpose, now)
+        .map_err(|source| PkiError::Make { name: name.to_owned(), source })?;
+    write(&key_path, &leaf.key, 0o600)?;
+    write(&certificate_path, &leaf.certificate, 0o644)?;
+    Ok(leaf)
+}
+
+fn will_do(leaf: &Leaf, authority: &Authority, purpose: &Purpose<'_>, now: Timestamp) -> bool {
+    let Ok(key) = KeyPair::from_pem(&leaf.key) else { return false };
+    let Ok((_, pem)) = parse_x509_pem(leaf.certificate.as_bytes()) else { return false };
+    let Ok((_, certificate)) = parse_x509_certificate(&pem.contents) else { return false };
+    let end = certificate.validity().not_after.timestamp();
+    certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
+        && end > (now + RENEWED_BEFORE_END).as_second()
+        && authority.has_signed(&certificate)
+        && serves(&certificate, purpose)
+}
+
+fn serves(certificate: &X509Certificate<'_>, purpose: &Purpose<'_>) -> bool {
+    match purpose {
+        Purpose::Server { names } => {
+            let good_for = names_of(certificate);
+            names.iter().all(|name| good_for.contains(name))
+        }
+        Purpose::Client(subject) => {
+            let subject_of = certificate.subject();
+            let user = subject_of.iter_common_name().find_map(|name| name.as_str().ok());
+            let groups: Vec<_> =
+                subject_of.iter_organization().filter_map(|name| name.as_str().ok()).collect();
+            user == Some(subject.user) && groups == subject.groups
+        }
+    }
+}
+
+fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+    let extension = certificate.subject_alternative_name().ok().flatten();
+    let names = extension.iter().flat_map(|extension| &extension.value.general_names);
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+fn make(
+    authority: &Authority,
+    purpose: &Purpose<'_>,
+    now: Timestamp,
+) -> Result<Leaf, rcgen::Error> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut parameters = CertificateParams::default();
+    match purpose {
+        Purpose::Server { names } => {
+            parameters = CertificateParams::new(names.to_vec())?;
+            parameters.distinguished_name.push(DnType::CommonName, "kinglet");
+            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        }
+        Purpose::Client(subject) => {
+            parameters.distinguished_name.push(DnType::CommonName, subject.user);
+            for group in subject.groups {
+                parameters.distinguished_name.push(DnType::OrganizationName, *group);
+            }
+            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+    }
+    parameters.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    parameters.not_before = SystemTime::from(now - CLOCK_SKEW_MAX).into();
+    parameters.not_after = SystemTime::from(now + LIFETIME).into();
+    Ok(Leaf { certificate: authority.sign(&parameters, &key)?, key: key.serialize_pem() })
+}

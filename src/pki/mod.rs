@@ -1,0 +1,216 @@
+//! The cluster's certificates: authorities, leaves, and the kubeconfigs made of them.
+//!
+//! Start at [`Pki::open`]. Made on the first start and kept in `server/tls` under the names that
+//! k3s's users know. An authority is never replaced by itself: everybody trusts it. A leaf is made
+//! anew whenever it is damaged, foreign, lacks a name or comes near its end, which needs nobody's
+//! trust but the authority's. Keys are ECDSA P-256, in files of mode 0600.
+
+mod authority;
+mod kubeconfig;
+mod leaf;
+mod tls;
+
+pub use kubeconfig::kubeconfig;
+pub use leaf::{Leaf, Purpose};
+pub use tls::{ServerTls, TlsError};
+
+use authority::Authority;
+use jiff::Timestamp;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The certificates of a cluster.
+#[derive(Debug)]
+pub struct Pki {
+    directory: PathBuf,
+    server: Authority,
+    client: Authority,
+}
+
+/// Why a certificate cannot be used or made.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("{} cannot be read", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Of an authority only: the rest is made anew.
+    #[error(
+        "{} is not a usable certificate authority: {why}; restore it from a backup, or remove {} to \
+         begin with new authorities, which every client then has to learn", path.display(),
+        directory.display()
+    )]
+    Damaged { path: PathBuf, directory: PathBuf, why: String },
+    #[error("failed to make the certificate {name}")]
+    Make {
+        name: String,
+        #[source]
+        source: rcgen::Error,
+    },
+}
+
+/// Whom a client certificate speaks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub user: &'a str,
+    pub groups: &'a [&'a str],
+}
+
+impl Pki {
+    /// Reads the authorities, or makes them on the first start.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or written, or an authority is damaged.
+    pub fn open(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
+        fs::create_dir_all(directory)
+            .map_err(|source| PkiError::Write { path: directory.to_owned(), source })?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            server: Authority::open(directory, "server-ca", now)?,
+            client: Authority::open(directory, "client-ca", now)?,
+        })
+    }
+
+    /// The certificate that the API server shows, good for all of `names`: host names and
+    /// addresses.
+    ///
+    /// # Errors
+    /// Where it cannot be read, made or written.
+    pub fn serving(&self, names: &[String], now: Timestamp) -> Result<Leaf, PkiError> {
+        let file = "serving-kube-apiserver";
+        leaf::open(&self.directory, file, &self.server, &Purpose::Server { names }, now)
+    }
+
+    /// A client certificate, kept under the name `file`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, made or written.
+    pub fn client(
+        &self,
+        file: &str,
+        subject: Subject<'_>,
+        now: Timestamp,
+    ) -> Result<Leaf, PkiError> {
+        leaf::open(&self.directory, file, &self.client, &Purpose::Client(subject), now)
+    }
+
+    /// Whom clients trust, as PEM.
+    #[must_use]
+    pub fn server_ca(&self) -> &str {
+        self.server.certificate()
+    }
+
+    /// Whose client certificates the API server believes, as PEM.
+    #[must_use]
+    pub fn client_ca(&self) -> &str {
+        self.client.certificate()
+    }
+}
+
+/// Reads a file; `None` where there is none.
+fn read(path: &Path) -> Result<Option<String>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Not text: as good as damaged, and told as such by whoever parses it.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(String::new())),
+        Err(source) => Err(PkiError::Read { path: path.to_owned(), source }),
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    crate::stdx::write_atomically(path, text.as_bytes(), mode)
+        .map_err(|source| PkiError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+    fn day(number: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + number * DAY_SECONDS).unwrap()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn certificates_last_over_restarts_and_are_renewed_in_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let serving = |names: &[String], now| {
+            Pki::open(directory.path(), now).unwrap().serving(names, now).unwrap().certificate
+        };
+        let two = names(&["kubernetes", "192.0.2.1"]);
+        let first = serving(&two, day(0));
+        assert_eq!(serving(&two, day(1)), first);
+        assert_eq!(serving(&two[..1], day(1)), first, "more names than needed do no harm");
+        let renewed = serving(&two, day(300));
+        assert_ne!(renewed, first);
+        let three = names(&["kubernetes", "192.0.2.1", "edge.example"]);
+        assert_ne!(serving(&three, day(301)), renewed);
+    }
+
+    #[test]
+    fn keys_are_for_the_owner_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path(), day(0)).unwrap();
+        pki.serving(&names(&["a"]), day(0)).unwrap();
+        let files: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().collect();
+        assert_eq!(files.len(), 6);
+        for file in files.iter().filter(|file| file.path().extension().unwrap() == "key") {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_authority_is_named_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        Pki::open(directory.path(), day(0)).unwrap();
+        for name in ["server-ca.crt", "client-ca.key"] {
+            let path = directory.path().join(name);
+            let good = fs::read(&path).unwrap();
+            fs::write(&path, b"\xffgarbage").unwrap();
+            let error = Pki::open(directory.path(), day(0)).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), b"\xffgarbage");
+            fs::write(&path, good).unwrap();
+        }
+        let foreign = tempfile::tempdir().unwrap();
+        Pki::open(foreign.path(), day(0)).unwrap();
+        let stolen = fs::read(foreign.path().join("server-ca.key")).unwrap();
+        fs::write(directory.path().join("server-ca.key"), stolen).unwrap();
+        let error = Pki::open(directory.path(), day(0)).unwrap_err().to_string();
+        assert!(error.contains("does not belong"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_leaf_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path(), day(0)).unwrap();
+        let subject = Subject { user: "system:admin", groups: &["system:masters"] };
+        let first = pki.client("client-admin", subject, day(0)).unwrap();
+        let path = directory.path().join("client-admin.crt");
+        fs::write(&path, "garbage").unwrap();
+        let second = pki.client("client-admin", subject, day(0)).unwrap();
+        assert_ne!(second.certificate, first.certificate);
+        let foreign = tempfile::tempdir().unwrap();
+        let other = Pki::open(foreign.path(), day(0)).unwrap();
+        let theirs = other.client("client-admin", subject, day(0)).unwrap();
+        fs::write(&path, &theirs.certificate).unwrap();
+        let third = pki.client("client-admin", subject, day(0)).unwrap();
+        assert_ne!(third.certificate, theirs.certificate);
+    }
+}
