@@ -182,8 +182,7 @@ impl<'t> Merger<'t> {
         new: Option<Vec<Value>>,
         order: &[Value],
     ) -> Result<Option<Vec<Value>>, PatchError> {
-        let old_order: Vec<Value> =
-            old.as_deref().map(|old| identities(rules.key, old)).unwrap_or_default();
+        let old_order = place_order(rules.key, old.as_deref(), new.as_deref());
         let merged = match (old, new) {
             (None, None) => return Ok(None),
             (Some(old), None) => old,
@@ -364,6 +363,28 @@ fn identity<'v>(key: &str, element: &'v Value) -> Result<&'v Value, PatchError> 
 /// The identities of all elements that have one.
 fn identities(key: &str, list: &[Value]) -> Vec<Value> {
     list.iter().filter_map(|element| identity(key, element).ok().cloned()).collect()
+}
+
+/// The order of the old list by which elements that the patch does not order find their place.
+/// An added element takes the place, at the end, of one that the patch deletes: so it comes about
+/// in upstream, which deletes and appends in the memory of the list whose order it reads later.
+fn place_order(key: &str, old: Option<&[Value]>, new: Option<&[Value]>) -> Vec<Value> {
+    let mut order = identities(key, old.unwrap_or_default());
+    let is_deletion =
+        |element: &&Value| element.get(DIRECTIVE).is_some_and(|word| word == "delete");
+    let (deletions, additions): (Vec<_>, Vec<_>) =
+        new.unwrap_or_default().iter().partition(is_deletion);
+    let before = order.len();
+    order.retain(|identity| !deletions.iter().any(|gone| gone.get(key) == Some(identity)));
+    for element in additions {
+        match identity(key, element) {
+            Ok(identity) if order.len() < before && !order.contains(identity) => {
+                order.push(identity.clone());
+            }
+            _ => {}
+        }
+    }
+    order
 }
 
 /// Checks that the elements of the patch come in the order that it sets.

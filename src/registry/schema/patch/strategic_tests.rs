@@ -479,6 +479,22 @@ fn elements_the_patch_does_not_know_keep_their_place() {
 }
 
 #[test]
+fn an_added_element_takes_the_place_of_a_deleted_one() {
+    pod(
+        "{containers: [{name: a}, {name: b}, {name: sidecar}]}",
+        "{$setElementOrder/containers: [{name: b}, {name: c}],
+            containers: [{name: c}, {name: a, $patch: delete}]}",
+        "{containers: [{name: b}, {name: sidecar}, {name: c}]}",
+    );
+    pod(
+        "{containers: [{name: a}, {name: sidecar}]}",
+        "{$setElementOrder/containers: [{name: b}, {name: c}],
+            containers: [{name: b}, {name: c}, {name: a, $patch: delete}]}",
+        "{containers: [{name: sidecar}, {name: b}, {name: c}]}",
+    );
+}
+
+#[test]
 fn directives_work_inside_merged_elements() {
     container(
         "ports: [{containerPort: 80}, {containerPort: 81}]",
