@@ -153,6 +153,14 @@ impl Column {
         description: Cow::Borrowed("Name, unique within a namespace."),
         priority: 0,
     };
+    /// As [`Column::NAME`], for tables that show something else first.
+    pub const WIDE_NAME: Self = Self {
+        name: Cow::Borrowed("Name"),
+        kind: Cow::Borrowed("string"),
+        format: Cow::Borrowed("name"),
+        description: Cow::Borrowed("Name, unique within a namespace."),
+        priority: 1,
+    };
     /// The time since the object was created.
     pub const AGE: Self = Self::text("Age", "Time since the object was created.");
 

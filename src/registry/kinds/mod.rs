@@ -1,22 +1,41 @@
 //! One file per kind, and the table that lists them.
 
 mod apps;
+mod coordination;
 mod core;
+mod discovery;
+mod node;
+mod scheduling;
 #[cfg(test)]
 mod testing;
 
 use super::Kind;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
 /// documents.
 pub static KINDS: &[Kind] = &[
     Kind::of::<ConfigMap>(),
+    Kind::of::<Endpoints>(),
+    Kind::of::<Event>(),
     Kind::of::<Namespace>(),
+    Kind::of::<Node>(),
     Kind::of::<Pod>(),
     Kind::of::<Secret>(),
+    Kind::of::<ServiceAccount>(),
+    Kind::of::<Service>(),
     Kind::of::<ControllerRevision>(),
     Kind::of::<Deployment>(),
     Kind::of::<ReplicaSet>(),
+    Kind::of::<Lease>(),
+    Kind::of::<EndpointSlice>(),
+    Kind::of::<RuntimeClass>(),
+    Kind::of::<PriorityClass>(),
 ];

@@ -1,7 +1,15 @@
 //! The kinds of the core group.
 
+pub(super) mod addresses;
 mod config_map;
+mod endpoints;
+mod event;
 mod namespace;
+mod node;
 mod pod;
 pub(super) mod podspec;
+pub(super) mod resources;
 mod secret;
+mod service;
+mod service_account;
+pub(super) mod taints;

@@ -1,0 +1,3 @@
+//! The kinds of the `scheduling.k8s.io` group.
+
+mod priority_class;
