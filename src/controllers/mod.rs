@@ -5,11 +5,12 @@
 //! it decides (`plan.rs`, pure). Controllers never import each other.
 
 mod availability;
+pub mod deployment;
 mod ownership;
 pub mod replicaset;
 
 use crate::client::Cache;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 
@@ -17,5 +18,6 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
+    pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
 }

@@ -1,18 +1,87 @@
-//! How an object comes to belong to a controller, and to belong to it no longer.
+//! How an object comes to belong to a controller, and to belong to it no longer: upstream
+//! `ControllerRefManager` (pkg/controller/controller_ref_manager.go, v1.35).
 
+use crate::api::labels::Selector;
+use crate::api::owner::{controller_of, controller_reference};
 use crate::client::{ApiObject, Patch};
-use crate::control::Write;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use crate::control::{Plan, Write};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// After a look at which it could not be found out whether objects may be adopted.
+const ADOPTION_RETRY: Duration = Duration::from_secs(1);
+
+/// Objects of a kind, by what they are to an owner.
+#[derive(Debug)]
+pub(super) struct Claims<'a, K> {
+    /// Controlled by the owner, and its selector matches.
+    pub(super) own: Vec<&'a K>,
+    /// Controlled by nobody, and the owner's selector matches.
+    adoptable: Vec<&'a K>,
+    /// Controlled by the owner although its selector does not match any more.
+    foreign: Vec<&'a K>,
+}
+
+impl<'a, K: ApiObject> Claims<'a, K> {
+    pub(super) fn sort_out(
+        owner_uid: &str,
+        selector: &Selector,
+        objects: impl Iterator<Item = &'a K>,
+    ) -> Self {
+        let mut claims = Self { own: Vec::new(), adoptable: Vec::new(), foreign: Vec::new() };
+        for object in objects {
+            let metadata = object.metadata();
+            match controller_of(metadata) {
+                Some(controller) if controller.uid != owner_uid => {}
+                Some(_) if matches(selector, metadata) => claims.own.push(object),
+                Some(_) => claims.foreign.push(object),
+                None if metadata.deletion_timestamp.is_none() && matches(selector, metadata) => {
+                    claims.adoptable.push(object);
+                }
+                None => {}
+            }
+        }
+        claims
+    }
+
+    /// What comes before everything else: adoptions and releases, where there are any to make. An
+    /// owner that is being deleted makes none.
+    ///
+    /// `may_adopt` says that the API server itself has seen the owner, and seen it stay: objects
+    /// may be without a controller because the owner was deleted just now.
+    pub(super) fn plan<O: ApiObject>(&self, owner: &O, may_adopt: bool) -> Option<Plan> {
+        if owner.metadata().deletion_timestamp.is_some() {
+            return None;
+        }
+        let reference = controller_reference(owner);
+        let released = self.foreign.iter().map(|object| release(*object, &reference.uid));
+        let adoptable = self.adoptable.iter().filter(|_| may_adopt);
+        let adopted = adoptable.map(|object| adopt(*object, &reference));
+        let claims: Vec<Write> = released.chain(adopted).collect();
+        if !claims.is_empty() {
+            return Some(Plan::of(claims));
+        }
+        // Creating others in place of those that may be adopted would be wrong.
+        let recheck_after = Some(ADOPTION_RETRY);
+        (!self.adoptable.is_empty()).then(|| Plan { recheck_after, ..Plan::default() })
+    }
+}
+
+pub(super) fn matches(selector: &Selector, metadata: &ObjectMeta) -> bool {
+    static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+    selector.matches(metadata.labels.as_ref().unwrap_or(&NO_LABELS))
+}
 
 /// Makes `owner` the controller of an object that has none. Conflicts where the object has changed
 /// since: somebody else may have adopted it.
-pub(super) fn adopt<K: ApiObject>(object: &K, owner: OwnerReference) -> Write {
+fn adopt<K: ApiObject>(object: &K, owner: &OwnerReference) -> Write {
     patch_owners(object, json!([owner]))
 }
 
 /// Takes the owner with this uid off an object.
-pub(super) fn release<K: ApiObject>(object: &K, owner_uid: &str) -> Write {
+fn release<K: ApiObject>(object: &K, owner_uid: &str) -> Write {
     patch_owners(object, json!([{"$patch": "delete", "uid": owner_uid}]))
 }
 

@@ -11,8 +11,8 @@ mod tests;
 pub use plan::{Observed, plan};
 
 use super::Caches;
+use super::ownership::matches;
 use crate::api::ObjectKey;
-use crate::api::labels::Selector;
 use crate::api::owner::controller_of;
 use crate::api::pod::{is_active, node_name};
 use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
@@ -86,16 +86,15 @@ impl Controller for ReplicaSetController {
     async fn observe(&self, key: &ObjectKey, attempt: Attempt) -> Option<Observed> {
         let set = self.sets.get(key)?;
         let uid = set.metadata.uid.as_deref()?;
-        let spec = set.spec.as_ref()?;
+        let selector = plan::selector(&set)?;
         let mut pods = self.pods.owned_by(uid);
         let is_surplus = pods.len() > plan::wanted_replicas(&set);
         let on_node = if is_surplus { self.active_by_node(&set, &pods) } else { BTreeMap::new() };
 
-        let selector = Selector::of_object(Some(&spec.selector)).ok()?;
         let orphans = self.pods.list_where(key.namespace.as_deref()?, |pod| {
             is_active(pod)
                 && controller_of(&pod.metadata).is_none()
-                && pod.metadata.labels.as_ref().is_some_and(|labels| selector.matches(labels))
+                && matches(&selector, &pod.metadata)
         });
         let may_adopt = !orphans.is_empty() && self.stays(key, &set).await;
         pods.extend(orphans);
@@ -129,11 +128,9 @@ fn concerned_sets(change: &Change<Pod>, sets: &Cache<ReplicaSet>) -> Vec<ObjectK
     concerned.dedup();
     if let (Some(pod), Some(namespace)) = (&change.new, &change.key.namespace)
         && controller_of(&pod.metadata).is_none()
-        && let Some(labels) = &pod.metadata.labels
     {
         let adopters = sets.list_where(namespace, |set| {
-            let selector = set.spec.as_ref().map(|spec| &spec.selector);
-            Selector::of_object(selector).is_ok_and(|selector| selector.matches(labels))
+            plan::selector(set).is_some_and(|selector| matches(&selector, &pod.metadata))
         });
         concerned.extend(adopters.iter().map(|set| key_of(&set.metadata)));
     }

@@ -4,12 +4,12 @@
 use super::rank::sort_by_deletion;
 use super::status::status;
 use crate::api::labels::Selector;
-use crate::api::owner::{controller_of, controller_reference};
+use crate::api::owner::controller_reference;
 use crate::api::pod::is_active;
 use crate::client::object_reference;
 use crate::control::{Attempt, Detail, Plan, Planned, Report, Write};
 use crate::controllers::availability::{available_after, is_available, is_terminating};
-use crate::controllers::ownership::{adopt, release};
+use crate::controllers::ownership::Claims;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,9 +26,6 @@ const BURST_PODS_MAX: usize = 500;
 /// template that is refused is refused once, not five hundred times. Upstream's `slowStartBatch`.
 const FIRST_BATCH_PODS: usize = 1;
 
-/// After a look at which it could not be found out whether pods may be adopted.
-const ADOPTION_RETRY: Duration = Duration::from_secs(1);
-
 /// Pod names are at most this long, in bytes.
 const POD_NAME_BYTES_MAX: usize = 253;
 
@@ -40,7 +37,7 @@ pub struct Observed {
     /// selector matches.
     pub pods: Vec<Arc<Pod>>,
     /// The API server itself has said that the set is there and stays. Asked only where there are
-    /// pods to adopt: they may be without a controller because the set was deleted just now.
+    /// pods to adopt.
     pub may_adopt: bool,
     /// How many active pods each node has of this set and of the sets with the same controller.
     /// Filled only where there are too many pods.
@@ -48,33 +45,31 @@ pub struct Observed {
     pub attempt: Attempt,
 }
 
-/// The pods of a set, sorted out.
-#[derive(Debug, Default)]
+/// The pods of a set that matter.
+#[derive(Debug)]
 pub(super) struct Pods<'a> {
     /// These count.
     pub(super) active: Vec<&'a Pod>,
     pub(super) terminating: Vec<&'a Pod>,
-    adoptable: Vec<&'a Pod>,
-    /// Controlled by the set and not matched by its selector.
-    foreign: Vec<&'a Pod>,
 }
 
 pub fn plan(observed: &Observed) -> Plan {
     let set = &*observed.set;
-    let Some(pods) = sort_out(observed) else { return Plan::default() };
-    if set.metadata.deletion_timestamp.is_none() {
-        let claims = claim(observed, &pods);
-        if !claims.is_empty() {
-            // Which pods there are to count is known once that is done.
-            return Plan::of(claims);
-        }
-        if !pods.adoptable.is_empty() {
-            // Creating others in their place would be wrong.
-            return Plan { recheck_after: Some(ADOPTION_RETRY), ..Plan::default() };
-        }
+    // Validation lets no selector in that nobody can read.
+    let Some(selector) = selector(set) else { return Plan::default() };
+    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    let pods_that = |is_wanted: fn(&Pod) -> bool| {
+        let pods = observed.pods.iter().map(|pod| &**pod).filter(move |pod| is_wanted(pod));
+        Claims::sort_out(uid, &selector, pods)
+    };
+    let active = pods_that(is_active);
+    if let Some(claims) = active.plan(set, observed.may_adopt) {
+        // Which pods there are to count is known once that is done.
+        return claims;
     }
-    let mut steps =
-        if set.metadata.deletion_timestamp.is_none() { scale(observed, &pods) } else { Vec::new() };
+    let pods = Pods { active: active.own, terminating: pods_that(is_terminating).own };
+    let is_going = set.metadata.deletion_timestamp.is_some();
+    let mut steps = if is_going { Vec::new() } else { scale(observed, &pods) };
     if let Some(report) = report(observed, &pods) {
         // It does not depend on the first of the others, and the others do not depend on it.
         match steps.first_mut() {
@@ -86,35 +81,8 @@ pub fn plan(observed: &Observed) -> Plan {
     Plan { steps, recheck_after, regarding: object_reference(set), ..Plan::default() }
 }
 
-/// `None` where the set has a selector that nobody can read, which validation does not let in.
-fn sort_out(observed: &Observed) -> Option<Pods<'_>> {
-    let set = &observed.set;
-    let selector = Selector::of_object(Some(&set.spec.as_ref()?.selector)).ok()?;
-    let mut pods = Pods::default();
-    for pod in observed.pods.iter().map(|pod| &**pod) {
-        let is_matched = selector.matches(pod.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()));
-        let controller = controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
-        match (controller, is_matched) {
-            (None, true) if is_active(pod) => pods.adoptable.push(pod),
-            (None, _) => {}
-            (Some(uid), _) if Some(uid) != set.metadata.uid.as_deref() => {}
-            (Some(_), true) if is_active(pod) => pods.active.push(pod),
-            (Some(_), true) if is_terminating(pod) => pods.terminating.push(pod),
-            (Some(_), false) if is_active(pod) => pods.foreign.push(pod),
-            (Some(_), _) => {}
-        }
-    }
-    Some(pods)
-}
-
-/// Adopts the pods that match and releases those that do not any more: upstream `ClaimPods`
-/// (pkg/controller/controller_ref_manager.go, v1.35).
-fn claim(observed: &Observed, pods: &Pods<'_>) -> Vec<Write> {
-    let owner = controller_reference(&*observed.set);
-    let released = pods.foreign.iter().map(|pod| release(*pod, &owner.uid));
-    let adoptable = pods.adoptable.iter().filter(|_| observed.may_adopt);
-    let adopted = adoptable.map(|pod| adopt(*pod, owner.clone()));
-    released.chain(adopted).collect()
+pub(super) fn selector(set: &ReplicaSet) -> Option<Selector> {
+    Selector::of_object(Some(&set.spec.as_ref()?.selector)).ok()
 }
 
 /// The status where it is not what the set has already.
