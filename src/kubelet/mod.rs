@@ -3,4 +3,7 @@
 //! Start at [`pod`]: what is decided about one pod, and why.
 
 pub mod container;
+pub mod files;
+pub mod images;
 pub mod pod;
+pub mod volumes;

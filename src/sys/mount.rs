@@ -47,9 +47,21 @@ pub fn make_private(target: &Path) -> io::Result<()> {
 /// # Errors
 /// Whatever the kernel says.
 pub fn tmpfs(target: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_tmpfs(target, flags, size_bytes, mode)
+}
+
+/// As [`tmpfs`], with programs that can be run from there: a volume of a pod.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn tmpfs_with_programs(target: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
+    mount_tmpfs(target, MountFlags::empty(), size_bytes, mode)
+}
+
+fn mount_tmpfs(target: &Path, flags: MountFlags, size_bytes: u64, mode: u32) -> io::Result<()> {
     let options = format!("size={size_bytes},mode={mode:o}");
     let options = CString::new(options).expect("made of digits and letters");
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     Ok(mount(c"tmpfs", target, c"tmpfs", flags, &*options)?)
 }
 

@@ -9,6 +9,7 @@ use super::references::References;
 use super::resources::container_resources;
 use super::security::security;
 use crate::kubelet::pod::{BoundPod, IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
+use crate::runtime::images::Reference;
 use crate::runtime::{ContainerConfig, ImageStatus, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::Container;
 use std::collections::BTreeMap;
@@ -100,32 +101,24 @@ fn labels(facts: &Facts<'_>) -> BTreeMap<String, String> {
     let reference = facts.container.image.as_deref().unwrap_or_default();
     BTreeMap::from([
         (IMAGE_ID_LABEL.to_owned(), shown_image_id(facts.image, reference)),
-        (IMAGE_NAME_LABEL.to_owned(), shown_image_name(facts.image, reference)),
+        (IMAGE_NAME_LABEL.to_owned(), shown_image_name(reference)),
     ])
 }
 
 /// The image's name with its digest, of the repository that the pod names where there are several.
 fn shown_image_id(image: &ImageStatus, reference: &str) -> String {
-    let repository = repository(reference);
+    let name = reference.parse::<Reference>().map(|reference| reference.name());
     let digests = &image.digests;
-    let own =
-        digests.iter().find(|it| it.split('@').next().is_some_and(|it| it.ends_with(repository)));
+    let own = name.ok().and_then(|name| {
+        digests.iter().find(|digest| digest.split('@').next() == Some(name.as_str()))
+    });
     own.or(digests.first()).unwrap_or(&image.id.0).clone()
 }
 
 /// The name that the pod uses, in full.
-fn shown_image_name(image: &ImageStatus, reference: &str) -> String {
-    let own = image.tags.iter().find(|tag| tag.ends_with(reference));
-    own.map_or_else(|| reference.to_owned(), Clone::clone)
-}
-
-/// `nginx:1.27` -> `nginx`.
-fn repository(reference: &str) -> &str {
-    let name = reference.split('@').next().unwrap_or(reference);
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
-    }
+fn shown_image_name(reference: &str) -> String {
+    let full = reference.parse::<Reference>().map(|reference| reference.to_string());
+    full.unwrap_or_else(|_| reference.to_owned())
 }
 
 #[cfg(test)]
@@ -138,8 +131,10 @@ mod tests {
     fn image() -> ImageStatus {
         ImageStatus {
             id: ImageId("sha256:1".to_owned()),
-            tags: vec!["other/web:1".to_owned(), "docker.io/library/web:1".to_owned()],
-            digests: vec!["docker.io/library/web@sha256:2".to_owned()],
+            tags: vec!["docker.io/library/web:1".to_owned()],
+            digests: ["other/web@sha256:2", "docker.io/library/web@sha256:2"]
+                .map(str::to_owned)
+                .into(),
             size_bytes: 1,
             user: String::new(),
             pinned: false,
@@ -190,7 +185,7 @@ mod tests {
     fn the_image_is_remembered_as_statuses_show_it() {
         let labels = made(json!({ "name": "a", "image": "web:1" })).config.labels;
         assert_eq!(labels[IMAGE_ID_LABEL], "docker.io/library/web@sha256:2");
-        assert_eq!(labels[IMAGE_NAME_LABEL], "other/web:1");
+        assert_eq!(labels[IMAGE_NAME_LABEL], "docker.io/library/web:1");
     }
 
     #[test]
@@ -200,17 +195,5 @@ mod tests {
         assert_eq!(mounts.len(), 1);
         assert_eq!(mounts[0].container_path, path);
         assert!(made(json!({ "name": "a" })).config.mounts.is_empty());
-    }
-
-    #[test]
-    fn repositories_are_told_from_tags() {
-        for (reference, expected) in [
-            ("nginx", "nginx"),
-            ("nginx:1", "nginx"),
-            ("host:5000/nginx", "host:5000/nginx"),
-            ("host:5000/nginx:1@sha256:2", "host:5000/nginx"),
-        ] {
-            assert_eq!(repository(reference), expected);
-        }
     }
 }

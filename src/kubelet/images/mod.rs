@@ -1,0 +1,7 @@
+//! Images of this node's pods: when to fetch them, with whose credentials, and how long to wait
+//! after a failure.
+//!
+//! Start at [`plan::next()`].
+
+pub mod keyring;
+pub mod plan;

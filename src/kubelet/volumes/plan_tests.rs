@@ -1,0 +1,152 @@
+//! Tables for what volumes are made of.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn references() -> References {
+    let config_map =
+        json!({ "metadata": {}, "data": { "a": "1", "b": "two" }, "binaryData": { "c": "/w==" } });
+    let secret = json!({ "metadata": {}, "data": { "pass": "aHVzaA==" } });
+    let config_map = Arc::new(serde_json::from_value(config_map).unwrap());
+    let secret = Arc::new(serde_json::from_value(secret).unwrap());
+    let missing = || "gone".to_owned();
+    References {
+        config_maps: [("c".to_owned(), Lookup::Found(config_map)), (missing(), Lookup::Missing)]
+            .into(),
+        secrets: [("s".to_owned(), Lookup::Found(secret)), (missing(), Lookup::Missing)].into(),
+    }
+}
+
+/// `a=1:644 b=two:644 disk`, or what the volume is, or the error.
+fn render(volume: Value) -> String {
+    let mut volume = volume;
+    volume["name"] = json!("v");
+    let object = json!({
+        "metadata": { "name": "web", "namespace": "shop", "uid": "u1", "labels": { "app": "web" } },
+        "spec": {
+            "volumes": [volume],
+            "containers": [{ "name": "a", "resources": { "limits": { "memory": "64Mi" } } }],
+        },
+    });
+    let pod = BoundPod::read(Arc::new(serde_json::from_value(object).unwrap())).unwrap();
+    let allocatable = BTreeMap::new();
+    let around =
+        Surroundings { pod_addresses: &[], node_addresses: &[], allocatable: &allocatable };
+    match plan(&pod, &references(), &around) {
+        Err(error) => error.to_string(),
+        Ok(plans) => match &plans[0].source {
+            Source::Files { files, in_memory } => {
+                let mut words: Vec<_> = files
+                    .iter()
+                    .map(|(path, file)| {
+                        let text = String::from_utf8_lossy(&file.bytes);
+                        format!("{}={text}:{:o}", path.display(), file.mode)
+                    })
+                    .collect();
+                words.push(if *in_memory { "memory" } else { "disk" }.to_owned());
+                words.join(" ")
+            }
+            other => format!("{other:?}"),
+        },
+    }
+}
+
+#[track_caller]
+fn check(volume: Value, expected: &str) {
+    assert_eq!(render(volume.clone()), expected, "{volume}");
+}
+
+#[test]
+fn directories_and_paths_of_the_node() {
+    check(json!({ "emptyDir": {} }), "EmptyDir");
+    check(
+        json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } }),
+        "Memory { size_bytes: Some(1048576) }",
+    );
+    check(json!({ "emptyDir": { "medium": "Memory" } }), "Memory { size_bytes: None }");
+    check(
+        json!({ "hostPath": { "path": "/x", "type": "Socket" } }),
+        "HostPath { path: \"/x\", kind: Socket }",
+    );
+    check(
+        json!({ "emptyDir": { "medium": "HugePages" } }),
+        "MountVolume.SetUp failed for volume \"v\" : medium \"HugePages\" is not supported by this kubelet",
+    );
+    check(
+        json!({ "nfs": { "server": "s", "path": "/" } }),
+        "MountVolume.SetUp failed for volume \"v\" : this type of volume is not supported by this kubelet",
+    );
+}
+
+#[test]
+fn config_maps_become_files() {
+    check(json!({ "configMap": { "name": "c" } }), "a=1:644 b=two:644 c=\u{fffd}:644 disk");
+    check(
+        json!({ "configMap": { "name": "c", "defaultMode": 256, "items": [
+            { "key": "b", "path": "x/y" }, { "key": "a", "path": "z", "mode": 511 },
+        ] } }),
+        "x/y=two:400 z=1:777 disk",
+    );
+    check(json!({ "configMap": { "name": "gone", "optional": true } }), "disk");
+    check(
+        json!({ "configMap": { "name": "gone" } }),
+        "MountVolume.SetUp failed for volume \"v\" : configmap \"gone\" not found",
+    );
+    check(
+        json!({ "configMap": { "name": "c", "items": [{ "key": "x", "path": "x" }] } }),
+        "MountVolume.SetUp failed for volume \"v\" : configmap references non-existent config key: x",
+    );
+    check(
+        json!({ "configMap": { "name": "c", "optional": true, "items": [{ "key": "x", "path": "x" }] } }),
+        "disk",
+    );
+    check(
+        json!({ "configMap": { "name": "other" } }),
+        "volume \"v\" waits until configmap \"other\" is known",
+    );
+}
+
+#[test]
+fn secrets_stay_in_memory() {
+    check(json!({ "secret": { "secretName": "s" } }), "pass=hush:644 memory");
+    check(json!({ "secret": { "secretName": "gone", "optional": true } }), "memory");
+    check(
+        json!({ "secret": { "secretName": "s", "items": [{ "key": "x", "path": "x" }] } }),
+        "MountVolume.SetUp failed for volume \"v\" : references non-existent secret key: x",
+    );
+}
+
+#[test]
+fn projections_are_put_together() {
+    let downward = json!({ "items": [
+        { "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } },
+        { "path": "mem", "mode": 256, "resourceFieldRef": {
+            "containerName": "a", "resource": "limits.memory", "divisor": "1Mi" } },
+    ] });
+    check(json!({ "downwardAPI": downward }), "labels=app=\"web\":644 mem=64:400 disk");
+    check(
+        json!({ "projected": { "defaultMode": 288, "sources": [
+            { "configMap": { "name": "c", "items": [{ "key": "a", "path": "one" }] } },
+            { "secret": { "name": "s" } },
+            { "downwardAPI": { "items": [
+                { "path": "name", "fieldRef": { "fieldPath": "metadata.name" } },
+            ] } },
+        ] } }),
+        "name=web:440 one=1:440 pass=hush:440 memory",
+    );
+    check(
+        json!({ "projected": { "sources": [{ "serviceAccountToken": { "path": "token" } }] } }),
+        "MountVolume.SetUp failed for volume \"v\" : serviceAccountToken is not supported by this kubelet",
+    );
+}
+
+#[test]
+fn paths_stay_inside() {
+    let item = |path: &str| {
+        render(json!({ "configMap": { "name": "c", "items": [{ "key": "a", "path": path }] } }))
+    };
+    for path in ["/etc", "../x", "a/../../x", "..data", "..x", ""] {
+        assert!(item(path).contains("invalid path"), "{path:?}");
+    }
+    assert_eq!(item("a.b/..c"), "a.b/..c=1:644 disk");
+}
