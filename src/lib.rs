@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the layers, the invariants and a walk through the house.
 
 pub mod api;
+pub mod apiserver;
 pub mod client;
 pub mod control;
 pub mod controllers;

@@ -138,6 +138,7 @@ pub trait Object: Debug + Send + Sync {
     fn encode(&self) -> Bytes;
     fn to_value(&self) -> Value;
     fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
     fn clone_box(&self) -> Box<dyn Object>;
 }
 
@@ -235,6 +236,10 @@ impl<T: Resource> Object for T {
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 

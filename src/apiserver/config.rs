@@ -1,0 +1,93 @@
+//! What an API server must be told, and every limit it keeps.
+
+use crate::stdx::Clock;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// The settings of one API server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub clock: Clock,
+    /// Where this server is reached: the endpoint of the Service `default/kubernetes`.
+    pub advertise_address: IpAddr,
+    pub https_port: u16,
+    /// Where the addresses of Services come from; the first is the one of single-stack Services.
+    /// Never empty.
+    pub service_cidrs: Vec<IpNet>,
+    pub node_ports: RangeInclusive<u16>,
+}
+
+/// A request with a larger body is refused with 413 (upstream `MaxRequestBodyBytes`).
+pub(super) const REQUEST_BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// A request whose body has not arrived after this long is refused with 408.
+pub(super) const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An HTTP/1 request whose head has not arrived after this long ends its connection.
+pub(super) const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A longer head of a request, path and headers together, is refused with 431.
+pub(super) const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests with more headers are refused with 431.
+pub(super) const REQUEST_HEADERS_MAX: usize = 100;
+
+/// A TLS handshake that takes longer ends its connection.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// With this many connections open, no more are accepted until one ends.
+pub(super) const CONNECTIONS_MAX: usize = 10_000;
+
+/// Requests under way on one HTTP/2 connection; the client holds back more.
+pub(super) const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
+
+/// Reads under way at once, watches and logs not counted. More are told to come again: 429
+/// (upstream `--max-requests-inflight`).
+pub(super) const READS_IN_FLIGHT_MAX: usize = 400;
+
+/// As [`READS_IN_FLIGHT_MAX`], for requests that write (upstream
+/// `--max-mutating-requests-inflight`).
+pub(super) const WRITES_IN_FLIGHT_MAX: usize = 200;
+
+/// Watches and logs under way at once over the network. More are told to come again: 429.
+pub(super) const LONG_REQUESTS_MAX: usize = 10_000;
+
+/// What `Retry-After` says to those who were sent away.
+pub(super) const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// How long requests under way may take to end when the server stops. Watches end at once.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a write without a `resourceVersion` is tried again when another was faster; after
+/// that it is answered with a conflict.
+pub(super) const WRITE_ATTEMPTS_MAX: u32 = 32;
+
+/// How often a patch is applied anew when another write was faster (upstream `MaxRetryWhenPatchConflicts`).
+pub(super) const PATCH_ATTEMPTS_MAX: u32 = 32;
+
+/// How many names are tried for one `generateName` (upstream `maxNameGenerationCreateAttempts`).
+pub(super) const NAME_ATTEMPTS_MAX: u32 = 8;
+
+/// A watch that says nothing about how long it may last ends after this long or up to twice as
+/// long, drawn by lot so that not all watches begin anew together (upstream `--min-request-timeout`).
+pub(super) const WATCH_TIMEOUT_MIN: Duration = Duration::from_secs(30 * 60);
+
+/// How often a watch with `allowWatchBookmarks` hears of the revision it has seen, where it moved.
+pub(super) const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pieces of a response body are made about this large: few enough to send, small enough to hold.
+pub(super) const BODY_PIECE_BYTES: usize = 128 * 1024;
+
+/// Objects that a deletecollection reads at once.
+pub(super) const DELETE_PAGE_OBJECTS: usize = 500;
+
+/// Objects that a deletecollection deletes side by side, so that they share commits.
+pub(super) const DELETES_SIDE_BY_SIDE: usize = 32;
+
+/// Entries that a list with a selector and a limit reads at once while it looks for matches.
+pub(super) const SELECTED_PAGE_ENTRIES: usize = 1_000;
+
+/// A peer that acknowledges nothing for this long is gone, and its connection with it.
+pub(super) const PEER_SILENCE_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,282 @@
+//! What is served: `/api`, `/apis` and their children, in the old form and aggregated.
+//!
+//! Everything is rendered from the table of kinds, once. Clients keep the aggregated document and
+//! ask by `ETag` whether it is still the same.
+
+use super::encoding::json_response;
+use crate::registry::{Body, KINDS, Kind, Subresource};
+use crate::stdx::http::{Response, full};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+/// The aggregated documents, rendered when they are first asked for.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    core: OnceLock<Document>,
+    groups: OnceLock<Document>,
+}
+
+#[derive(Debug)]
+struct Document {
+    body: Bytes,
+    etag: HeaderValue,
+}
+
+/// Answers if `path` (without a slash at its end) is one of discovery's.
+pub(super) fn answer(documents: &Documents, path: &str, headers: &HeaderMap) -> Option<Response> {
+    if let Some(version) = aggregated_version(headers) {
+        let document = match path {
+            "/api" => Some(documents.core.get_or_init(|| aggregate(&[""]))),
+            "/apis" => Some(documents.groups.get_or_init(|| aggregate(&groups()))),
+            _ => None,
+        };
+        if let Some(document) = document {
+            return Some(aggregated_response(document, version, headers));
+        }
+    }
+    let parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    let value = match parts[..] {
+        ["api"] => json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [],
+        }),
+        ["api", version] => resource_list("", version)?,
+        ["apis"] => {
+            let groups: Vec<_> = groups().into_iter().map(group).collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+        }
+        ["apis", name] if groups().contains(&name) => {
+            let mut value = group(name);
+            value["kind"] = json!("APIGroup");
+            value["apiVersion"] = json!("v1");
+            value
+        }
+        ["apis", group, version] => resource_list(group, version)?,
+        _ => return None,
+    };
+    Some(json_response(StatusCode::OK, value.to_string()))
+}
+
+/// Every group but the core one, in the order of the table.
+fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<&str> = Vec::new();
+    for kind in KINDS {
+        let group = kind.facts.group.as_ref();
+        if !group.is_empty() && !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// The versions of a group in the order of the table: the first is the preferred one.
+fn versions(group: &str) -> Vec<&'static str> {
+    let mut versions: Vec<&str> = Vec::new();
+    for kind in KINDS.iter().filter(|kind| kind.facts.group == group) {
+        let version = kind.facts.version.as_ref();
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    versions
+}
+
+fn group(name: &str) -> Value {
+    let versions: Vec<_> = versions(name)
+        .into_iter()
+        .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
+        .collect();
+    json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
+}
+
+/// The kinds of a group's version, sorted by their plural.
+fn kinds_of(group: &str, version: &str) -> Vec<&'static Kind> {
+    let is_asked = |kind: &&Kind| kind.facts.group == group && kind.facts.version == version;
+    let mut kinds: Vec<_> = KINDS.iter().filter(is_asked).collect();
+    kinds.sort_by_key(|kind| &kind.facts.plural);
+    kinds
+}
+
+fn resource_list(group: &str, version: &str) -> Option<Value> {
+    let kinds = kinds_of(group, version);
+    let first = kinds.first()?;
+    let mut resources = Vec::new();
+    if group.is_empty() {
+        resources.push(json!({
+            "name": "bindings", "singularName": "binding", "namespaced": true, "kind": "Binding",
+            "verbs": ["create"],
+        }));
+    }
+    for kind in &kinds {
+        resources.push(resource(kind));
+        resources.extend(kind.facts.subresources.iter().map(|row| subresource(kind, row)));
+    }
+    Some(json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": first.facts.api_version(),
+        "resources": resources,
+    }))
+}
+
+fn resource(kind: &Kind) -> Value {
+    let facts = &kind.facts;
+    let mut value = json!({
+        "name": facts.plural,
+        "singularName": facts.singular,
+        "namespaced": facts.is_namespaced(),
+        "kind": facts.kind,
+        "verbs": facts.verbs,
+    });
+    if !facts.short_names.is_empty() {
+        value["shortNames"] = json!(facts.short_names);
+    }
+    if !facts.categories.is_empty() {
+        value["categories"] = json!(facts.categories);
+    }
+    value
+}
+
+fn subresource(kind: &Kind, row: &Subresource) -> Value {
+    let facts = &kind.facts;
+    let (group, version, name) = speaks(kind, row);
+    let mut value = json!({
+        "name": format!("{}/{}", facts.plural, row.name),
+        "singularName": "",
+        "namespaced": facts.is_namespaced(),
+        "kind": name,
+        "verbs": row.verbs,
+    });
+    if group != facts.group {
+        value["group"] = json!(group);
+        value["version"] = json!(version);
+    }
+    value
+}
+
+fn speaks<'a>(kind: &'a Kind, row: &Subresource) -> (&'a str, &'a str, &'a str) {
+    let facts = &kind.facts;
+    match row.body {
+        Body::Parent => (&facts.group, &facts.version, &facts.kind),
+        Body::Other { group: "", version: "", kind } => (&facts.group, &facts.version, kind),
+        Body::Other { group, version, kind } => (group, version, kind),
+    }
+}
+
+/// The version of aggregated discovery that the client takes, where it takes one.
+fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for clause in values.flat_map(|value| value.split(',')) {
+        let parts: Vec<_> = clause.split(';').map(str::trim).collect();
+        let is_json = matches!(parts.first(), Some(&("application/json" | "*/*")));
+        if is_json
+            && parts.contains(&"g=apidiscovery.k8s.io")
+            && parts.contains(&"as=APIGroupDiscoveryList")
+        {
+            let served = ["v2", "v2beta1"];
+            let wanted =
+                served.into_iter().find(|version| parts.contains(&&*format!("v={version}")));
+            if wanted.is_some() {
+                return wanted;
+            }
+        }
+    }
+    None
+}
+
+fn aggregate(groups: &[&str]) -> Document {
+    let items: Vec<_> = groups.iter().map(|group| aggregated_group(group)).collect();
+    // What remains of the document depends on the version asked for.
+    let body = Bytes::from(json!(items).to_string());
+    let hash = digest::digest(&digest::SHA256, &body);
+    let mut etag = String::from("\"");
+    for byte in hash.as_ref() {
+        write!(etag, "{byte:02X}").expect("writing to a String succeeds");
+    }
+    etag.push('"');
+    let etag = HeaderValue::from_str(&etag).expect("hexadecimal digits are a header value");
+    Document { body, etag }
+}
+
+fn aggregated_group(group: &str) -> Value {
+    let versions: Vec<_> = versions(group)
+        .into_iter()
+        .map(|version| {
+            let mut resources: Vec<_> =
+                kinds_of(group, version).into_iter().map(aggregated_resource).collect();
+            if group.is_empty() {
+                resources.insert(0, json!({
+                    "resource": "bindings", "singularResource": "binding", "scope": "Namespaced",
+                    "responseKind": {"group": "", "version": "v1", "kind": "Binding"},
+                    "verbs": ["create"],
+                }));
+            }
+            json!({"version": version, "freshness": "Current", "resources": resources})
+        })
+        .collect();
+    json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+}
+
+fn aggregated_resource(kind: &Kind) -> Value {
+    let facts = &kind.facts;
+    let scope = if facts.is_namespaced() { "Namespaced" } else { "Cluster" };
+    let mut value = json!({
+        "resource": facts.plural,
+        "singularResource": facts.singular,
+        "scope": scope,
+        "responseKind": {"group": facts.group, "version": facts.version, "kind": facts.kind},
+        "verbs": facts.verbs,
+    });
+    if !facts.short_names.is_empty() {
+        value["shortNames"] = json!(facts.short_names);
+    }
+    if !facts.categories.is_empty() {
+        value["categories"] = json!(facts.categories);
+    }
+    let subresources: Vec<_> = facts
+        .subresources
+        .iter()
+        .map(|row| {
+            let (group, version, name) = speaks(kind, row);
+            json!({
+                "subresource": row.name,
+                "responseKind": {"group": group, "version": version, "kind": name},
+                "verbs": row.verbs,
+            })
+        })
+        .collect();
+    if !subresources.is_empty() {
+        value["subresources"] = json!(subresources);
+    }
+    value
+}
+
+fn aggregated_response(document: &Document, version: &str, headers: &HeaderMap) -> Response {
+    let unchanged = headers.get(IF_NONE_MATCH) == Some(&document.etag);
+    let mut response = if unchanged {
+        let mut response = Response::new(full(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let items = std::str::from_utf8(&document.body).expect("rendered as text");
+        let body = format!(
+            "{{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/{version}\",\
+             \"metadata\":{{}},\"items\":{items}}}"
+        );
+        Response::new(full(body))
+    };
+    let media_type =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let media_type = HeaderValue::from_str(&media_type).expect("plain characters");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, media_type);
+    headers.insert(ETAG, document.etag.clone());
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}

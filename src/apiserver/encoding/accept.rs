@@ -1,0 +1,170 @@
+//! What the client wants to see, from its `Accept` header (upstream
+//! `negotiation.NegotiateOutputMediaType`, apiserver pkg/endpoints/handlers/negotiation, v1.35).
+
+use super::super::query::Query;
+use crate::api::status::{Reason, Status};
+use http::HeaderMap;
+use http::header::ACCEPT;
+
+/// The version of `meta.k8s.io` that a table or partial object is asked in. They are alike but for
+/// what they call themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableVersion {
+    V1,
+    V1Beta1,
+}
+
+impl TableVersion {
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// How much of each object goes into its row of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+/// How a table is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableForm {
+    pub(crate) version: TableVersion,
+    pub(crate) include: Include,
+}
+
+/// What an object is shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Object,
+    /// Its metadata alone.
+    Partial(TableVersion),
+    Table(TableForm),
+}
+
+/// What the client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) form: Form,
+    pub(crate) pretty: bool,
+}
+
+/// Chooses the first form in `Accept` that can be served.
+///
+/// # Errors
+/// Not acceptable, when there is none.
+pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> {
+    let pretty = query.flag("pretty");
+    let mut asked = false;
+    for value in headers.get_all(ACCEPT) {
+        for clause in value.to_str().unwrap_or_default().split(',') {
+            if clause.trim().is_empty() {
+                continue;
+            }
+            asked = true;
+            if let Some(form) = form_of(clause, query)? {
+                return Ok(Accepted { form, pretty });
+            }
+        }
+    }
+    if asked {
+        let message = "only the following media types are accepted: application/json, \
+                       application/json;stream=watch";
+        return Err(Status::new(Reason::NotAcceptable, message));
+    }
+    Ok(Accepted { form: Form::Object, pretty })
+}
+
+fn form_of(clause: &str, query: &Query) -> Result<Option<Form>, Status> {
+    let mut parts = clause.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    if !matches!(media_type, "application/json" | "application/*" | "*/*") {
+        return Ok(None);
+    }
+    let (mut shown_as, mut group, mut version) = ("", "", "");
+    for parameter in parts {
+        match parameter.split_once('=') {
+            Some(("as", value)) => shown_as = value,
+            Some(("g", value)) => group = value,
+            Some(("v", value)) => version = value,
+            _ => {}
+        }
+    }
+    if shown_as.is_empty() {
+        return Ok(Some(Form::Object));
+    }
+    let version = match (group, version) {
+        ("meta.k8s.io", "v1") => TableVersion::V1,
+        ("meta.k8s.io", "v1beta1") => TableVersion::V1Beta1,
+        _ => return Ok(None),
+    };
+    match shown_as {
+        "Table" => {
+            let include = include_of(query)?;
+            Ok(Some(Form::Table(TableForm { version, include })))
+        }
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => Ok(Some(Form::Partial(version))),
+        _ => Ok(None),
+    }
+}
+
+fn include_of(query: &Query) -> Result<Include, Status> {
+    match query.text("includeObject") {
+        None | Some("Metadata") => Ok(Include::Metadata),
+        Some("None") => Ok(Include::None),
+        Some("Object") => Ok(Include::Object),
+        Some(other) => {
+            Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(accept: &str, query: &str, expected: &str) {
+        let mut headers = HeaderMap::new();
+        if !accept.is_empty() {
+            headers.insert(ACCEPT, accept.parse().unwrap());
+        }
+        let shown = match negotiate(&headers, &Query::parse(query)) {
+            Ok(accepted) => format!("{:?}", accepted.form),
+            Err(status) => status.code.to_string(),
+        };
+        assert_eq!(shown, expected, "{accept:?} {query:?}");
+    }
+
+    #[test]
+    fn the_first_form_that_can_be_served_is_chosen() {
+        check("", "", "Object");
+        check("application/json", "", "Object");
+        check("*/*", "", "Object");
+        check("application/vnd.kubernetes.protobuf,application/json", "", "Object");
+        check("application/vnd.kubernetes.protobuf", "", "406");
+        check("application/json;stream=watch", "", "Object");
+        check("text/html, application/xml;q=0.9, */*;q=0.8", "", "Object");
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            "",
+            "Table(TableForm { version: V1, include: Metadata })",
+        );
+        check(
+            "application/json;as=Table;g=meta.k8s.io;v=v1beta1",
+            "includeObject=Object",
+            "Table(TableForm { version: V1Beta1, include: Object })",
+        );
+        check("application/json;as=Table;g=meta.k8s.io;v=v1", "includeObject=x", "400");
+        check("application/json;as=Other;g=meta.k8s.io;v=v1,application/json", "", "Object");
+        check(
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            "",
+            "Partial(V1)",
+        );
+    }
+}

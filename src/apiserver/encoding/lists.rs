@@ -1,0 +1,124 @@
+//! Lists of stored objects, rendered piece by piece while they are sent.
+
+use super::accept::Form;
+use super::table::TableWriter;
+use super::{partial, splice};
+use crate::api::{Revision, Status};
+use crate::registry::Kind;
+use crate::storage::Entry;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::io::Write as _;
+
+/// A piece of a list is sent when it is about this large.
+const PIECE_BYTES: usize = super::super::config::BODY_PIECE_BYTES;
+
+/// The metadata of a list.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListHead {
+    pub(crate) resource_version: String,
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub(crate) continue_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) remaining_item_count: Option<u64>,
+}
+
+impl ListHead {
+    pub(super) fn of(revision: Revision) -> Self {
+        Self { resource_version: revision.to_string(), ..Self::default() }
+    }
+
+    pub(super) fn push(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("strings and numbers serialize");
+    }
+}
+
+/// A list on its way out: an iterator over the pieces of its JSON text.
+pub(crate) struct ListBody {
+    entries: std::vec::IntoIter<Entry>,
+    form: Form,
+    pending: Option<Vec<u8>>,
+    is_first: bool,
+}
+
+impl ListBody {
+    /// A list of `entries` in the form of objects or of their metadata.
+    ///
+    /// # Errors
+    /// As [`super::render`]; tables are rendered at once and have one piece.
+    pub(crate) fn new(
+        kind: &Kind,
+        entries: Vec<Entry>,
+        head: &ListHead,
+        form: Form,
+        now: Timestamp,
+    ) -> Result<Self, Status> {
+        let mut opening = Vec::new();
+        match form {
+            Form::Table(table) => {
+                let mut writer = TableWriter::new(kind, table, now);
+                for entry in &entries {
+                    writer.push(&entry.value, entry.revision)?;
+                }
+                opening = writer.finish(head);
+                let entries = Vec::new().into_iter();
+                return Ok(Self { entries, form, pending: Some(opening), is_first: true });
+            }
+            Form::Object => {
+                let (list, version) = (&kind.facts.kind, kind.facts.api_version());
+                write!(opening, "{{\"kind\":\"{list}List\",\"apiVersion\":\"{version}\"")
+            }
+            Form::Partial(version) => {
+                let version = version.api_version();
+                write!(
+                    opening,
+                    "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{version}\""
+                )
+            }
+        }
+        .expect("writing to a Vec succeeds");
+        opening.extend_from_slice(b",\"metadata\":");
+        head.push(&mut opening);
+        opening.extend_from_slice(b",\"items\":[");
+        Ok(Self { entries: entries.into_iter(), form, pending: Some(opening), is_first: true })
+    }
+}
+
+impl ListBody {
+    /// Whether the last piece has been handed out.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.pending.is_none()
+    }
+}
+
+impl Iterator for ListBody {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut piece = self.pending.take()?;
+        if let Form::Table(_) = self.form {
+            return Some(Bytes::from(piece));
+        }
+        while let Some(entry) = self.entries.next() {
+            if !std::mem::take(&mut self.is_first) {
+                piece.push(b',');
+            }
+            match self.form {
+                Form::Partial(version) => {
+                    let written = partial::push(&mut piece, &entry.value, entry.revision, version);
+                    // Only what is not an object of ours has no metadata, and that is not listed.
+                    written.unwrap_or_else(|_| piece.extend_from_slice(b"null"));
+                }
+                _ => splice::push_with_revision(&mut piece, &entry.value, entry.revision),
+            }
+            if piece.len() >= PIECE_BYTES {
+                self.pending = Some(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4));
+                return Some(Bytes::from(piece));
+            }
+        }
+        piece.extend_from_slice(b"]}");
+        Some(Bytes::from(piece))
+    }
+}

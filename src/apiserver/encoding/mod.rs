@@ -1,0 +1,71 @@
+//! The seam between stored bytes and what goes over the wire.
+//!
+//! Start at [`Form`]: what the client wants to see. Objects in their own form are never decoded:
+//! [`splice`] puts the revision into the stored bytes. Tables and metadata alone are rendered here.
+
+mod accept;
+mod lists;
+mod partial;
+pub(super) mod splice;
+mod table;
+
+pub(super) use accept::{Accepted, Form, negotiate};
+pub(super) use lists::{ListBody, ListHead};
+pub(super) use table::{TableWriter, bookmark_table};
+
+use crate::api::{Revision, Status};
+use crate::registry::Kind;
+use crate::stdx::http::{Response, full};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use jiff::Timestamp;
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// One stored object as the client wants to see it.
+pub(super) fn render(
+    kind: &Kind,
+    stored: &[u8],
+    revision: Revision,
+    form: &Form,
+    now: Timestamp,
+) -> Result<Vec<u8>, Status> {
+    match form {
+        Form::Object => Ok(splice::with_revision(stored, revision)),
+        Form::Partial(version) => partial::object(stored, revision, *version),
+        Form::Table(table) => {
+            let mut writer = TableWriter::new(kind, *table, now);
+            writer.push(stored, revision)?;
+            Ok(writer.finish(&lists::ListHead::of(revision)))
+        }
+    }
+}
+
+/// A JSON response.
+pub(super) fn json_response(code: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// A `Status` that says no.
+pub(super) fn status_response(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_response(code, status.to_json());
+    if let Some(seconds) = status.details.retry_after_seconds {
+        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The same JSON, indented. Anything that is not JSON stays as it is.
+pub(super) fn pretty(json: &[u8]) -> Vec<u8> {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(json) else {
+        return json.to_vec();
+    };
+    let mut text = serde_json::to_vec_pretty(&value).expect("a parsed value serializes");
+    text.push(b'\n');
+    text
+}

@@ -1,0 +1,80 @@
+//! Stored bytes with their revision put in.
+//!
+//! Objects are stored as canonical JSON, `apiVersion`, `kind` and `metadata` first, without a
+//! `resourceVersion`: the store knows it, and it is known only after the object is written. It goes
+//! right behind the brace of the metadata.
+
+use crate::api::Revision;
+use serde::Deserialize;
+use std::io::Write as _;
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// Where the members of the metadata begin. `apiVersion` and `kind` come before it, and neither
+/// can hold a quote, so that the first match is the right one.
+fn members_offset(stored: &[u8]) -> Option<usize> {
+    let head = &stored[..stored.len().min(512)];
+    head.windows(METADATA.len()).position(|window| window == METADATA).map(|at| at + METADATA.len())
+}
+
+/// Appends the object as a client sees it.
+pub(crate) fn push_with_revision(out: &mut Vec<u8>, stored: &[u8], revision: Revision) {
+    let Some(offset) = members_offset(stored) else {
+        // Not an object of ours; what is stored is better than nothing.
+        out.extend_from_slice(stored);
+        return;
+    };
+    out.reserve(stored.len() + 48);
+    out.extend_from_slice(&stored[..offset]);
+    let comma = if stored.get(offset) == Some(&b'}') { "" } else { "," };
+    write!(out, "\"resourceVersion\":\"{revision}\"{comma}").expect("writing to a Vec succeeds");
+    out.extend_from_slice(&stored[offset..]);
+}
+
+/// The object as a client sees it.
+pub(crate) fn with_revision(stored: &[u8], revision: Revision) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_with_revision(&mut out, stored, revision);
+    out
+}
+
+/// Reads the metadata, as much of it as `T` wants, and nothing of what follows it.
+pub(crate) fn read_metadata<'a, T: Deserialize<'a>>(stored: &'a [u8]) -> Option<T> {
+    let offset = members_offset(stored)? - 1;
+    let mut deserializer = serde_json::Deserializer::from_slice(&stored[offset..]);
+    T::deserialize(&mut deserializer).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::Cow;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_revision_goes_into_the_metadata() {
+        for (stored, expected) in [
+            (
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{}}"#,
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{"resourceVersion":"7","name":"a"},"spec":{}}"#,
+            ),
+            (r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#),
+            ("{}", "{}"),
+        ] {
+            let spliced = with_revision(stored.as_bytes(), Revision(7));
+            assert_eq!(String::from_utf8(spliced).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_alone() {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow)]
+            labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+        }
+        let stored = br#"{"kind":"Pod","metadata":{"name":"a","labels":{"a":"b"}},"spec": broken"#;
+        let head: Head<'_> = read_metadata(stored).unwrap();
+        assert_eq!(head.labels["a"], "b");
+    }
+}

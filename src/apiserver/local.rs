@@ -1,0 +1,35 @@
+//! The way in for callers in the same process.
+
+use super::encoding::status_response;
+use super::identity::Identity;
+use super::server::Server;
+use crate::stdx::http::{HttpService, Request, Response};
+use futures_util::future::BoxFuture;
+use std::io;
+use std::sync::Arc;
+
+/// A transport whose requests are those of one identity.
+#[derive(Debug)]
+pub(super) struct LocalService {
+    server: Arc<Server>,
+    identity: Arc<Identity>,
+}
+
+impl LocalService {
+    pub(super) fn new(server: Arc<Server>, identity: Arc<Identity>) -> Self {
+        Self { server, identity }
+    }
+}
+
+impl HttpService for LocalService {
+    fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
+        let (server, identity) = (Arc::clone(&self.server), Arc::clone(&self.identity));
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            Ok(match Server::judge(&head, &identity) {
+                Ok(asked) => server.answer(&asked, body).await,
+                Err(status) => status_response(&status),
+            })
+        })
+    }
+}

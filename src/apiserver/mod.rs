@@ -1,0 +1,36 @@
+//! The API server: the only user of the store, and the one way into the cluster.
+//!
+//! Start at [`Server`], then [`verbs`]. A request is authenticated by the transport it came through
+//! ([`listener`], [`local`]), authorized ([`authz`]), routed ([`request`]), and then decoded,
+//! defaulted, admitted ([`admission`]), validated and stored by its verb. Architecture invariants:
+//! one pipeline for every caller; objects are never decoded where bytes will do; what is special
+//! about a kind is in the registry, never here.
+
+mod admission;
+mod allocate;
+mod authz;
+mod bootstrap;
+mod config;
+mod discovery;
+mod encoding;
+mod errors;
+mod health;
+mod identity;
+mod inflight;
+mod keys;
+mod listener;
+mod local;
+mod metadata;
+mod openapi;
+mod query;
+mod request;
+mod selection;
+mod server;
+mod verbs;
+mod watch_frame;
+
+pub use bootstrap::BootstrapError;
+pub use config::Config;
+pub use health::GIT_VERSION;
+pub use identity::{BadCertificate, Identity};
+pub use server::{NodeService, Server};

@@ -1,0 +1,166 @@
+//! The query of a request, and the options that verbs read from it.
+
+use crate::api::status::Status;
+use crate::api::{FieldError, FieldPath};
+use percent_encoding::percent_decode_str;
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// The parameters of a request's URL, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    /// Reads `a=b&c`. Nothing is refused: bytes that are no UTF-8 become replacement characters.
+    #[must_use]
+    pub(super) fn parse(text: &str) -> Self {
+        let decode = |part: &str| {
+            let spaced = part.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+        };
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key), decode(value))
+        });
+        Self { pairs: pairs.collect() }
+    }
+
+    /// The first value of `name`.
+    #[must_use]
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of `name`, where it is not empty.
+    #[must_use]
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// Every value of `name`.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Upstream's `Convert_Slice_string_To_bool`: there and neither `false` nor `0`.
+    #[must_use]
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| !(value == "0" || value.eq_ignore_ascii_case("false")))
+    }
+
+    /// The value of `name` as a number or the like.
+    ///
+    /// # Errors
+    /// A bad request where it cannot be read.
+    pub(super) fn parsed<T>(&self, name: &str) -> Result<Option<T>, Status>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        self.text(name)
+            .map(|value| {
+                value.parse().map_err(|error| {
+                    Status::bad_request(format!("invalid value {value:?} of {name}: {error}"))
+                })
+            })
+            .transpose()
+    }
+}
+
+/// How unknown and duplicate fields of a body are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// What create, update and patch read from the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WriteOptions {
+    /// Do everything but store.
+    pub(super) dry_run: bool,
+    pub(super) field_validation: FieldValidation,
+}
+
+impl WriteOptions {
+    /// # Errors
+    /// Invalid where a value is not supported. `options` is the kind upstream names in that case:
+    /// `CreateOptions`, `UpdateOptions`, `PatchOptions`.
+    pub(super) fn parse(query: &Query, options: &str) -> Result<Self, Status> {
+        let mut errors = Vec::new();
+        let dry_run = parse_dry_run(query.all("dryRun"), &mut errors);
+        let field_validation = match query.text("fieldValidation") {
+            Some("Ignore") => FieldValidation::Ignore,
+            // The default of the fieldValidation parameter since 1.27.
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Strict") => FieldValidation::Strict,
+            Some(other) => {
+                let path = FieldPath::new("fieldValidation");
+                let supported = ["", "Ignore", "Strict", "Warn"];
+                errors.push(FieldError::not_supported(&path, other, &supported));
+                FieldValidation::Warn
+            }
+        };
+        if errors.is_empty() {
+            return Ok(Self { dry_run, field_validation });
+        }
+        Err(Status::invalid("meta.k8s.io", options, "", &errors))
+    }
+}
+
+/// Reads `dryRun`, which is a list of at most `All`.
+pub(super) fn parse_dry_run<'a>(
+    values: impl Iterator<Item = &'a str>,
+    errors: &mut Vec<FieldError>,
+) -> bool {
+    let mut dry_run = false;
+    for value in values.filter(|value| !value.is_empty()) {
+        if value == "All" {
+            dry_run = true;
+        } else {
+            errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"]));
+        }
+    }
+    dry_run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_pairs() {
+        let query = Query::parse("a=b%20c&d&a=x+y&=z&e=");
+        assert_eq!(query.get("a"), Some("b c"));
+        assert_eq!(query.all("a").collect::<Vec<_>>(), ["b c", "x y"]);
+        assert_eq!(query.get("d"), Some(""));
+        assert_eq!(query.text("e"), None);
+    }
+
+    #[test]
+    fn flags_are_upstreams() {
+        for (text, expected) in [
+            ("", false),
+            ("w", true),
+            ("w=true", true),
+            ("w=1", true),
+            ("w=0", false),
+            ("w=False", false),
+        ] {
+            assert_eq!(Query::parse(text).flag("w"), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn write_options_are_checked() {
+        let parse = |text| WriteOptions::parse(&Query::parse(text), "CreateOptions");
+        assert!(parse("dryRun=All").unwrap().dry_run);
+        assert_eq!(parse("").unwrap().field_validation, FieldValidation::Warn);
+        let error = parse("dryRun=Some&fieldValidation=x").unwrap_err();
+        assert!(error.message.contains("dryRun: Unsupported value: \"Some\""), "{error}");
+        assert!(error.message.contains("fieldValidation: Unsupported value: \"x\""), "{error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Which stored objects a list or watch shows, decided with as little reading as can be.
+//!
+//! Namespace and name come from the key, labels from the metadata alone; the object itself is
+//! decoded only where a field selector names something of its own.
+
+use super::encoding::splice;
+use super::keys;
+use super::query::Query;
+use crate::api::Status;
+use crate::api::fields::FieldSelector;
+use crate::api::labels::Selector;
+use crate::registry::Kind;
+use crate::storage::Key;
+use serde::Deserialize;
+use serde_json::json;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+const NAME: &str = "metadata.name";
+const NAMESPACE: &str = "metadata.namespace";
+
+/// What is selected, and where in the store it can be.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    kind: &'static Kind,
+    labels: Selector,
+    fields: FieldSelector,
+    /// Whether `fields` names something beyond name and namespace.
+    needs_decoding: bool,
+    /// Where to look.
+    pub(super) place: Place,
+}
+
+/// Where in the store the selected objects can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Under this prefix.
+    Prefix(String),
+    /// This key only.
+    Key(Key),
+    /// Nowhere: the selector contradicts the path.
+    Nowhere,
+}
+
+impl Selection {
+    /// What the query selects of the objects in `namespace`, or in all namespaces.
+    ///
+    /// # Errors
+    /// A bad request for a selector that cannot be read or names fields that the kind does not offer.
+    pub(super) fn parse(
+        kind: &'static Kind,
+        namespace: Option<&str>,
+        query: &Query,
+    ) -> Result<Self, Status> {
+        let labels = match query.text("labelSelector") {
+            None => Selector::everything(),
+            Some(text) => text.parse().map_err(|error| {
+                Status::bad_request(format!("unable to parse labelSelector: {error}"))
+            })?,
+        };
+        let fields: FieldSelector = match query.text("fieldSelector") {
+            None => FieldSelector::default(),
+            Some(text) => text.parse().map_err(|error| Status::bad_request(format!("{error}")))?,
+        };
+        let needs_decoding = check_fields(kind, &fields)?;
+        let place = place(kind, namespace, &fields);
+        Ok(Self { kind, labels, fields, needs_decoding, place })
+    }
+
+    /// Whether everything at [`Selection::place`] is selected, so that nothing need be looked at.
+    pub(super) fn is_everything(&self) -> bool {
+        let by_key = |term: &crate::api::fields::Term| {
+            term.comparison == crate::api::fields::Comparison::Equal
+                && (term.field == NAMESPACE || term.field == NAME)
+        };
+        // Equalities of name and namespace are in the place, except a name across namespaces.
+        let in_place = match &self.place {
+            Place::Prefix(_) => {
+                self.fields.terms().iter().all(|term| by_key(term) && term.field == NAMESPACE)
+            }
+            Place::Key(_) | Place::Nowhere => self.fields.terms().iter().all(by_key),
+        };
+        self.labels.is_everything() && in_place
+    }
+
+    /// Whether a key can be that of a selected object: a prefix also covers longer names.
+    pub(super) fn covers(&self, key: &Key) -> bool {
+        match &self.place {
+            Place::Prefix(prefix) => key.as_str().starts_with(prefix.as_str()),
+            Place::Key(wanted) => key == wanted,
+            Place::Nowhere => false,
+        }
+    }
+
+    /// Whether this stored object is selected.
+    pub(super) fn matches(&self, key: &Key, stored: &[u8]) -> bool {
+        self.labels_match(stored) && self.fields_match(key, stored)
+    }
+
+    fn labels_match(&self, stored: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Labelled<'a> {
+            #[serde(borrow, default)]
+            labels: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
+        }
+        if self.labels.is_everything() {
+            return true;
+        }
+        let metadata = splice::read_metadata::<Labelled<'_>>(stored);
+        let labels = metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
+        self.labels.matches_by(|key| labels.get(key).map(Cow::as_ref))
+    }
+
+    fn fields_match(&self, key: &Key, stored: &[u8]) -> bool {
+        if self.fields.is_everything() {
+            return true;
+        }
+        let (namespace, name) = keys::segments(self.kind, key);
+        let own = if self.needs_decoding {
+            match (self.kind.decode_stored)(stored) {
+                Ok(object) => object.selectable_fields(),
+                Err(_unreadable) => return false,
+            }
+        } else {
+            Vec::new()
+        };
+        self.fields.matches_by(|field| match field {
+            NAME => Some(name),
+            NAMESPACE => namespace,
+            other => own.iter().find(|(name, _)| *name == other).map(|(_, value)| value.as_str()),
+        })
+    }
+}
+
+/// Whether the selector names fields of the kind's own.
+fn check_fields(kind: &Kind, fields: &FieldSelector) -> Result<bool, Status> {
+    let mut needs_decoding = false;
+    for term in fields.terms() {
+        if term.field == NAME || term.field == NAMESPACE {
+            continue;
+        }
+        let offered = offered_fields(kind);
+        if !offered.contains(&term.field.as_str()) {
+            return Err(Status::bad_request(if offered.is_empty() {
+                format!(
+                    "{:?} is not a known field selector: only \"metadata.name\", \
+                     \"metadata.namespace\"",
+                    term.field
+                )
+            } else {
+                format!("field label not supported: {}", term.field)
+            }));
+        }
+        needs_decoding = true;
+    }
+    Ok(needs_decoding)
+}
+
+/// The fields of its own that a kind offers, which an empty object of it tells.
+fn offered_fields(kind: &Kind) -> Vec<&'static str> {
+    let facts = &kind.facts;
+    let empty = json!({"apiVersion": facts.api_version(), "kind": facts.kind, "metadata": {}});
+    let fields = (kind.decode)(empty).map(|object| object.selectable_fields()).unwrap_or_default();
+    fields.into_iter().map(|(name, _)| name).collect()
+}
+
+fn place(kind: &Kind, namespace: Option<&str>, fields: &FieldSelector) -> Place {
+    let selected = fields.required(NAMESPACE).filter(|_| kind.facts.is_namespaced());
+    let namespace = match (namespace, selected) {
+        (Some(path), Some(selected)) if path != selected => return Place::Nowhere,
+        (path, selected) => path.or(selected),
+    };
+    let prefix = keys::prefix(kind, namespace);
+    let is_one_name = namespace.is_some() || !kind.facts.is_namespaced();
+    match fields.required(NAME) {
+        Some("") => Place::Nowhere,
+        Some(name) if is_one_name => Place::Key(Key::from(prefix + name)),
+        _ => Place::Prefix(prefix),
+    }
+}

@@ -1,0 +1,137 @@
+//! The API server: the pipeline that every request takes, whoever asks.
+//!
+//! Authenticate (the transports do: [`listener`](super::listener) by certificate, [`local`](super::local)
+//! by construction), then here: authorize, route, and in the verbs decode, admit, default, validate,
+//! store. Architecture invariant: in-process callers skip TCP and TLS, never policy.
+
+use super::authz::authorize;
+use super::config::{Config, REQUEST_BODY_BYTES_MAX};
+use super::discovery::Documents;
+use super::encoding::status_response;
+use super::identity::Identity;
+use super::inflight::InFlight;
+use super::local::LocalService;
+use super::query::Query;
+use super::request::RequestInfo;
+use super::{discovery, health, openapi, verbs};
+use crate::api::status::{Reason, Status};
+use crate::stdx::http::{HttpService, Request, Response};
+use crate::storage::Store;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
+
+/// Reaches the kubelet of a node: for the logs of its pods.
+pub trait NodeService: Send + Sync + fmt::Debug {
+    /// Asks the kubelet of `node`.
+    ///
+    /// # Errors
+    /// Where that kubelet cannot be reached; what it says itself is a response.
+    fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>>;
+}
+
+/// One API server. The only user of the store.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) config: Config,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) nodes: Arc<dyn NodeService>,
+    pub(super) in_flight: InFlight,
+    pub(super) documents: Documents,
+    /// Cancelled when watches are to end because the server stops.
+    pub(super) closing: CancellationToken,
+    /// Whether the objects of the first start are there.
+    pub(super) bootstrapped: AtomicBool,
+}
+
+/// A request that may be made, before its body is read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) info: RequestInfo,
+    pub(super) query: Query,
+    pub(super) headers: HeaderMap,
+}
+
+impl Server {
+    #[must_use]
+    pub fn new(config: Config, store: Arc<dyn Store>, nodes: Arc<dyn NodeService>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            store,
+            nodes,
+            in_flight: InFlight::new(),
+            documents: Documents::default(),
+            closing: CancellationToken::new(),
+            bootstrapped: AtomicBool::new(false),
+        })
+    }
+
+    /// The way in for callers in this process: the same pipeline, without TCP and TLS.
+    #[must_use]
+    pub fn local(self: &Arc<Self>, identity: Identity) -> Arc<dyn HttpService> {
+        Arc::new(LocalService::new(Arc::clone(self), Arc::new(identity)))
+    }
+
+    /// Whether everything the first start makes is there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.bootstrapped.load(Ordering::Acquire)
+    }
+
+    /// The stages before the body is read: what is asked, and whether it may be.
+    pub(super) fn judge(head: &http::request::Parts, identity: &Identity) -> Result<Asked, Status> {
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
+        authorize(identity, &info)?;
+        Ok(Asked { method: head.method.clone(), info, query, headers: head.headers.clone() })
+    }
+
+    /// The stages after it. Whatever goes wrong is told as a `Status`.
+    pub(super) async fn answer(self: &Arc<Self>, asked: &Asked, body: Bytes) -> Response {
+        if body.len() > REQUEST_BODY_BYTES_MAX {
+            return status_response(&body_too_large());
+        }
+        let answered = match &asked.info.resource {
+            Some(path) => verbs::answer(self, asked, path, body).await,
+            None => self.answer_document(asked).await,
+        };
+        answered.unwrap_or_else(|status| status_response(&status))
+    }
+
+    async fn answer_document(&self, asked: &Asked) -> Result<Response, Status> {
+        if !matches!(asked.method, Method::GET | Method::HEAD) {
+            return Err(not_allowed());
+        }
+        let path = asked.info.path.trim_end_matches('/');
+        if let Some(response) = health::answer(self, path, &asked.query) {
+            return Ok(response);
+        }
+        discovery::answer(&self.documents, path, &asked.headers)
+            .or_else(|| openapi::answer(path, &asked.headers))
+            .ok_or_else(no_such_path)
+    }
+}
+
+pub(super) fn body_too_large() -> Status {
+    let message = format!("Request entity too large: limit is {REQUEST_BODY_BYTES_MAX}");
+    Status::new(Reason::RequestEntityTooLarge, message)
+}
+
+/// A path or resource that is not served.
+pub(super) fn no_such_path() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+/// A method that the path does not take.
+pub(super) fn not_allowed() -> Status {
+    Status::new(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+}

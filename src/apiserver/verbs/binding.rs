@@ -1,0 +1,108 @@
+//! Binding: a pod is given to a node (upstream `BindingREST`, pkg/registry/core/pod/storage, v1.35).
+
+use super::super::errors;
+use super::super::metadata::whole_second;
+use super::super::query::WriteOptions;
+use super::update::amend;
+use super::{Call, decode};
+use crate::api::status::Status;
+use crate::api::{FieldError, FieldPath, ObjectKey};
+use crate::registry::Object;
+use crate::stdx::http::Response;
+use http::StatusCode;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let mut document = decode::document(call)?;
+    document["apiVersion"] = json!("v1");
+    document["kind"] = json!("Binding");
+    let binding: Binding = serde_json::from_value(document)
+        .map_err(|error| Status::bad_request(format!("cannot be handled as a Binding: {error}")))?;
+    let name = binding.metadata.name.clone().unwrap_or_default();
+    if call.name.is_some_and(|path| path != name) {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    let problems = validate(&binding);
+    if !problems.is_empty() {
+        return Err(Status::invalid("", "Binding", &name, &problems));
+    }
+    let key = ObjectKey { namespace: call.namespace.map(str::to_owned), name };
+    let now = call.server.config.clock.now();
+    let change = |object: &mut dyn Object| {
+        let pod = object.as_any_mut().downcast_mut::<Pod>();
+        let pod = pod.ok_or_else(|| Status::internal("only pods are bound"))?;
+        bind(pod, &binding, now)
+            .map_err(|why| Status::conflict(errors::subject(call.kind, &key.name), &why))
+    };
+    amend(call, &key, options.dry_run, change).await?;
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
+    Ok(call.respond_json(StatusCode::CREATED, body.to_string().into_bytes()))
+}
+
+/// Upstream `ValidatePodBinding`.
+fn validate(binding: &Binding) -> Vec<FieldError> {
+    let path = FieldPath::new("target");
+    let mut errors = Vec::new();
+    let kind = binding.target.kind.as_deref().unwrap_or_default();
+    if !matches!(kind, "" | "Node") {
+        let supported = ["Node", "<empty>"];
+        errors.push(FieldError::not_supported(&path.child("kind"), kind, &supported));
+    }
+    if binding.target.name.as_ref().is_none_or(String::is_empty) {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    }
+    errors
+}
+
+fn bind(pod: &mut Pod, binding: &Binding, now: Timestamp) -> Result<(), String> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    if let Some(uid) = binding.metadata.uid.as_ref().filter(|uid| !uid.is_empty())
+        && pod.metadata.uid.as_ref() != Some(uid)
+    {
+        return Err(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            pod.metadata.uid.as_deref().unwrap_or_default()
+        ));
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Err(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let spec = pod.spec.get_or_insert_default();
+    if let Some(node) = spec.node_name.as_ref().filter(|node| !node.is_empty()) {
+        return Err(format!("pod {name} is already assigned to node {node:?}"));
+    }
+    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        return Err(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    spec.node_name.clone_from(&binding.target.name);
+    for (key, value) in binding.metadata.annotations.iter().flatten() {
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        annotations.insert(key.clone(), value.clone());
+    }
+    for (key, value) in binding.metadata.labels.iter().flatten() {
+        pod.metadata.labels.get_or_insert_default().insert(key.clone(), value.clone());
+    }
+    let status = pod.status.get_or_insert_default();
+    status.nominated_node_name = None;
+    set_scheduled(status.conditions.get_or_insert_default(), now);
+    Ok(())
+}
+
+fn set_scheduled(conditions: &mut Vec<PodCondition>, now: Timestamp) {
+    let scheduled = PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "True".to_owned(),
+        last_transition_time: Some(Time(whole_second(now))),
+        ..PodCondition::default()
+    };
+    match conditions.iter_mut().find(|condition| condition.type_ == scheduled.type_) {
+        Some(condition) => *condition = scheduled,
+        None => conditions.push(scheduled),
+    }
+}

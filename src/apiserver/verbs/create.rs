@@ -1,0 +1,97 @@
+//! Create: default, admit, fill in, validate, store (upstream `Store.Create`, apiserver
+//! pkg/registry/generic/registry/store.go, v1.35).
+
+use super::super::admission::{self, Operation};
+use super::super::config::{NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX};
+use super::super::query::WriteOptions;
+use super::super::{errors, metadata};
+use super::Call;
+use super::decode::{self, Submitted};
+use super::store::{self, Outcome};
+use crate::api::ObjectKey;
+use crate::api::status::Status;
+use crate::registry::Object;
+use crate::stdx::http::Response;
+use http::StatusCode;
+use uuid::Uuid;
+
+pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let submitted = decode::object(call, options.field_validation)?;
+    create_submitted(call, submitted, options.dry_run).await
+}
+
+/// Creates what was submitted, by a POST or by a PUT of something new.
+pub(super) async fn create_submitted(
+    call: &Call<'_>,
+    submitted: Submitted,
+    dry_run: bool,
+) -> Result<Response, Status> {
+    if submitted.revision.is_some() {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(Status::bad_request(message));
+    }
+    let mut template = submitted.object;
+    match_namespace(call, template.as_mut())?;
+    template.apply_defaults();
+    admission::admit(call, Operation::Create(template.as_mut())).await?;
+
+    let wants_name = template.metadata().name.as_ref().is_none_or(String::is_empty);
+    let mut names_tried = 0;
+    for _ in 0..WRITE_ATTEMPTS_MAX {
+        let (key, object) = finish(call, template.as_ref())?;
+        match store::insert(call, &key, object, dry_run).await {
+            Ok(Outcome::Stored { value, revision } | Outcome::Removed { value, revision }) => {
+                return call.respond(StatusCode::CREATED, &value, revision);
+            }
+            // An address that was to be the object's own was taken meanwhile.
+            Ok(Outcome::Raced) => {}
+            Err(status) if wants_name && status.code == StatusCode::CONFLICT => {
+                names_tried += 1;
+                if names_tried == NAME_ATTEMPTS_MAX {
+                    return Err(status);
+                }
+            }
+            Err(status) => return Err(status),
+        }
+    }
+    Err(Status::conflict(errors::subject(call.kind, ""), errors::MODIFIED))
+}
+
+/// The object as it will be stored, under a name of its own.
+fn finish(call: &Call<'_>, template: &dyn Object) -> Result<(ObjectKey, Box<dyn Object>), Status> {
+    let mut object = template.clone_box();
+    let birth = metadata::Birth {
+        namespace: call.namespace,
+        now: call.server.config.clock.now(),
+        uid: &Uuid::new_v4().to_string(),
+        entropy: Uuid::new_v4().as_u128(),
+    };
+    metadata::prepare_create(object.metadata_mut(), &birth);
+    object.prepare_create();
+    // Some kinds have labels or defaults that follow from the name, which may be new.
+    object.apply_defaults();
+    object.metadata_mut().generation = object.first_generation();
+    let name = object.metadata().name.clone().unwrap_or_default();
+    let problems = object.validate();
+    if !problems.is_empty() {
+        let facts = &call.kind.facts;
+        return Err(Status::invalid(&facts.group, &facts.kind, &name, &problems));
+    }
+    Ok((ObjectKey { namespace: call.namespace.map(str::to_owned), name }, object))
+}
+
+/// Upstream `EnsureObjectNamespaceMatchesRequestNamespace`.
+pub(super) fn match_namespace(call: &Call<'_>, object: &mut dyn Object) -> Result<(), Status> {
+    let metadata = object.metadata_mut();
+    let own = metadata.namespace.take().filter(|namespace| !namespace.is_empty());
+    match (own, call.namespace) {
+        (Some(own), Some(path)) if own != path => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        (_, path) => {
+            metadata.namespace = path.map(str::to_owned);
+            Ok(())
+        }
+    }
+}

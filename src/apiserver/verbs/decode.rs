@@ -1,0 +1,166 @@
+//! From the body of a request to a typed object: format, type, fields, in upstream's order and
+//! words (apiserver pkg/endpoints/handlers/create.go and rest.go, v1.35).
+
+use super::super::query::FieldValidation;
+use super::Call;
+use crate::api::status::{Reason, Status};
+use crate::api::{FieldError, FieldPath, Revision};
+use crate::registry::schema::{self, Checked, DecodeError, Format, StrictProblems};
+use crate::registry::{Kind, Object};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+/// An object as a client submitted it.
+#[derive(Debug)]
+pub(super) struct Submitted {
+    /// Without its `resourceVersion`.
+    pub(super) object: Box<dyn Object>,
+    /// The revision that the client made it from, where it says so.
+    pub(super) revision: Option<Revision>,
+}
+
+/// The media type of a request's body without its parameters. Absent means JSON.
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if media_type.is_empty() { "application/json" } else { media_type }
+}
+
+/// The format of a request's body.
+pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Status> {
+    match media_type(headers) {
+        "application/json" => Ok(Format::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
+        _ => Err(unsupported_media_type("application/json, application/yaml")),
+    }
+}
+
+pub(super) fn unsupported_media_type(supported: &str) -> Status {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: \
+         {supported}"
+    );
+    Status::new(Reason::UnsupportedMediaType, message)
+}
+
+/// A document that is not an object of the call's kind, such as delete options or a binding.
+pub(super) fn document(call: &Call<'_>) -> Result<Value, Status> {
+    let decoded = schema::decode(&call.body, format_of(call.headers)?).map_err(unreadable)?;
+    if decoded.value.is_object() {
+        return Ok(decoded.value);
+    }
+    Err(Status::bad_request("the body of the request is not an object"))
+}
+
+fn unreadable(error: DecodeError) -> Status {
+    match error {
+        DecodeError::TooLarge => {
+            Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
+        }
+        DecodeError::Json { .. } | DecodeError::Yaml { .. } => {
+            Status::bad_request(format!("couldn't get version/kind; parse error: {error}"))
+        }
+    }
+}
+
+/// The object in the body of a create or update.
+pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Submitted, Status> {
+    let format = format_of(call.headers)?;
+    let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+    check_type(call.kind, &mut decoded.value)?;
+    let checked = schema::check(call.kind.schema, &mut decoded.value);
+    let problems =
+        StrictProblems::of_document(call.kind.schema, (&call.body, format), &decoded, &checked);
+    match validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            return Err(cannot_handle(call.kind, &problems.to_string()));
+        }
+        FieldValidation::Warn => problems.warnings().for_each(|text| call.warn(text.to_owned())),
+        FieldValidation::Strict | FieldValidation::Ignore => {}
+    }
+    typed(call.kind, decoded.value, &checked)
+}
+
+/// The object that a patch made. `problems` tells what a strict decoder has against it.
+pub(super) fn patched(
+    call: &Call<'_>,
+    mut value: Value,
+    problems: impl FnOnce(&Checked) -> StrictProblems,
+    validation: FieldValidation,
+) -> Result<Submitted, Status> {
+    check_type(call.kind, &mut value)?;
+    let checked = schema::check(call.kind.schema, &mut value);
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => {
+            problems(&checked).warnings().for_each(|text| call.warn(text.to_owned()));
+        }
+        FieldValidation::Strict => {
+            let problems = problems(&checked);
+            if !problems.is_empty() {
+                let patch = String::from_utf8_lossy(&call.body).into_owned();
+                let path = FieldPath::new("patch");
+                let error = FieldError::invalid(&path, patch, problems.to_string());
+                return Err(Status::invalid("", "", "", &[error]));
+            }
+        }
+    }
+    typed(call.kind, value, &checked)
+}
+
+fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Submitted, Status> {
+    if let Some(mistyped) = checked.mistyped.first() {
+        return Err(cannot_handle(kind, &mistyped.message));
+    }
+    let decoded = (kind.decode)(value);
+    let mut object = decoded.map_err(|error| cannot_handle(kind, &error.to_string()))?;
+    let revision = parse_revision(kind, object.metadata_mut().resource_version.take())?;
+    Ok(Submitted { object, revision })
+}
+
+fn cannot_handle(kind: &Kind, why: &str) -> Status {
+    let facts = &kind.facts;
+    Status::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        facts.kind, facts.version, facts.kind
+    ))
+}
+
+/// The type in the data must be the one of the path; data without one is taken to be of it.
+fn check_type(kind: &Kind, value: &mut Value) -> Result<(), Status> {
+    if !value.is_object() {
+        return Err(Status::bad_request("the body of the request is not an object"));
+    }
+    let facts = &kind.facts;
+    let expected = facts.api_version();
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (version, name) = (text("apiVersion"), text("kind"));
+    if !name.is_empty() && name != facts.kind {
+        let version = version.rsplit('/').next().unwrap_or_default();
+        return Err(Status::bad_request(format!(
+            "{name} in version {version:?} cannot be handled as a {}",
+            facts.kind
+        )));
+    }
+    if !version.is_empty() && version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version \
+             ({expected})"
+        )));
+    }
+    value["apiVersion"] = json!(expected);
+    value["kind"] = json!(facts.kind);
+    Ok(())
+}
+
+fn parse_revision(kind: &Kind, text: Option<String>) -> Result<Option<Revision>, Status> {
+    let Some(text) = text.filter(|text| !text.is_empty() && text != "0") else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|error| {
+        let path = FieldPath::new("metadata").child("resourceVersion");
+        let error = FieldError::invalid(&path, text, format!("must be a number: {error}"));
+        Status::invalid(&kind.facts.group, &kind.facts.kind, "", &[error])
+    })
+}

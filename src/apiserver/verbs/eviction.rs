@@ -1,0 +1,69 @@
+//! Eviction: a delete that asks first. There are no disruption budgets yet that could refuse
+//! (upstream `EvictionREST`, pkg/registry/core/pod/storage/eviction.go, v1.35).
+
+use super::super::metadata::whole_second;
+use super::super::query::WriteOptions;
+use super::delete::{DeleteOptions, delete_object};
+use super::store::Outcome;
+use super::update::{amend, modified};
+use super::{Call, decode};
+use crate::api::status::Status;
+use crate::registry::Object;
+use crate::stdx::http::Response;
+use http::StatusCode;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let mut document = decode::document(call)?;
+    document["apiVersion"] = json!("policy/v1");
+    document["kind"] = json!("Eviction");
+    let eviction: Eviction = serde_json::from_value(document).map_err(|error| {
+        Status::bad_request(format!("cannot be handled as an Eviction: {error}"))
+    })?;
+    let key = call.key()?;
+    if eviction.metadata.name.as_deref() != Some(&key.name) {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let mut delete = DeleteOptions::of_wire(eviction.delete_options.unwrap_or_default())?;
+    delete.dry_run |= options.dry_run;
+    let now = whole_second(call.server.config.clock.now());
+    let tell_why = |object: &mut dyn Object| {
+        if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+            mark(pod, Time(now));
+        }
+        Ok(())
+    };
+    // A pinned delete is left alone: this write would move the revision it is pinned to.
+    if delete.revision.is_none() {
+        amend(call, &key, delete.dry_run, tell_why).await?;
+    }
+    match delete_object(call, &key, &delete).await? {
+        Outcome::Raced => Err(modified(call, &key)),
+        Outcome::Stored { .. } | Outcome::Removed { .. } => {
+            let body = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                "code": 201,
+            });
+            Ok(call.respond_json(StatusCode::CREATED, body.to_string().into_bytes()))
+        }
+    }
+}
+
+/// The reason why the pod goes, for whoever looks at it afterwards.
+fn mark(pod: &mut Pod, now: Time) {
+    let condition = PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("EvictionByEvictionAPI".to_owned()),
+        message: Some("Eviction API: evicting".to_owned()),
+        last_transition_time: Some(now),
+        ..PodCondition::default()
+    };
+    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions.retain(|known| known.type_ != condition.type_);
+    conditions.push(condition);
+}

@@ -1,0 +1,20 @@
+//! One object: its stored bytes with the revision put in.
+
+use super::super::errors;
+use super::Call;
+use crate::api::{Revision, Status};
+use crate::stdx::http::Response;
+use http::StatusCode;
+
+pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
+    let key = call.key()?;
+    // Any revision that has happened will do: what is read is the newest.
+    let wanted: Option<Revision> = call.query.parsed("resourceVersion")?;
+    let newest = call.server.store.revision();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > newest) {
+        return Err(errors::too_large_revision(wanted, newest));
+    }
+    let entry = call.server.find(call.kind, &key).await?;
+    let entry = entry.ok_or_else(|| errors::not_found(call.kind, &key))?;
+    call.respond(StatusCode::OK, &entry.value, entry.revision)
+}

@@ -1,0 +1,107 @@
+//! Log: what a container wrote, fetched from the kubelet of its node (upstream `LogLocation`,
+//! pkg/registry/core/pod/strategy.go, v1.35).
+
+use super::Call;
+use crate::api::status::{Reason, Status};
+use crate::stdx::chain;
+use crate::stdx::http::{Response, full};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use k8s_openapi::api::core::v1::Pod;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What a query or a path segment may show as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The options that a kubelet understands (upstream `PodLogOptions`).
+const OPTIONS: &[&str] = &[
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "tailLines",
+    "limitBytes",
+    "stream",
+];
+
+pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
+    let key = call.key()?;
+    let current = call.server.current(call.kind, &key).await?;
+    let pod: &Pod = current
+        .object
+        .as_any()
+        .downcast_ref()
+        .ok_or_else(|| Status::internal("only pods have logs"))?;
+    let container = container(pod, &key.name, call.query.text("container"))?;
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let Some(node) = node.filter(|node| !node.is_empty()) else {
+        // A pod that no node has yet has written nothing.
+        return Ok(plain_text(Bytes::new()));
+    };
+    let request = http::Request::get(kubelet_path(call, &key.name, &container))
+        .body(Bytes::new())
+        .map_err(Status::internal)?;
+    match call.server.nodes.call(node, request).await {
+        Ok(response) => Ok(response),
+        Err(error) => {
+            let why = format!("cannot reach the kubelet of node {node:?}: {}", chain(&error));
+            Err(Status::new(Reason::ServiceUnavailable, why))
+        }
+    }
+}
+
+fn kubelet_path(call: &Call<'_>, pod: &str, container: &str) -> String {
+    let encode = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
+    let namespace = encode(call.namespace.unwrap_or_default());
+    let mut path = format!("/containerLogs/{namespace}/{}/{}", encode(pod), encode(container));
+    let mut separator = '?';
+    for option in OPTIONS {
+        if let Some(value) = call.query.get(option) {
+            path.push_str(&format!("{separator}{option}={}", encode(value)));
+            separator = '&';
+        }
+    }
+    path
+}
+
+/// The container that is meant: the one named, or the only one.
+fn container(pod: &Pod, name: &str, wanted: Option<&str>) -> Result<String, Status> {
+    let Some(spec) = &pod.spec else {
+        return Err(Status::bad_request(format!("pod {name} has no containers")));
+    };
+    let containers: Vec<&str> =
+        spec.containers.iter().map(|container| container.name.as_str()).collect();
+    let init: Vec<&str> =
+        spec.init_containers.iter().flatten().map(|container| container.name.as_str()).collect();
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let ephemeral: Vec<&str> = ephemeral.map(|container| container.name.as_str()).collect();
+    match (wanted, &containers[..]) {
+        (Some(wanted), _) => {
+            let known = [&containers[..], &init, &ephemeral].concat();
+            if known.contains(&wanted) {
+                return Ok(wanted.to_owned());
+            }
+            Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
+        }
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, many) => {
+            let mut why = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                many.join(" ")
+            );
+            if !init.is_empty() {
+                why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(why))
+        }
+    }
+}
+
+fn plain_text(body: Bytes) -> Response {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}

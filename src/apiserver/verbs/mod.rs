@@ -1,0 +1,185 @@
+//! The generic verbs: one handler each for every kind.
+//!
+//! Start at [`answer`]. What is special about a kind is a hook of its row in the registry; what is
+//! special about a subresource is in a file of its own here.
+
+mod binding;
+mod create;
+mod decode;
+mod delete;
+mod delete_collection;
+mod eviction;
+mod finalize;
+mod get;
+mod list;
+mod log;
+mod patch;
+mod scale;
+mod store;
+mod update;
+mod watch;
+
+pub(super) use self::update::Part;
+use super::encoding::{self, Accepted};
+use super::query::Query;
+use super::request::{ResourcePath, Verb};
+use super::server::{Asked, Server, no_such_path, not_allowed};
+use crate::api::{ObjectKey, Revision, Status};
+use crate::registry::{self, Kind};
+use crate::stdx::http::Response;
+use bytes::Bytes;
+use http::header::{HeaderValue, WARNING};
+use http::{HeaderMap, StatusCode};
+use std::sync::{Arc, Mutex};
+
+/// One request for a resource, with everything that its handler may look at.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) server: &'a Arc<Server>,
+    pub(super) verb: Verb,
+    pub(super) kind: &'static Kind,
+    /// `None` for cluster-scoped kinds, and for all namespaces.
+    pub(super) namespace: Option<&'a str>,
+    pub(super) name: Option<&'a str>,
+    pub(super) query: &'a Query,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) accepted: Accepted,
+    /// What the client is told besides the answer.
+    warnings: Mutex<Vec<String>>,
+}
+
+/// Warnings beyond this many are not sent: headers have limits.
+const WARNINGS_MAX: usize = 16;
+
+impl Call<'_> {
+    /// The object that the path names.
+    fn key(&self) -> Result<ObjectKey, Status> {
+        let name = self.name.ok_or_else(not_allowed)?;
+        Ok(ObjectKey { namespace: self.namespace.map(str::to_owned), name: name.to_owned() })
+    }
+
+    fn warn(&self, text: String) {
+        self.warnings.lock().expect("no panics under this lock").push(text);
+    }
+
+    /// An object as the client wants to see it.
+    fn respond(
+        &self,
+        code: StatusCode,
+        stored: &[u8],
+        revision: Revision,
+    ) -> Result<Response, Status> {
+        let now = self.server.config.clock.now();
+        let body = encoding::render(self.kind, stored, revision, &self.accepted.form, now)?;
+        Ok(self.respond_json(code, body))
+    }
+
+    fn respond_json(&self, code: StatusCode, body: Vec<u8>) -> Response {
+        let body = if self.accepted.pretty { encoding::pretty(&body) } else { body };
+        encoding::json_response(code, body)
+    }
+}
+
+/// Answers a request for a resource.
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    asked: &Asked,
+    path: &ResourcePath,
+    body: Bytes,
+) -> Result<Response, Status> {
+    // A binding can also be posted beside the pods; the pod is named in the body then.
+    let is_bindings = path.group.is_empty() && path.resource == "bindings";
+    let plural = if is_bindings { "pods" } else { &path.resource };
+    let kind = registry::find(&path.group, &path.version, plural).ok_or_else(no_such_path)?;
+    if path.rest.is_some() {
+        return Err(no_such_path());
+    }
+    let call = Call {
+        server,
+        verb: asked.info.verb,
+        kind,
+        namespace: namespace(kind, path)?,
+        name: path.name.as_deref(),
+        query: &asked.query,
+        headers: &asked.headers,
+        body,
+        accepted: encoding::negotiate(&asked.headers, &asked.query)?,
+        warnings: Mutex::default(),
+    };
+    let mut response = if is_bindings {
+        match (call.verb, call.name) {
+            (Verb::Create, None) => binding::create(&call).await?,
+            _ => return Err(not_allowed()),
+        }
+    } else {
+        dispatch(&call, path.subresource.as_deref()).await?
+    };
+    add_warnings(&call, &mut response);
+    Ok(response)
+}
+
+fn namespace<'a>(kind: &Kind, path: &'a ResourcePath) -> Result<Option<&'a str>, Status> {
+    match (kind.facts.is_namespaced(), path.namespace.as_deref()) {
+        (true, Some(namespace)) => Ok(Some(namespace)),
+        (true, None) if path.name.is_some() && path.subresource.is_some() => Err(no_such_path()),
+        (true, None) => Ok(None),
+        // The path of a namespace itself names it as its own namespace.
+        (false, Some(own)) if Some(own) == path.name.as_deref() => Ok(None),
+        (false, Some(_)) => Err(no_such_path()),
+        (false, None) => Ok(None),
+    }
+}
+
+async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response, Status> {
+    let Some(subresource) = subresource else {
+        return dispatch_object(call).await;
+    };
+    let row = call.kind.facts.subresource(subresource).ok_or_else(no_such_path)?;
+    if !row.verbs.contains(&call.verb.as_str()) {
+        return Err(not_allowed());
+    }
+    match (row.name, call.verb) {
+        ("status", Verb::Get) => get::get(call).await,
+        ("status", Verb::Patch) => patch::patch(call, Part::Status).await,
+        ("status", _) => update::update(call, Part::Status).await,
+        ("scale", _) => scale::answer(call).await,
+        ("binding", _) => binding::create(call).await,
+        ("log", _) => log::get(call).await,
+        ("eviction", _) => eviction::create(call).await,
+        ("finalize", _) => finalize::update(call).await,
+        // In the kind's facts, but not served yet.
+        _ => Err(no_such_path()),
+    }
+}
+
+async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
+    if !call.kind.facts.verbs.contains(&call.verb.as_str()) {
+        return Err(not_allowed());
+    }
+    let is_inside = call.namespace.is_some() || !call.kind.facts.is_namespaced();
+    match (call.verb, call.name) {
+        (Verb::List, _) => list::list(call).await,
+        (Verb::Watch, _) => watch::watch(call).await,
+        _ if !is_inside => Err(not_allowed()),
+        (Verb::Create, None) => create::create(call).await,
+        (Verb::Get, Some(_)) => get::get(call).await,
+        (Verb::Update, Some(_)) => update::update(call, Part::Object).await,
+        (Verb::Patch, Some(_)) => patch::patch(call, Part::Object).await,
+        (Verb::Delete, Some(_)) => delete::delete(call).await,
+        (Verb::DeleteCollection, None) => delete_collection::delete_collection(call).await,
+        _ => Err(not_allowed()),
+    }
+}
+
+/// RFC 7234 warnings, as upstream sends them: `299 - "text"`.
+fn add_warnings(call: &Call<'_>, response: &mut Response) {
+    let warnings = call.warnings.lock().expect("no panics under this lock");
+    for text in warnings.iter().take(WARNINGS_MAX) {
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        let clean: String = quoted.chars().filter(|c| !c.is_control()).collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{clean}\"").as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}

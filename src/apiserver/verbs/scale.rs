@@ -1,0 +1,138 @@
+//! Scale: the number of replicas of a workload, as an object of its own (upstream `ScaleREST`,
+//! pkg/registry/apps/*/storage, v1.35).
+
+use super::super::config::WRITE_ATTEMPTS_MAX;
+use super::super::encoding::splice;
+use super::super::query::WriteOptions;
+use super::super::request::Verb;
+use super::decode::{self, Submitted};
+use super::store::{self, Current, Outcome};
+use super::update::{Part, modified, revise};
+use super::{Call, patch};
+use crate::api::labels::Selector;
+use crate::api::status::Status;
+use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
+use crate::stdx::http::Response;
+use http::StatusCode;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::{Value, json};
+
+pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
+    let key = call.key()?;
+    match call.verb {
+        Verb::Get => {
+            let current = call.server.current(call.kind, &key).await?;
+            respond(call, &current.entry.value, current.entry.revision)
+        }
+        Verb::Patch => write(call, &key, "PatchOptions").await,
+        _ => write(call, &key, "UpdateOptions").await,
+    }
+}
+
+/// Writes `spec.replicas` of the workload, and nothing else, as an update of it.
+async fn write(call: &Call<'_>, key: &ObjectKey, options: &str) -> Result<Response, Status> {
+    let options = WriteOptions::parse(call.query, options)?;
+    for _ in 0..WRITE_ATTEMPTS_MAX {
+        let current = call.server.current(call.kind, key).await?;
+        let shown = scale_of(&current.entry.value, current.entry.revision)?;
+        let wanted = wanted(call, shown)?;
+        check(&wanted, key)?;
+        let pinned = pinned_revision(&wanted)?;
+        if call.verb == Verb::Update && pinned.is_some_and(|at| at != current.entry.revision) {
+            return Err(modified(call, key));
+        }
+        let replicas = wanted.spec.and_then(|spec| spec.replicas).unwrap_or_default();
+        let submitted = with_replicas(call, &current, replicas)?;
+        let next = revise(call, &current, submitted, Part::Object).await?;
+        match store::settle(call, &current, next, options.dry_run).await? {
+            Outcome::Stored { value, revision } | Outcome::Removed { value, revision } => {
+                return respond(call, &value, revision);
+            }
+            Outcome::Raced => {}
+        }
+    }
+    Err(modified(call, key))
+}
+
+/// The scale that the client wants.
+fn wanted(call: &Call<'_>, shown: Scale) -> Result<Scale, Status> {
+    let mut document = if call.verb == Verb::Patch {
+        let shown = serde_json::to_value(shown).map_err(Status::internal)?;
+        patch::apply_document(call, shown)?
+    } else {
+        decode::document(call)?
+    };
+    document["apiVersion"] = json!("autoscaling/v1");
+    document["kind"] = json!("Scale");
+    serde_json::from_value(document)
+        .map_err(|error| Status::bad_request(format!("cannot be handled as a Scale: {error}")))
+}
+
+fn check(scale: &Scale, key: &ObjectKey) -> Result<(), Status> {
+    let name = scale.metadata.name.as_deref().unwrap_or_default();
+    if !name.is_empty() && name != key.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            key.name
+        )));
+    }
+    let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let path = FieldPath::new("spec").child("replicas");
+    let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+    Err(Status::invalid("autoscaling", "Scale", &key.name, &[error]))
+}
+
+fn pinned_revision(scale: &Scale) -> Result<Option<Revision>, Status> {
+    let text = scale.metadata.resource_version.as_deref().filter(|text| !text.is_empty());
+    text.map(|text| {
+        text.parse().map_err(|error| {
+            Status::bad_request(format!("metadata.resourceVersion {text:?}: {error}"))
+        })
+    })
+    .transpose()
+}
+
+fn with_replicas(call: &Call<'_>, current: &Current, replicas: i32) -> Result<Submitted, Status> {
+    let mut workload: Value =
+        serde_json::from_slice(&current.entry.value).map_err(Status::internal)?;
+    workload["spec"]["replicas"] = json!(replicas);
+    let object = (call.kind.decode)(workload).map_err(Status::internal)?;
+    Ok(Submitted { object, revision: Some(current.entry.revision) })
+}
+
+/// A workload, seen as its scale.
+fn scale_of(stored: &[u8], revision: Revision) -> Result<Scale, Status> {
+    let workload: Value = serde_json::from_slice(&splice::with_revision(stored, revision))
+        .map_err(Status::internal)?;
+    let selector: Option<LabelSelector> =
+        serde_json::from_value(workload["spec"]["selector"].clone()).map_err(Status::internal)?;
+    let selector = Selector::of_object(selector.as_ref()).map_err(Status::internal)?;
+    let metadata = &workload["metadata"];
+    serde_json::from_value(json!({
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+            "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {"replicas": workload["spec"]["replicas"].as_i64().unwrap_or_default()},
+        "status": {
+            "replicas": workload["status"]["replicas"].as_i64().unwrap_or_default(),
+            "selector": selector.to_string(),
+        },
+    }))
+    .map_err(Status::internal)
+}
+
+fn respond(call: &Call<'_>, stored: &[u8], revision: Revision) -> Result<Response, Status> {
+    let scale = scale_of(stored, revision)?;
+    let body = serde_json::to_vec(&scale).map_err(Status::internal)?;
+    Ok(call.respond_json(StatusCode::OK, body))
+}

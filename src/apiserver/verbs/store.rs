@@ -1,0 +1,179 @@
+//! Reading one object, and writing what a verb has decided.
+
+use super::super::allocate::{self, Reservation};
+use super::super::server::Server;
+use super::super::{errors, keys};
+use super::Call;
+use crate::api::{ObjectKey, Revision, Status};
+use crate::registry::{Kind, Object};
+use crate::storage::{Commit, CommitError, Durability, Entry, Op};
+use bytes::Bytes;
+
+/// An object as it is in the store.
+#[derive(Debug)]
+pub(in super::super) struct Current {
+    pub(in super::super) entry: Entry,
+    pub(in super::super) object: Box<dyn Object>,
+}
+
+/// What is to become of an object.
+#[derive(Debug)]
+pub(super) enum Next {
+    Write(Box<dyn Object>),
+    /// Removes it; what it was at the end is shown to the client.
+    Remove(Box<dyn Object>),
+}
+
+/// What has become of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is stored like this; by this write, or before when nothing changed.
+    Stored {
+        value: Bytes,
+        revision: Revision,
+    },
+    Removed {
+        value: Bytes,
+        revision: Revision,
+    },
+    /// Somebody else was faster: look again.
+    Raced,
+}
+
+impl Server {
+    pub(in super::super) async fn find(
+        &self,
+        kind: &Kind,
+        key: &ObjectKey,
+    ) -> Result<Option<Entry>, Status> {
+        let lookup = self.store.get(&keys::of(kind, key)).await;
+        Ok(lookup.map_err(|error| errors::of_read(&error))?.entry)
+    }
+
+    /// The object, decoded.
+    ///
+    /// # Errors
+    /// Not found where there is none.
+    pub(in super::super) async fn current(
+        &self,
+        kind: &Kind,
+        key: &ObjectKey,
+    ) -> Result<Current, Status> {
+        let entry = self.find(kind, key).await?.ok_or_else(|| errors::not_found(kind, key))?;
+        Current::of(kind, entry)
+    }
+}
+
+impl Current {
+    pub(super) fn of(kind: &Kind, entry: Entry) -> Result<Self, Status> {
+        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+        Ok(Self { entry, object })
+    }
+}
+
+/// Stores a new object. `Raced` when an allocation that belongs to it was taken meanwhile.
+pub(super) async fn insert(
+    call: &Call<'_>,
+    key: &ObjectKey,
+    mut object: Box<dyn Object>,
+    dry_run: bool,
+) -> Result<Outcome, Status> {
+    let reservation = allocate::reserve(call.server, None, object.as_mut()).await?;
+    let value = object.encode();
+    let store = &call.server.store;
+    let storage_key = keys::of(call.kind, key);
+    if dry_run {
+        let found = call.server.find(call.kind, key).await?;
+        return match found {
+            Some(_) => Err(exists(call, key).await),
+            None => Ok(Outcome::Stored { value, revision: store.revision() }),
+        };
+    }
+    let create = Op::Create { key: storage_key.clone(), value: value.clone() };
+    let commit = Commit { ops: with(create, reservation), durability: Durability::Durable };
+    match store.commit(commit).await {
+        Ok(revision) => Ok(Outcome::Stored { value, revision }),
+        Err(CommitError::Exists { key: taken }) if taken == storage_key => {
+            Err(exists(call, key).await)
+        }
+        Err(CommitError::Exists { .. } | CommitError::Conflict { .. }) => Ok(Outcome::Raced),
+        Err(error) => Err(errors::of_commit(&error)),
+    }
+}
+
+/// Upstream tells when the object in the way is on its way out.
+async fn exists(call: &Call<'_>, key: &ObjectKey) -> Status {
+    let mut status = Status::already_exists(errors::subject(call.kind, &key.name));
+    if let Ok(Some(entry)) = call.server.find(call.kind, key).await
+        && let Ok(current) = Current::of(call.kind, entry)
+        && current.object.metadata().deletion_timestamp.is_some()
+    {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
+}
+
+/// Does with `current` what was decided, unless it has changed since it was read.
+pub(super) async fn settle(
+    call: &Call<'_>,
+    current: &Current,
+    next: Next,
+    dry_run: bool,
+) -> Result<Outcome, Status> {
+    match next {
+        Next::Write(object) => replace(call, current, object, dry_run).await,
+        Next::Remove(last) => remove(call, current, last.as_ref(), dry_run).await,
+    }
+}
+
+async fn replace(
+    call: &Call<'_>,
+    current: &Current,
+    mut object: Box<dyn Object>,
+    dry_run: bool,
+) -> Result<Outcome, Status> {
+    let old = current.object.as_ref();
+    let reservation = allocate::reserve(call.server, Some(old), object.as_mut()).await?;
+    let (value, revision) = (object.encode(), current.entry.revision);
+    // A write that changes nothing is no write.
+    if dry_run || value == current.entry.value {
+        return Ok(Outcome::Stored { value, revision });
+    }
+    let is_heartbeat = reservation.ops.is_empty() && object.is_heartbeat(old);
+    let durability = if is_heartbeat { Durability::Coalesced } else { Durability::Durable };
+    let key = current.entry.key.clone();
+    let update = Op::Update { key, value: value.clone(), expected: revision };
+    let commit = Commit { ops: with(update, reservation), durability };
+    match call.server.store.commit(commit).await {
+        Ok(revision) => Ok(Outcome::Stored { value, revision }),
+        Err(CommitError::Exists { .. } | CommitError::Conflict { .. }) => Ok(Outcome::Raced),
+        Err(error) => Err(errors::of_commit(&error)),
+    }
+}
+
+async fn remove(
+    call: &Call<'_>,
+    current: &Current,
+    last: &dyn Object,
+    dry_run: bool,
+) -> Result<Outcome, Status> {
+    let (value, revision) = (last.encode(), current.entry.revision);
+    if dry_run {
+        return Ok(Outcome::Removed { value, revision });
+    }
+    let released = allocate::release(call.server, current.object.as_ref()).await?;
+    let delete = Op::Delete { key: current.entry.key.clone(), expected: revision };
+    let commit = Commit { ops: with(delete, released), durability: Durability::Durable };
+    match call.server.store.commit(commit).await {
+        Ok(revision) => Ok(Outcome::Removed { value, revision }),
+        Err(CommitError::Exists { .. } | CommitError::Conflict { .. }) => Ok(Outcome::Raced),
+        Err(error) => Err(errors::of_commit(&error)),
+    }
+}
+
+/// The object's own operation and those of what belongs to it.
+fn with(own: Op, reservation: Reservation) -> Vec<Op> {
+    let mut ops = reservation.ops;
+    ops.insert(0, own);
+    ops
+}

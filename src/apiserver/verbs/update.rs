@@ -1,0 +1,172 @@
+//! Update: what is submitted takes the place of what is there, as far as it may (upstream
+//! `Store.Update`, apiserver pkg/registry/generic/registry/store.go, v1.35).
+
+use super::super::admission::{self, Operation};
+use super::super::config::WRITE_ATTEMPTS_MAX;
+use super::super::query::WriteOptions;
+use super::super::{errors, metadata};
+use super::Call;
+use super::create::{create_submitted, match_namespace};
+use super::decode::{self, Submitted};
+use super::store::{self, Current, Next, Outcome};
+use crate::api::status::Status;
+use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
+use crate::registry::Object;
+use crate::stdx::http::Response;
+use http::StatusCode;
+
+/// Which part of an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Part {
+    /// Everything but the status.
+    Object,
+    Status,
+}
+
+pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Status> {
+    let options = WriteOptions::parse(call.query, "UpdateOptions")?;
+    let mut submitted = decode::object(call, options.field_validation)?;
+    let key = call.key()?;
+    match_key(call, &key, submitted.object.as_mut())?;
+    for _ in 0..WRITE_ATTEMPTS_MAX {
+        let Some(entry) = call.server.find(call.kind, &key).await? else {
+            if call.kind.creates_on_update && part == Part::Object {
+                submitted.revision = None;
+                return create_submitted(call, submitted, options.dry_run).await;
+            }
+            return Err(errors::not_found(call.kind, &key));
+        };
+        let current = Current::of(call.kind, entry)?;
+        let object = submitted.object.clone_box();
+        let copy = Submitted { object, revision: submitted.revision };
+        let next = revise(call, &current, copy, part).await?;
+        match store::settle(call, &current, next, options.dry_run).await? {
+            Outcome::Stored { value, revision } | Outcome::Removed { value, revision } => {
+                return call.respond(StatusCode::OK, &value, revision);
+            }
+            Outcome::Raced if submitted.revision.is_some() => break,
+            Outcome::Raced => {}
+        }
+    }
+    Err(modified(call, &key))
+}
+
+pub(super) fn modified(call: &Call<'_>, key: &ObjectKey) -> Status {
+    Status::conflict(errors::subject(call.kind, &key.name), errors::MODIFIED)
+}
+
+/// The path and the data must speak of one object.
+fn match_key(call: &Call<'_>, key: &ObjectKey, object: &mut dyn Object) -> Result<(), Status> {
+    let own = object.metadata().name.clone().unwrap_or_default();
+    if own.is_empty() {
+        object.metadata_mut().name = Some(key.name.clone());
+    } else if own != key.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({})",
+            key.name
+        )));
+    }
+    match_namespace(call, object)
+}
+
+/// Decides what becomes of `current` when somebody submits this for it.
+pub(super) async fn revise(
+    call: &Call<'_>,
+    current: &Current,
+    submitted: Submitted,
+    part: Part,
+) -> Result<Next, Status> {
+    let Submitted { mut object, revision } = submitted;
+    let old = current.object.as_ref();
+    check_revision(call, current, revision)?;
+    check_uid(call, object.as_ref(), old)?;
+    object.apply_defaults();
+    admission::admit(call, Operation::Update { object: object.as_mut(), old, part }).await?;
+    metadata::prepare_update(object.metadata_mut(), old.metadata());
+    let problems = match part {
+        Part::Object => {
+            object.prepare_update(old);
+            object.apply_defaults();
+            if object.is_new_generation(old) {
+                let next = old.metadata().generation.unwrap_or_default() + 1;
+                object.metadata_mut().generation = Some(next);
+            }
+            object.validate_update(old)
+        }
+        Part::Status => {
+            object.prepare_status_update(old);
+            object.validate_status_update(old)
+        }
+    };
+    if !problems.is_empty() {
+        let (facts, name) = (&call.kind.facts, old.metadata().name.as_deref());
+        let name = name.unwrap_or_default();
+        return Err(Status::invalid(&facts.group, &facts.kind, name, &problems));
+    }
+    Ok(if is_finished(object.as_ref(), old) { Next::Remove(object) } else { Next::Write(object) })
+}
+
+/// Whether nothing keeps an object any more whose deletion was asked for (upstream
+/// `ShouldDeleteDuringUpdate`).
+pub(super) fn is_finished(new: &dyn Object, old: &dyn Object) -> bool {
+    let (new_metadata, old_metadata) = (new.metadata(), old.metadata());
+    new_metadata.finalizers.as_ref().is_none_or(Vec::is_empty)
+        && old_metadata.deletion_timestamp.is_some()
+        && old_metadata.deletion_grace_period_seconds.unwrap_or_default() == 0
+        && !new.is_held()
+}
+
+fn check_revision(
+    call: &Call<'_>,
+    current: &Current,
+    revision: Option<Revision>,
+) -> Result<(), Status> {
+    let name = current.object.metadata().name.as_deref().unwrap_or_default();
+    match revision {
+        Some(revision) if revision == current.entry.revision => Ok(()),
+        Some(_) => Err(Status::conflict(errors::subject(call.kind, name), errors::MODIFIED)),
+        None if call.kind.updates_unconditionally => Ok(()),
+        None => {
+            let path = FieldPath::new("metadata").child("resourceVersion");
+            let error = FieldError::invalid(&path, 0, "must be specified for an update");
+            let facts = &call.kind.facts;
+            Err(Status::invalid(&facts.group, &facts.plural, name, &[error]))
+        }
+    }
+}
+
+fn check_uid(call: &Call<'_>, new: &dyn Object, old: &dyn Object) -> Result<(), Status> {
+    let is = old.metadata().uid.as_deref().unwrap_or_default();
+    match new.metadata().uid.as_deref() {
+        None | Some("") => Ok(()),
+        Some(wanted) if wanted == is => Ok(()),
+        Some(wanted) => {
+            let name = old.metadata().name.as_deref().unwrap_or_default();
+            let why = format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}"
+            );
+            Err(Status::conflict(errors::subject(call.kind, name), &why))
+        }
+    }
+}
+
+/// Changes a stored object in a way that is the server's own: no admission, no validation.
+pub(super) async fn amend(
+    call: &Call<'_>,
+    key: &ObjectKey,
+    dry_run: bool,
+    change: impl Fn(&mut dyn Object) -> Result<(), Status> + Send + Sync,
+) -> Result<Outcome, Status> {
+    for _ in 0..WRITE_ATTEMPTS_MAX {
+        let current = call.server.current(call.kind, key).await?;
+        let mut object = current.object.clone_box();
+        change(object.as_mut())?;
+        let finished = is_finished(object.as_ref(), current.object.as_ref());
+        let next = if finished { Next::Remove(object) } else { Next::Write(object) };
+        match store::settle(call, &current, next, dry_run).await? {
+            Outcome::Raced => {}
+            done => return Ok(done),
+        }
+    }
+    Err(modified(call, key))
+}

@@ -1,0 +1,284 @@
+//! Watch: what is there, or what has changed since a revision, and then every change, as one JSON
+//! object a line (upstream apiserver pkg/endpoints/handlers/watch.go and pkg/storage/cacher, v1.35).
+
+use super::super::config::{BODY_PIECE_BYTES, BOOKMARK_INTERVAL, WATCH_TIMEOUT_MIN};
+use super::super::encoding::JSON;
+use super::super::errors;
+use super::super::query::Query;
+use super::super::selection::{Place, Selection};
+use super::super::watch_frame::FrameWriter;
+use super::Call;
+use super::list;
+use crate::api::status::Status;
+use crate::api::{FieldError, FieldPath, Revision};
+use crate::stdx::http::{Response, streamed};
+use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, stream};
+use http::header::CONTENT_TYPE;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// With an `ADDED` for everything there is; then a bookmark that says so, where asked for.
+    WithState { tell_end: bool },
+    /// With the next change.
+    Now,
+    /// With the first change after this revision.
+    After(Revision),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WatchOptions {
+    begin: Begin,
+    /// The least revision that the state at the beginning must show.
+    not_older_than: Option<Revision>,
+    bookmarks: bool,
+    /// In-process callers are told whenever the store has moved on.
+    progress: bool,
+    timeout: Duration,
+}
+
+/// A watch under way.
+struct Watcher {
+    selection: Selection,
+    frames: FrameWriter,
+    /// What is there, still to be shown.
+    state: std::vec::IntoIter<Entry>,
+    /// The revision of that state, when its end is to be told.
+    state_end: Option<Revision>,
+    source: Option<Box<dyn Watch>>,
+    /// What the client knows that it has seen.
+    told: Revision,
+    bookmarks: bool,
+    deadline: Instant,
+    /// The next bookmark or the deadline, whichever is first.
+    alarm: Pin<Box<Sleep>>,
+    closing: CancellationToken,
+}
+
+pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
+    let selection = Selection::parse(call.kind, call.namespace, call.query)?;
+    let options = WatchOptions::parse(call.query)?;
+    let store = &call.server.store;
+    let newest = store.revision();
+    if let Some(wanted) = options.not_older_than.filter(|wanted| *wanted > newest) {
+        return Err(errors::too_large_revision(wanted, newest));
+    }
+    let (state, after) = match options.begin {
+        Begin::WithState { .. } => {
+            let page = list::selected(call, &selection).await?;
+            (page.entries, page.revision)
+        }
+        Begin::Now => (Vec::new(), newest),
+        Begin::After(revision) => (Vec::new(), revision),
+    };
+    let prefix = match &selection.place {
+        Place::Prefix(prefix) => prefix.clone(),
+        Place::Key(key) => key.as_str().to_owned(),
+        // Nothing can ever be selected; the client still hears how far the store has got.
+        Place::Nowhere => "/\0".to_owned(),
+    };
+    let request = WatchRequest { prefix, after, progress: options.progress };
+    let mut frames =
+        FrameWriter::new(call.kind, call.accepted.form, call.server.config.clock.clone());
+    let source = match store.watch(request).await {
+        Ok(source) => Some(source),
+        // Told in the stream, as upstream does, so that clients have one place to look.
+        Err(error @ WatchError::Compacted { .. }) => {
+            frames.error(&errors::of_watch(&error));
+            None
+        }
+        Err(error) => return Err(errors::of_watch(&error)),
+    };
+    let tells_end = options.begin == Begin::WithState { tell_end: true };
+    let deadline = Instant::now() + options.timeout;
+    let mut watcher = Watcher {
+        selection,
+        frames,
+        state: state.into_iter(),
+        state_end: tells_end.then_some(after),
+        source,
+        told: after,
+        bookmarks: options.bookmarks,
+        deadline,
+        alarm: Box::pin(tokio::time::sleep_until(deadline)),
+        closing: call.server.closing.clone(),
+    };
+    watcher.set_alarm();
+    let pieces = stream::unfold(watcher, |mut watcher| async move {
+        watcher.next_piece().await.map(|piece| (Ok::<_, io::Error>(piece), watcher))
+    });
+    let mut response = Response::new(streamed(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    Ok(response)
+}
+
+impl Watcher {
+    /// The next bytes to send; `None` when the watch is over.
+    async fn next_piece(&mut self) -> Option<Bytes> {
+        loop {
+            self.write_state();
+            if !self.frames.is_empty() {
+                return Some(self.frames.take());
+            }
+            let source = self.source.as_mut()?;
+            tokio::select! {
+                biased;
+                () = self.closing.cancelled() => self.source = None,
+                item = source.next() => self.write_available(item),
+                () = &mut self.alarm => self.ring(),
+            }
+        }
+    }
+
+    /// Shows what was there at the beginning, a piece of it at a time.
+    fn write_state(&mut self) {
+        while self.frames.len() < BODY_PIECE_BYTES {
+            let Some(entry) = self.state.next() else {
+                if let Some(revision) = self.state_end.take() {
+                    self.frames.state_end(revision);
+                }
+                return;
+            };
+            self.frames.event("ADDED", &entry.value, entry.revision);
+        }
+    }
+
+    /// Writes an item and everything else that is there without waiting.
+    fn write_available(&mut self, first: Result<WatchItem, WatchError>) {
+        let mut item = Some(first);
+        while let Some(result) = item.take() {
+            match result {
+                Ok(WatchItem::Event(event)) => self.write_event(&event),
+                Ok(WatchItem::Progress(revision)) => self.write_bookmark(revision),
+                Err(error) => {
+                    self.frames.error(&errors::of_watch(&error));
+                    self.source = None;
+                    return;
+                }
+            }
+            if self.frames.len() < BODY_PIECE_BYTES {
+                item = self.source.as_mut().and_then(|source| source.next().now_or_never());
+            }
+        }
+    }
+
+    fn write_event(&mut self, event: &Event) {
+        if !self.selection.covers(&event.key) {
+            return;
+        }
+        let everything = self.selection.is_everything();
+        let shows = |stored: &Option<Bytes>| {
+            stored
+                .as_ref()
+                .is_some_and(|stored| everything || self.selection.matches(&event.key, stored))
+        };
+        // An object that comes to be selected appears, and one that no longer is disappears.
+        let (kind, stored) = match (shows(&event.previous), shows(&event.value)) {
+            (false, false) => return,
+            (false, true) => ("ADDED", &event.value),
+            (true, true) => ("MODIFIED", &event.value),
+            (true, false) => ("DELETED", &event.previous),
+        };
+        if let Some(stored) = stored {
+            self.frames.event(kind, stored, event.revision);
+            self.told = event.revision;
+        }
+    }
+
+    fn write_bookmark(&mut self, revision: Revision) {
+        if revision > self.told {
+            self.told = revision;
+            self.frames.bookmark(revision);
+        }
+    }
+
+    /// A bookmark is due, or the time is over.
+    fn ring(&mut self) {
+        if self.bookmarks
+            && let Some(source) = &self.source
+        {
+            let delivered = source.delivered();
+            self.write_bookmark(delivered);
+        }
+        if Instant::now() >= self.deadline {
+            self.source = None;
+        } else {
+            self.set_alarm();
+        }
+    }
+
+    fn set_alarm(&mut self) {
+        let due = if self.bookmarks {
+            self.deadline.min(Instant::now() + BOOKMARK_INTERVAL)
+        } else {
+            self.deadline
+        };
+        self.alarm.as_mut().reset(due);
+    }
+}
+
+impl WatchOptions {
+    fn parse(query: &Query) -> Result<Self, Status> {
+        check(query)?;
+        let revision: Option<Revision> = query.parsed("resourceVersion")?;
+        let revision = revision.filter(|revision| revision.0 > 0);
+        let bookmarks = query.flag("allowWatchBookmarks");
+        let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        let begin = match (initial, revision) {
+            (Some(true), _) => Begin::WithState { tell_end: bookmarks },
+            (Some(false) | None, Some(revision)) => Begin::After(revision),
+            (Some(false), None) => Begin::Now,
+            (None, None) => Begin::WithState { tell_end: false },
+        };
+        let seconds: Option<u64> = query.parsed("timeoutSeconds")?;
+        let timeout = match seconds.filter(|seconds| *seconds > 0) {
+            Some(seconds) => Duration::from_secs(seconds).min(WATCH_TIMEOUT_LONGEST),
+            None => WATCH_TIMEOUT_MIN + by_lot(WATCH_TIMEOUT_MIN),
+        };
+        let progress = query.flag("progress");
+        Ok(Self { begin, not_older_than: revision, bookmarks, progress, timeout })
+    }
+}
+
+/// A longer `timeoutSeconds` is as good as this: a year, which every clock can add.
+const WATCH_TIMEOUT_LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A duration between zero and `longest`.
+fn by_lot(longest: Duration) -> Duration {
+    let lot = u8::try_from(Uuid::new_v4().as_u128() >> 120).expect("eight bits are left");
+    longest * u32::from(lot) / 256
+}
+
+/// Upstream `validateWatchOptions` (apimachinery pkg/apis/meta/internalversion/validation).
+fn check(query: &Query) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    let path = FieldPath::new("resourceVersionMatch");
+    let wanted = query.text("resourceVersionMatch");
+    let has_initial = query.get("sendInitialEvents").is_some();
+    if has_initial && wanted != Some("NotOlderThan") {
+        let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(FieldError::forbidden(&path, text));
+    }
+    if let Some(wanted) = wanted {
+        if !has_initial {
+            let text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
+                        provided";
+            errors.push(FieldError::forbidden(&path, text));
+        }
+        if wanted != "NotOlderThan" {
+            errors.push(FieldError::not_supported(&path, wanted, &["NotOlderThan"]));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors))
+}
