@@ -6,6 +6,7 @@
 
 pub mod companion;
 mod config;
+mod engine;
 mod error;
 pub mod images;
 mod logger;
@@ -20,6 +21,7 @@ pub use config::{
     Bandwidth, ContainerConfig, HugepageLimit, LinuxResources, Mount, MountPropagation,
     NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
 };
+pub use engine::{LogLimits, ShimRuntime, ShimRuntimeConfig};
 pub use error::{PullError, RuntimeError};
 pub use rootfs::ImageSource;
 pub use status::{

@@ -5,13 +5,15 @@
 
 mod atomic_file;
 mod backoff;
+mod blocking;
 mod clock;
 mod error;
 pub mod http;
 mod tasks;
 
-pub use atomic_file::write_atomically;
+pub use atomic_file::{replace_file, write_atomically};
 pub use backoff::Backoff;
+pub use blocking::blocking;
 pub use clock::{Clock, monotonic};
 pub use error::chain;
 pub use tasks::{Tasks, TasksError};

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
 /// What a node says about its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,68 @@ pub fn oom_score_floor() -> io::Result<Option<i32>> {
     // it; its score now is never below that.
     let score = fs::read_to_string("/proc/self/oom_score_adj")?;
     Ok(score.trim().parse().ok())
+}
+
+/// What this process may do, as the kernel's bit mask.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn effective_capabilities() -> io::Result<u64> {
+    Ok(rustix::thread::capabilities(None)?.effective.bits())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    Block,
+    Character,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceNode {
+    pub path: PathBuf,
+    pub kind: DeviceKind,
+    pub major: u32,
+    pub minor: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The device nodes below a directory, without those that belong to a container or a terminal.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn device_nodes(directory: &Path) -> io::Result<Vec<DeviceNode>> {
+    const NOT_SHARED: [&str; 7] = ["console", "fd", "mqueue", "pts", "shm", ".lxc", ".udev"];
+    let mut nodes = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if NOT_SHARED.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        if kind.is_dir() {
+            nodes.extend(device_nodes(&entry.path())?);
+        } else if kind.is_block_device() || kind.is_char_device() {
+            nodes.push(device_node(entry.path(), &entry.metadata()?));
+        }
+    }
+    nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(nodes)
+}
+
+fn device_node(path: PathBuf, metadata: &fs::Metadata) -> DeviceNode {
+    let is_block = metadata.file_type().is_block_device();
+    DeviceNode {
+        path,
+        kind: if is_block { DeviceKind::Block } else { DeviceKind::Character },
+        major: rustix::fs::major(metadata.rdev()),
+        minor: rustix::fs::minor(metadata.rdev()),
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    }
 }
 
 fn machine_id() -> String {

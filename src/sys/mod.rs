@@ -11,4 +11,5 @@ pub mod namespace;
 pub mod nft;
 pub mod process;
 pub mod process_namespace;
+pub mod process_watch;
 pub mod signal;

@@ -15,19 +15,19 @@ pub(super) use call::{CallError, Deadline};
 pub(super) use events::EventsServer;
 pub(super) use handler::{Handler, find_handler};
 
+use crate::sys::process_watch::ProcessWatch;
 use call::{Connection, TaskApi};
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp as WireTimestamp;
 use jiff::Timestamp;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+/// What cannot be refused, by its number: shims take signals as numbers.
+pub(super) const SIGKILL: u32 = 9;
 
 /// Where a shim listens, and which version of the task service it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub(super) struct ShimAddress {
 #[derive(Debug)]
 pub(super) struct Shim {
     connection: Connection,
-    process: AsyncFd<OwnedFd>,
+    process: ProcessWatch,
 }
 
 /// A task to create: the first process of a container, not started yet.
@@ -109,22 +109,18 @@ impl Shim {
         let request = api::ConnectRequest::new();
         let answer: api::ConnectResponse =
             connection.call("Connect", &request, Deadline::Short).await?;
-        let process = watch_process(answer.shim_pid).map_err(CallError::lost)?;
+        let process = ProcessWatch::open(answer.shim_pid).map_err(CallError::lost)?;
         Ok(Self { connection, process })
     }
 
     /// Returns when the shim's process has ended.
     pub(super) async fn ended(&self) {
-        if self.process.readable().await.is_err() {
-            // The reactor is gone: this process is ending, and nobody looks any more.
-            std::future::pending::<()>().await;
-        }
+        self.process.ended().await;
     }
 
     /// Ends the shim's process at once.
-    pub(super) fn kill(&self) {
-        // It may have ended by itself: then this is what was wanted.
-        pidfd_send_signal(self.process.get_ref(), Signal::KILL).ok();
+    pub(super) fn kill(&self) -> io::Result<()> {
+        self.process.kill()
     }
 
     /// Returns the process id of the task.
@@ -246,11 +242,4 @@ fn exit(status: u32, at: Option<&WireTimestamp>) -> Exit {
     let at =
         at.filter(|at| at.seconds > 0).and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
     Exit { code: status.cast_signed(), at }
-}
-
-/// A descriptor of the process that becomes readable when it ends.
-fn watch_process(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let process = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    AsyncFd::with_interest(process, Interest::READABLE)
 }

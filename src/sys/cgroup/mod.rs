@@ -108,6 +108,18 @@ impl Cgroups {
         }
     }
 
+    /// Whether memory and swap together can be limited.
+    #[must_use]
+    pub fn limits_swap(&self) -> bool {
+        match &self.layout {
+            // Cgroups have the file where the kernel has swap.
+            Layout::Unified { .. } => Path::new("/proc/swaps").exists(),
+            Layout::Legacy { hierarchies } => hierarchies
+                .iter()
+                .any(|each| each.root.join("memory.memsw.limit_in_bytes").exists()),
+        }
+    }
+
     /// Makes a cgroup and those above it. Succeeds where it is there.
     ///
     /// # Errors

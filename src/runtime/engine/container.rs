@@ -1,0 +1,318 @@
+//! Containers: a bundle, a root file system and a task of the sandbox's shim.
+
+use super::super::companion;
+use super::super::logger::LoggerSettings;
+use super::super::shim::{CallError, NewTask, Process, Reach, SIGKILL, Shim, launch};
+use super::super::spec::{self, HostTraits, Inputs};
+use super::super::{
+    ContainerConfig, ContainerId, ContainerState, RuntimeError, RuntimeEvent, SandboxId, Usage,
+};
+use super::layout::{ContainerFiles, remove_directory};
+use super::records::{self, ContainerRecord, StartedRecord};
+use super::sandbox::{new_id, shared_paths};
+use super::tables::{Container, Sandbox};
+use super::{Engine, failed, host};
+use crate::stdx::{blocking, chain};
+use crate::sys::{mount, signal};
+use containerd_shim_protos::protobuf::Message as _;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim::oci::Options;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is said of a container that could not be started: containerd's `errorStartExitCode`.
+const START_FAILED_EXIT_CODE: i32 = 128;
+
+/// What may not stand for itself in a query of a URI.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+');
+const PATH: &AsciiSet = &QUERY.add(b'?');
+
+impl Engine {
+    pub(super) async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, RuntimeError> {
+        let sandbox = self.sandbox(sandbox)?;
+        if sandbox.shim().is_none() {
+            let message = "its sandbox is not ready any more".to_owned();
+            return Err(RuntimeError::Refused { operation: "creating a container", message });
+        }
+        let id = ContainerId(new_id());
+        let files = sandbox.files.container(&id);
+        let made = self.make_container(&sandbox, &id, config).await;
+        match made {
+            Ok(record) => {
+                let container =
+                    Container::new(id.clone(), sandbox, record, ContainerState::Created);
+                self.with_tables(|tables| {
+                    tables.containers.insert(id.clone(), Arc::new(container));
+                });
+                Ok(id)
+            }
+            Err(error) => {
+                if let Err(leftover) = self.discard_container(&id, &files).await {
+                    let leftover = chain(&leftover);
+                    tracing::warn!(
+                        error = leftover,
+                        "a half-made container stays until the restart"
+                    );
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_container(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        id: &ContainerId,
+        config: ContainerConfig,
+    ) -> Result<ContainerRecord, RuntimeError> {
+        const OPERATION: &str = "making a container's bundle";
+        let files = sandbox.files.container(id);
+        let image = self.images.config(&config.image).await?;
+        let stop_signal = spec::stop_signal(&config, &image)?;
+        files.create_bundle().map_err(|error| failed(OPERATION, error))?;
+        self.images.prepare_rootfs(&config.image, id, &files.rootfs()).await?;
+        let user_files =
+            host::user_files(&files.rootfs()).map_err(|error| failed(OPERATION, error))?;
+        let user = spec::resolve_user(&image.user, &config.security, &user_files)?;
+        let with_devices;
+        let host = if config.security.privileged {
+            let devices = host::devices().map_err(|error| failed(OPERATION, error))?;
+            with_devices = HostTraits { devices, ..self.host.clone() };
+            &with_devices
+        } else {
+            &self.host
+        };
+        let spec = spec::render(Inputs {
+            sandbox_id: &sandbox.id,
+            sandbox: &sandbox.record.config,
+            container_id: id,
+            container: &config,
+            image: &image,
+            user: &user,
+            paths: &shared_paths(&sandbox.record.config, &sandbox.files),
+            host,
+        })?;
+        records::write(&files.spec(), &spec).map_err(|error| failed(OPERATION, error))?;
+        let record = ContainerRecord { config, created_at: self.config.clock.now(), stop_signal };
+        let recorded = record.clone();
+        blocking(move || {
+            files.create_record()?;
+            records::write(&files.record(), &recorded)
+        })
+        .await
+        .map_err(|error| failed("recording a container", error))?;
+        Ok(record)
+    }
+
+    pub(super) async fn start_container(
+        self: &Arc<Self>,
+        id: &ContainerId,
+    ) -> Result<(), RuntimeError> {
+        const OPERATION: &str = "starting a container";
+        let container = self.container(id)?;
+        match container.state() {
+            ContainerState::Created => {}
+            ContainerState::Running { .. } => return Ok(()),
+            ContainerState::Exited { .. } => {
+                let message = "it has ended already".to_owned();
+                return Err(RuntimeError::Refused { operation: OPERATION, message });
+            }
+        }
+        let Some(shim) = container.sandbox.shim() else {
+            let message = "its sandbox is not ready any more".to_owned();
+            return Err(RuntimeError::Refused { operation: OPERATION, message });
+        };
+        match self.start_task(&container, &shim).await {
+            Ok(pid) => {
+                let started_at = self.config.clock.now();
+                records::write(&container.files.started(), &StartedRecord { started_at })
+                    .map_err(|error| failed(OPERATION, error))?;
+                container.state.send_replace(ContainerState::Running { pid, started_at });
+                let pod = container.sandbox.record.config.pod.clone();
+                self.events.send(RuntimeEvent::ContainerStarted { pod, container: id.clone() });
+                self.supervise(&container, shim);
+                Ok(())
+            }
+            Err(error) => {
+                let error = error.of(OPERATION);
+                self.fail_start(&container, &shim, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Creates and starts the container's task. Returns its process id.
+    async fn start_task(&self, container: &Container, shim: &Shim) -> Result<u32, CallError> {
+        let files = &container.files;
+        let settings = LoggerSettings {
+            log_path: container.record.config.log_path.clone(),
+            bytes_max: self.config.log_limits.bytes_max,
+            files_max: self.config.log_limits.files_max,
+            pid_path: files.logger_pid(),
+        };
+        records::write(&files.logger_settings(), &settings).map_err(CallError::lost)?;
+        let options = self.task_options(container);
+        let task = NewTask {
+            id: &container.id.0,
+            bundle: files.bundle(),
+            output: &logger_uri(&self.config.executable, files),
+            has_terminal: container.record.config.tty,
+            options: options.as_ref(),
+        };
+        shim.create(task).await?;
+        shim.start(Process::first_of(&container.id.0)).await
+    }
+
+    /// What the shim for OCI runtimes has to know; others have their own configuration.
+    fn task_options(&self, container: &Container) -> Option<Any> {
+        let handler = self.handler(&container.sandbox.record.config).ok()?;
+        let mut options = Options::new();
+        options.binary_name = handler.oci_runtime?.to_string_lossy().into_owned();
+        options.root = self.layout.oci_root().to_string_lossy().into_owned();
+        let mut any = Any::new();
+        any.type_url = "containerd.runc.v1.Options".to_owned();
+        any.value = options.write_to_bytes().expect("a message of strings always serializes");
+        Some(any)
+    }
+
+    /// A container that could not be started has ended, and says why.
+    async fn fail_start(&self, container: &Arc<Container>, shim: &Shim, error: &RuntimeError) {
+        let process = Process::first_of(&container.id.0);
+        if let Err(error) = shim.signal(process, SIGKILL, Reach::All).await {
+            tracing::debug!(container = %container.id, error = chain(&error), "nothing to kill");
+        }
+        let message = match error {
+            RuntimeError::Refused { message, .. } => message.clone(),
+            error => chain(error),
+        };
+        let ending = super::supervise::Ending { code: START_FAILED_EXIT_CODE, at: None, message };
+        self.end(container, Some(shim), ending).await;
+    }
+
+    /// Asks the container to end, and makes it after `grace`.
+    pub(super) async fn stop_container(
+        &self,
+        id: &ContainerId,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        let Some(container) = self.with_tables(|tables| tables.containers.get(id).cloned()) else {
+            return Ok(());
+        };
+        if !container.is_running() {
+            return Ok(());
+        }
+        if !grace.is_zero()
+            && let Some(shim) = container.sandbox.shim()
+        {
+            let process = Process::first_of(&id.0);
+            let asked = shim.signal(process, container.record.stop_signal, Reach::One).await;
+            match asked {
+                Ok(()) => {
+                    if tokio::time::timeout(grace, container.ended()).await.is_ok() {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(container = %id, error, "asking a container to end failed");
+                }
+            }
+        }
+        self.kill_container(&container).await
+    }
+
+    pub(super) async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let Some(container) = self.with_tables(|tables| tables.containers.get(id).cloned()) else {
+            return Ok(());
+        };
+        self.kill_container(&container).await?;
+        let (cgroups, cgroup) = (self.cgroups.clone(), container.cgroup.clone());
+        blocking(move || cgroups.kill(&cgroup).and_then(|()| cgroups.remove(&cgroup)))
+            .await
+            .map_err(|error| failed("removing a container's cgroup", error))?;
+        self.discard_container(id, &container.files).await?;
+        self.with_tables(|tables| tables.containers.remove(id));
+        Ok(())
+    }
+
+    /// Removes the files of a container that has no processes, its record last.
+    pub(super) async fn discard_container(
+        &self,
+        id: &ContainerId,
+        files: &ContainerFiles,
+    ) -> Result<(), RuntimeError> {
+        const OPERATION: &str = "removing a container";
+        let oci_state = self.layout.oci_root().join(launch::NAMESPACE).join(&id.0);
+        let ended = files.clone();
+        blocking(move || {
+            mount::unmount_all(ended.bundle())?;
+            remove_directory(ended.bundle())?;
+            // The OCI runtime has removed it, except where its shim died.
+            remove_directory(&oci_state)
+        })
+        .await
+        .map_err(|error: io::Error| failed(OPERATION, error))?;
+        self.images.release_rootfs(id).await?;
+        let record = files.record_directory().to_owned();
+        blocking(move || remove_directory(&record)).await.map_err(|error| failed(OPERATION, error))
+    }
+
+    pub(super) fn usage(&self, id: &ContainerId) -> Result<Usage, RuntimeError> {
+        let container = self.container(id)?;
+        self.cgroups
+            .usage(&container.cgroup)
+            .map_err(|error| failed("reading what a container uses", error))
+    }
+
+    pub(super) fn reopen_log(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let container = self.container(id)?;
+        if !container.is_running() {
+            return Ok(());
+        }
+        hang_up_logger(&container.files).map_err(|error| failed("reopening a log", error))
+    }
+
+    pub(super) fn container(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+        self.with_tables(|tables| tables.containers.get(id).cloned())
+            .ok_or_else(|| RuntimeError::NotFound { what: "container", id: id.to_string() })
+    }
+
+    fn sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, RuntimeError> {
+        self.with_tables(|tables| tables.sandboxes.get(id).cloned())
+            .ok_or_else(|| RuntimeError::NotFound { what: "sandbox", id: id.to_string() })
+    }
+}
+
+/// `binary:///path?container-logger=/path`: the shim starts the program with key and value as its
+/// arguments.
+fn logger_uri(executable: &Path, files: &ContainerFiles) -> String {
+    let executable = executable.to_string_lossy();
+    let settings = files.logger_settings();
+    let settings = settings.to_string_lossy();
+    format!(
+        "binary://{}?{}={}",
+        utf8_percent_encode(&executable, PATH),
+        companion::LOGGER,
+        utf8_percent_encode(&settings, QUERY),
+    )
+}
+
+fn hang_up_logger(files: &ContainerFiles) -> io::Result<()> {
+    let pid = fs::read_to_string(files.logger_pid())?;
+    let pid = pid.trim().parse::<u32>().map_err(io::Error::other)?;
+    // The number may belong to another process by now, where the logger has been killed.
+    let command_line = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let settings = files.logger_settings();
+    let is_logger = command_line
+        .split(|byte| *byte == 0)
+        .any(|argument| argument == settings.as_os_str().as_encoded_bytes());
+    if is_logger { signal::hang_up(pid) } else { Err(io::ErrorKind::NotFound.into()) }
+}

@@ -1,0 +1,240 @@
+//! Where everything of the runtime is on disk.
+//!
+//! Records are below the data directory; what dies with the machine's running time (namespaces,
+//! bundles, sockets) is below the run directory, which is in memory.
+
+use super::super::{ContainerId, RuntimeError, SandboxId};
+use super::{ShimRuntimeConfig, failed};
+use crate::sys::namespace::Kind;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Only root looks into the runtime's directories.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// unix(7): the path of a socket with its final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// `<data-dir>/agent/sandboxes`
+    records: PathBuf,
+    run: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(config: &ShimRuntimeConfig) -> Self {
+        Self { records: config.data_dir.join("agent/sandboxes"), run: config.run_dir.clone() }
+    }
+
+    pub(super) fn create(&self) -> Result<(), RuntimeError> {
+        let socket = self.events_socket();
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            let text = format!("the run directory's path is too long: {}", self.run.display());
+            return Err(RuntimeError::Invalid(text));
+        }
+        [&self.records, &self.run.join("sandboxes"), &self.oci_root()]
+            .into_iter()
+            .try_for_each(|directory| create_directory(directory))
+            .map_err(|error| failed("making the runtime's directories", error))
+    }
+
+    /// What tells this node's shims from those of another on the same machine.
+    pub(super) fn node(&self) -> &Path {
+        &self.run
+    }
+
+    pub(super) fn events_socket(&self) -> PathBuf {
+        self.run.join("events.sock")
+    }
+
+    /// Where the OCI runtime keeps its state.
+    pub(super) fn oci_root(&self) -> PathBuf {
+        self.run.join("oci")
+    }
+
+    pub(super) fn sandbox(&self, id: &SandboxId) -> SandboxFiles {
+        SandboxFiles {
+            record: self.records.join(&id.0),
+            run: self.run.join("sandboxes").join(&id.0),
+        }
+    }
+
+    /// The sandboxes that have a record.
+    pub(super) fn recorded(&self) -> io::Result<Vec<SandboxId>> {
+        Ok(names(&self.records)?.into_iter().map(SandboxId).collect())
+    }
+
+    /// The sandboxes that have something in the run directory.
+    pub(super) fn running(&self) -> io::Result<Vec<SandboxId>> {
+        Ok(names(&self.run.join("sandboxes"))?.into_iter().map(SandboxId).collect())
+    }
+}
+
+/// The files of one sandbox.
+#[derive(Clone, Debug)]
+pub(super) struct SandboxFiles {
+    record: PathBuf,
+    run: PathBuf,
+}
+
+impl SandboxFiles {
+    /// Makes what is below the run directory.
+    pub(super) fn create_run(&self) -> io::Result<()> {
+        create_directory(&self.run.join("containers"))?;
+        create_directory(&self.run.join("ns"))?;
+        create_directory(&self.shared_memory())?;
+        create_directory(&self.shim())
+    }
+
+    pub(super) fn create_record(&self) -> io::Result<()> {
+        create_directory(&self.record.join("containers"))
+    }
+
+    /// Removes directories in which nothing was made.
+    pub(super) fn remove_empty(&self) -> io::Result<()> {
+        remove_directory(&self.run)?;
+        remove_directory(&self.record)
+    }
+
+    pub(super) fn record(&self) -> PathBuf {
+        self.record.join("sandbox.json")
+    }
+
+    /// There from the beginning of the sandbox: what is to be cleaned up when there is no record.
+    pub(super) fn intent(&self) -> PathBuf {
+        self.run.join("sandbox.json")
+    }
+
+    pub(super) fn run_directory(&self) -> &Path {
+        &self.run
+    }
+
+    pub(super) fn record_directory(&self) -> &Path {
+        &self.record
+    }
+
+    pub(super) fn namespace(&self, kind: Kind) -> PathBuf {
+        self.run.join("ns").join(kind.name())
+    }
+
+    pub(super) fn process_namespace(&self) -> PathBuf {
+        self.run.join("ns/pid")
+    }
+
+    /// The process that holds the process namespace, where the sandbox shares one.
+    pub(super) fn pause(&self) -> PathBuf {
+        self.run.join("pause.json")
+    }
+
+    pub(super) fn shared_memory(&self) -> PathBuf {
+        self.run.join("shm")
+    }
+
+    pub(super) fn hostname(&self) -> PathBuf {
+        self.run.join("hostname")
+    }
+
+    /// The shim's working directory.
+    pub(super) fn shim(&self) -> PathBuf {
+        self.run.join("shim")
+    }
+
+    pub(super) fn shim_address(&self) -> PathBuf {
+        self.run.join("shim.json")
+    }
+
+    pub(super) fn container(&self, id: &ContainerId) -> ContainerFiles {
+        ContainerFiles {
+            record: self.record.join("containers").join(&id.0),
+            bundle: self.run.join("containers").join(&id.0),
+        }
+    }
+
+    pub(super) fn recorded_containers(&self) -> io::Result<Vec<ContainerId>> {
+        Ok(names(&self.record.join("containers"))?.into_iter().map(ContainerId).collect())
+    }
+
+    pub(super) fn bundles(&self) -> io::Result<Vec<ContainerId>> {
+        Ok(names(&self.run.join("containers"))?.into_iter().map(ContainerId).collect())
+    }
+}
+
+/// The files of one container.
+#[derive(Clone, Debug)]
+pub(super) struct ContainerFiles {
+    record: PathBuf,
+    /// The OCI bundle. Its name is the container's id: shims find it by that.
+    bundle: PathBuf,
+}
+
+impl ContainerFiles {
+    pub(super) fn create_bundle(&self) -> io::Result<()> {
+        create_directory(&self.rootfs())
+    }
+
+    pub(super) fn create_record(&self) -> io::Result<()> {
+        create_directory(&self.record)
+    }
+
+    pub(super) fn record_directory(&self) -> &Path {
+        &self.record
+    }
+
+    pub(super) fn record(&self) -> PathBuf {
+        self.record.join("container.json")
+    }
+
+    /// There when the container has ended.
+    pub(super) fn exit(&self) -> PathBuf {
+        self.record.join("exit.json")
+    }
+
+    pub(super) fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    pub(super) fn rootfs(&self) -> PathBuf {
+        self.bundle.join("rootfs")
+    }
+
+    pub(super) fn spec(&self) -> PathBuf {
+        self.bundle.join("config.json")
+    }
+
+    /// There when the container has been started.
+    pub(super) fn started(&self) -> PathBuf {
+        self.bundle.join("started.json")
+    }
+
+    pub(super) fn logger_settings(&self) -> PathBuf {
+        self.bundle.join("logger.json")
+    }
+
+    pub(super) fn logger_pid(&self) -> PathBuf {
+        self.bundle.join("logger.pid")
+    }
+}
+
+fn create_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+}
+
+/// Removes a directory with what is in it. Succeeds where it is gone.
+pub(super) fn remove_directory(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a directory; none where it is not there.
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}

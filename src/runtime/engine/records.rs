@@ -1,0 +1,57 @@
+//! What the runtime writes down of sandboxes and containers.
+//!
+//! Records are replaced as a whole and not synced: a power cut ends every container anyway, and a
+//! record that it damages is a leftover.
+
+use super::super::{ContainerConfig, SandboxConfig};
+use crate::stdx::replace_file;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+const RECORD_MODE: u32 = 0o600;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SandboxRecord {
+    pub(super) config: SandboxConfig,
+    pub(super) created_at: Timestamp,
+    /// During which running time of the machine it was made: with another one it is over.
+    pub(super) boot_id: String,
+    /// Whether it was stopped on purpose.
+    pub(super) is_stopped: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ContainerRecord {
+    pub(super) config: ContainerConfig,
+    pub(super) created_at: Timestamp,
+    /// The number of the signal that asks it to end.
+    pub(super) stop_signal: u32,
+}
+
+/// That a container has been started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StartedRecord {
+    pub(super) started_at: Timestamp,
+}
+
+/// The process that holds a shared process namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PauseRecord {
+    pub(super) pid: u32,
+}
+
+pub(super) fn write(path: &Path, record: &impl Serialize) -> io::Result<()> {
+    replace_file(path, &serde_json::to_vec(record)?, RECORD_MODE)
+}
+
+/// `None` where there is no such file.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        contents => Ok(Some(serde_json::from_slice(&contents?)?)),
+    }
+}
