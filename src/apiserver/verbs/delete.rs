@@ -44,8 +44,8 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
         Outcome::Removed { value, revision } if call.kind.returns_deleted => {
             call.respond(StatusCode::OK, &value, revision)
         }
-        Outcome::Removed { value, .. } => {
-            let body = success(call, &key, &value).to_string();
+        Outcome::Removed { value, revision } => {
+            let body = success(call, &key, &value, revision).to_string();
             Ok(call.respond_json(StatusCode::OK, body.into_bytes()))
         }
         Outcome::Stored { value, revision } => call.respond(StatusCode::OK, &value, revision),
@@ -80,7 +80,14 @@ pub(super) async fn delete_object(
     Ok(Outcome::Raced)
 }
 
-fn success(call: &Call<'_>, key: &ObjectKey, stored: &[u8]) -> serde_json::Value {
+/// The answer for an object that is gone. Unlike upstream's it says at which revision that was, so
+/// that a controller knows when its caches have seen it.
+fn success(
+    call: &Call<'_>,
+    key: &ObjectKey,
+    stored: &[u8],
+    revision: Revision,
+) -> serde_json::Value {
     let uid =
         (call.kind.decode_stored)(stored).ok().and_then(|object| object.metadata().uid.clone());
     let facts = &call.kind.facts;
@@ -89,8 +96,8 @@ fn success(call: &Call<'_>, key: &ObjectKey, stored: &[u8]) -> serde_json::Value
         details["group"] = json!(facts.group);
     }
     json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        "details": details,
+        "kind": "Status", "apiVersion": "v1", "status": "Success", "details": details,
+        "metadata": {"resourceVersion": revision.to_string()},
     })
 }
 
