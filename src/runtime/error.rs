@@ -35,6 +35,12 @@ pub enum PullError {
     NotFound { reference: String },
     #[error("registry {registry} refused the credentials for {repository}")]
     Refused { registry: String, repository: String },
+    /// Nobody was named, and nobody in particular is not enough. Registries say this also of what
+    /// they do not have.
+    #[error(
+        "registry {registry} gives {repository} to nobody without credentials, or does not have it"
+    )]
+    Denied { registry: String, repository: String },
     #[error("{reference} has no image for {platform}")]
     NoPlatform { reference: String, platform: String },
     #[error("registry {registry} cannot be reached")]
@@ -67,6 +73,7 @@ impl PullError {
             Self::BadReference { .. }
             | Self::NotFound { .. }
             | Self::Refused { .. }
+            | Self::Denied { .. }
             | Self::NoPlatform { .. }
             | Self::Malformed { .. } => false,
         }

@@ -31,6 +31,9 @@ pub(super) struct ImageRecord {
     pub(super) blobs: BTreeSet<Digest>,
     /// Chain ids, lowest first.
     pub(super) layers: Vec<Digest>,
+    /// The layer that says how `/` looks.
+    #[serde(default)]
+    pub(super) root: Option<Digest>,
     pub(super) size_bytes: u64,
     pub(super) user: String,
     /// It came from a file in `agent/images`.
@@ -42,7 +45,7 @@ pub(super) struct ImageRecord {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ArchiveRecord {
     pub(super) size_bytes: u64,
-    pub(super) modified_nanoseconds: i128,
+    pub(super) modified_nanoseconds: i64,
     pub(super) images: BTreeSet<Digest>,
 }
 

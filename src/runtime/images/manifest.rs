@@ -187,12 +187,21 @@ struct RawRootfs {
 /// # Errors
 /// With the reason.
 pub(super) fn parse_config(bytes: &[u8], layers: usize) -> Result<ConfigDocument, String> {
-    let raw: RawConfig = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let rootfs = raw.rootfs.ok_or("it has no rootfs; is it an image?")?;
-    if rootfs.diff_ids.len() != layers {
-        let diffs = rootfs.diff_ids.len();
+    let document = read_config(bytes)?;
+    let diffs = document.diff_ids.len();
+    if diffs != layers {
         return Err(format!("it lists {diffs} layers where the manifest has {layers}"));
     }
+    Ok(document)
+}
+
+/// Understands the configuration of an image that is here.
+///
+/// # Errors
+/// With the reason.
+pub(super) fn read_config(bytes: &[u8]) -> Result<ConfigDocument, String> {
+    let raw: RawConfig = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let rootfs = raw.rootfs.ok_or("it has no rootfs; is it an image?")?;
     Ok(ConfigDocument { platform: raw.platform, config: raw.config, diff_ids: rootfs.diff_ids })
 }
 

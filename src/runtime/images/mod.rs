@@ -6,38 +6,51 @@
 //! a layer is fetched and unpacked once however many want it; compressed layers are dropped when
 //! they are unpacked (small disks hold one copy and not two).
 
+mod archive;
 mod catalog;
 mod digest;
+mod flight;
+mod import;
+mod ingest;
 mod layer;
 mod layout;
 mod manifest;
 mod platform;
 mod progress;
+mod pull;
 mod reference;
+mod registry;
 mod rootfs;
 mod store;
+mod sweep;
 mod tarball;
 
 pub use digest::{Algorithm, BadDigest, Digest};
+pub use import::{ImportError, ImportSource, ImportedFile};
 pub use manifest::ImageConfig;
 pub use platform::Platform;
 pub use progress::{LayerProgress, Phase, Progress};
 pub use reference::{Reference, Version};
+pub use registry::{Proxy, Registries};
 pub use rootfs::{Marks, Rootfs};
 
+use super::Credentials;
+use super::error::PullError;
 use super::error::RuntimeError;
 use super::status::{ContainerId, ImageId, ImageStatus};
 use crate::stdx::Clock;
+use archive::Archive;
 use catalog::Removed;
+use flight::Flights;
+use futures_util::FutureExt as _;
+use pull::Puller;
+use registry::Session;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use store::{ContainerFacts, Kept, Store};
-
-/// How long leftovers of interrupted work wait for someone to take it up again.
-const LEFTOVER_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+use store::{Below, ContainerFacts, Kept, Store};
 
 /// What images need to know.
 #[derive(Clone, Debug)]
@@ -47,6 +60,7 @@ pub struct ImagesConfig {
     /// Mirrors, credentials and certificates, in k3s's format. Nobody has to have such a file.
     pub registries_file: PathBuf,
     pub default_endpoint: DefaultEndpoint,
+    pub proxy: Proxy,
     pub clock: Clock,
 }
 
@@ -63,16 +77,111 @@ pub enum DefaultEndpoint {
 #[derive(Clone, Debug)]
 pub struct Images {
     store: Arc<Store>,
+    puller: Arc<Puller>,
+    pulls: Arc<Flights<PullKey, Result<ImageStatus, PullError>>>,
+    registries: Arc<Registries>,
+    default_endpoint: DefaultEndpoint,
+    proxy: Proxy,
+    clock: Clock,
+}
+
+/// Pulls are shared among those who may see the same.
+type PullKey = (Reference, Vec<(String, String)>);
+
+/// Where the layers of an image come from.
+#[derive(Clone, Debug)]
+enum Origin {
+    Registry(Arc<Session>),
+    Archive(Arc<Archive>),
 }
 
 impl Images {
     /// Opens the store, or makes an empty one. Quick: leftovers stay until [`Images::sweep`].
     ///
     /// # Errors
-    /// When another process uses it, when the catalog is damaged, or as the file system says.
+    /// When another process uses it, when the catalog or `registries_file` is wrong, or as the
+    /// file system says.
     pub async fn open(config: ImagesConfig) -> Result<Self, RuntimeError> {
-        let store = blocking(move || Store::open(&config.data_dir)).await?;
-        Ok(Self { store: Arc::new(store) })
+        let ImagesConfig { data_dir, registries_file, default_endpoint, proxy, clock } = config;
+        let (registries, store) = blocking(move || {
+            let registries = Registries::load(&registries_file).map_err(RuntimeError::Invalid)?;
+            Ok::<_, RuntimeError>((registries, Arc::new(Store::open(&data_dir)?)))
+        })
+        .await?;
+        Ok(Self {
+            puller: Arc::new(Puller::new(Arc::clone(&store))),
+            store,
+            pulls: Arc::default(),
+            registries: Arc::new(registries),
+            default_endpoint,
+            proxy,
+            clock,
+        })
+    }
+
+    /// Fetches an image. Two who want the same share the work. `credentials` are tried in their
+    /// order, then what `registries.yaml` has for the registry, then none. Where the image is here
+    /// already, the registry is only asked whether it is still the same. What was fetched before
+    /// a failure is kept for the next try.
+    ///
+    /// # Errors
+    /// See [`PullError`].
+    pub async fn pull(
+        &self,
+        reference: &str,
+        credentials: &[Credentials],
+        progress: &Progress,
+    ) -> Result<ImageStatus, PullError> {
+        let reference: Reference = reference.parse()?;
+        let secrets = credentials.iter().map(|c| (c.username.clone(), c.password.clone()));
+        let key = (reference.clone(), secrets.collect());
+        let start = |progress| {
+            let session = Session::new(
+                reference,
+                credentials,
+                Arc::clone(&self.registries),
+                self.default_endpoint,
+                self.proxy.clone(),
+            );
+            Arc::clone(&self.puller).pull(Arc::new(session), progress).boxed()
+        };
+        self.pulls.join(key, progress, start).await
+    }
+
+    /// Imports all images of an archive (an OCI layout or the output of `docker save`, also
+    /// compressed), with the names that the archive gives them.
+    ///
+    /// # Errors
+    /// When anything at all is wrong with the archive; nothing has changed then.
+    pub async fn import(
+        &self,
+        source: ImportSource,
+        progress: &Progress,
+    ) -> Result<Vec<ImageStatus>, ImportError> {
+        self.puller.import(source, progress, false).await
+    }
+
+    /// Imports the archives in `agent/images` that are new or have changed. Their images are
+    /// pinned for as long as their files are there.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; what is wrong with a file is in its own result.
+    pub async fn import_directory(
+        &self,
+        progress: &Progress,
+    ) -> Result<Vec<ImportedFile>, RuntimeError> {
+        let imported = self.puller.import_directory(progress).await;
+        imported.map_err(|error| failed("importing images", error))
+    }
+
+    /// Removes what interrupted work has left. To be called once, some time after the start.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub async fn sweep(&self) -> Result<(), RuntimeError> {
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let swept = blocking(move || sweep::sweep(&store, now)).await;
+        swept.map_err(|error| failed("removing leftovers of images", error))
     }
 
     /// The image that a reference (with a tag or a digest), an image id or the first eight or more
@@ -100,8 +209,7 @@ impl Images {
         let bytes = blocking(move || store.read_blob(&id))
             .await
             .map_err(|error| failed("reading an image's configuration", error))?;
-        let layers = self.layers_of(image)?;
-        manifest::parse_config(&bytes, layers)
+        manifest::read_config(&bytes)
             .map(|document| document.config)
             .map_err(|why| RuntimeError::Invalid(format!("configuration of {image}: {why}")))
     }
@@ -143,15 +251,21 @@ impl Images {
         let images = self.clone();
         let (image, container) = (image.clone(), container.clone());
         blocking(move || {
-            let layers = images
+            let below = images
                 .store
                 .hold_for_container(&container.0, &id)
                 .ok_or_else(|| not_found(&image))?;
             images
-                .create_rootfs(&container, &layers)
+                .create_rootfs(&container, &below)
                 .map_err(|error| failed("making a container's root file system", error))
         })
         .await
+    }
+
+    /// The containers that have a root file system here, also from earlier processes.
+    #[must_use]
+    pub fn rootfs_containers(&self) -> Vec<ContainerId> {
+        self.store.containers().into_iter().map(ContainerId).collect()
     }
 
     /// The root file system that was prepared for a container, also by an earlier process.
@@ -178,23 +292,26 @@ impl Images {
         .map_err(|error: io::Error| failed("removing a container's root file system", error))
     }
 
-    fn create_rootfs(&self, container: &ContainerId, layers: &[Digest]) -> io::Result<Rootfs> {
-        let rootfs = self.rootfs_over(container, layers);
+    fn create_rootfs(&self, container: &ContainerId, below: &Below) -> io::Result<Rootfs> {
+        let own = self.store.layout.container(&container.0);
+        let rootfs = self.rootfs_over(container, &below.layers);
+        if own.join("rootfs.json").exists() {
+            return Ok(rootfs);
+        }
         for directory in [&rootfs.upper, &rootfs.work] {
             fs::create_dir_all(directory)?;
         }
-        if layers.is_empty() {
+        if below.layers.is_empty() {
             fs::create_dir_all(&rootfs.lower[0])?;
         }
         // The overlay shows the upper directory's owner and mode as those of `/`.
-        if let Some(image_root) = rootfs.lower.first() {
-            let root = fs::metadata(image_root)?;
-            std::os::unix::fs::chown(&rootfs.upper, Some(root.uid()), Some(root.gid()))?;
-            fs::set_permissions(&rootfs.upper, root.permissions())?;
-        }
-        let facts = serde_json::to_vec(&ContainerFacts { layers: layers.to_vec() })
+        let root = below.root.as_ref().map(|chain_id| self.store.layout.layer(chain_id));
+        let root = fs::metadata(root.as_ref().unwrap_or(&rootfs.lower[0]))?;
+        std::os::unix::fs::chown(&rootfs.upper, Some(root.uid()), Some(root.gid()))?;
+        fs::set_permissions(&rootfs.upper, root.permissions())?;
+        let facts = serde_json::to_vec(&ContainerFacts { layers: below.layers.clone() })
             .map_err(io::Error::other)?;
-        fs::write(self.store.layout.container(&container.0).join("rootfs.json"), facts)?;
+        fs::write(own.join("rootfs.json"), facts)?;
         Ok(rootfs)
     }
 
@@ -212,13 +329,6 @@ impl Images {
         let id = parse_id(image)?;
         let is_here = self.store.catalog.current().images.contains_key(&id);
         if is_here { Ok(id) } else { Err(not_found(image)) }
-    }
-
-    fn layers_of(&self, image: &ImageId) -> Result<usize, RuntimeError> {
-        let id = parse_id(image)?;
-        let entries = self.store.catalog.current();
-        let record = entries.images.get(&id).ok_or_else(|| not_found(image))?;
-        Ok(record.layers.len())
     }
 }
 

@@ -29,6 +29,13 @@ pub(super) struct LayerFacts {
     pub(super) has_opaque_root: bool,
 }
 
+/// What is below a container: chain ids, lowest first, and which of them says how `/` looks.
+#[derive(Clone, Debug)]
+pub(super) struct Below {
+    pub(super) layers: Vec<Digest>,
+    pub(super) root: Option<Digest>,
+}
+
 /// Everything on disk that images are made of. One per data directory and machine.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -36,6 +43,8 @@ pub(super) struct Store {
     pub(super) catalog: Catalog,
     pub(super) marks: Marks,
     holds: Mutex<Holds>,
+    /// Directories that an earlier process did not finish, until they are swept away.
+    abandoned: Mutex<Vec<PathBuf>>,
     /// Locked for as long as this process uses the directory.
     _lock: File,
 }
@@ -90,10 +99,24 @@ impl Store {
         }
         let catalog = Catalog::open(layout.catalog())
             .map_err(|error| RuntimeError::Invalid(crate::stdx::chain(&error)))?;
+        let mut abandoned = list(&layout.new_directory()).map_err(failed)?;
         let marks = probe_marks(&layout).map_err(failed)?;
-        let containers = read_containers(&layout).map_err(failed)?;
+        let (containers, unknown) = read_containers(&layout).map_err(failed)?;
+        abandoned.extend(unknown);
+        let abandoned = Mutex::new(abandoned);
         let holds = Mutex::new(Holds { containers, ..Holds::default() });
-        Ok(Self { layout, catalog, marks, holds, _lock: lock })
+        Ok(Self { layout, catalog, marks, holds, abandoned, _lock: lock })
+    }
+
+    /// What an earlier process did not finish; once.
+    pub(super) fn take_abandoned(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut *self.abandoned.lock().expect("no panics under this lock"))
+    }
+
+    /// The ids of all containers that have a root file system here.
+    pub(super) fn containers(&self) -> Vec<String> {
+        let holds = self.holds.lock().expect("no panics under this lock");
+        holds.containers.keys().cloned().collect()
     }
 
     /// Keeps `kept` from being removed. Taken before looking whether something is there.
@@ -167,18 +190,15 @@ impl Store {
     }
 
     /// Notes what is below a container, so that it stays. `None` where the image is not here.
-    pub(super) fn hold_for_container(
-        &self,
-        container: &str,
-        image: &Digest,
-    ) -> Option<Vec<Digest>> {
+    pub(super) fn hold_for_container(&self, container: &str, image: &Digest) -> Option<Below> {
         let mut holds = self.holds.lock().expect("no panics under this lock");
         if let Some(layers) = holds.containers.get(container) {
-            return Some(layers.clone());
+            return Some(Below { layers: layers.clone(), root: None });
         }
-        let layers = self.catalog.current().images.get(image)?.layers.clone();
-        holds.containers.insert(container.to_owned(), layers.clone());
-        Some(layers)
+        let entries = self.catalog.current();
+        let record = entries.images.get(image)?;
+        holds.containers.insert(container.to_owned(), record.layers.clone());
+        Some(Below { layers: record.layers.clone(), root: record.root.clone() })
     }
 
     /// The chain ids below a container, lowest first.
@@ -312,16 +332,24 @@ pub(super) struct ContainerFacts {
     pub(super) layers: Vec<Digest>,
 }
 
-fn read_containers(layout: &Layout) -> io::Result<BTreeMap<String, Vec<Digest>>> {
-    let mut containers = BTreeMap::new();
-    for entry in fs::read_dir(layout.containers())? {
-        let entry = entry?;
-        let facts = fs::read(entry.path().join("rootfs.json"))
+/// The layers below each container, and directories that are no container's.
+type Containers = (BTreeMap<String, Vec<Digest>>, Vec<PathBuf>);
+
+fn read_containers(layout: &Layout) -> io::Result<Containers> {
+    let (mut containers, mut unknown) = (BTreeMap::new(), Vec::new());
+    for path in list(&layout.containers())? {
+        let facts = fs::read(path.join("rootfs.json"))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<ContainerFacts>(&bytes).ok());
-        if let (Some(facts), Ok(id)) = (facts, entry.file_name().into_string()) {
-            containers.insert(id, facts.layers);
+        let id = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        match (facts, id) {
+            (Some(facts), Some(id)) => drop(containers.insert(id, facts.layers)),
+            _ => unknown.push(path),
         }
     }
-    Ok(containers)
+    Ok((containers, unknown))
+}
+
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
 }

@@ -39,6 +39,11 @@ fn detect(mark: &[u8]) -> Compression {
     unsupported.map_or(Compression::None, |(_, name)| Compression::Unsupported(name))
 }
 
+/// Whether a stream that starts so is compressed.
+pub(in super::super) fn is_compressed(start: &[u8]) -> bool {
+    detect(start) != Compression::None
+}
+
 /// The plain bytes of `source`.
 pub(in super::super) fn decompress<'a>(
     mut source: impl Read + 'a,
@@ -101,7 +106,7 @@ struct BadData(String);
 pub(in super::super) struct BrokenSource(pub(in super::super) String);
 
 /// Whether an error of [`decompress`] is about the data and not about where it comes from.
-pub(super) fn is_about_the_data(error: &io::Error) -> bool {
+pub(in super::super) fn is_about_the_data(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<BadData>())
 }
 

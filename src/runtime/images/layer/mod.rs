@@ -9,6 +9,7 @@ mod extract;
 mod settle;
 mod tree;
 
+pub(super) use decompress::{BrokenSource, decompress, is_about_the_data, is_compressed};
 pub(super) use settle::settle;
 
 use super::digest::{Digest, HashingReader};

@@ -12,7 +12,7 @@ pub(super) use sparse::SparseMap;
 
 use header::{BLOCK_BYTES, Block, Header};
 use pax::Pax;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 /// A larger extended header or long name is refused. Linux itself takes extended attributes of
 /// 64 KiB in all and paths of 4 KiB.
@@ -66,6 +66,22 @@ pub(super) struct TarReader<R> {
     padding: u64,
 }
 
+impl<R: Read + Seek> TarReader<R> {
+    /// Goes past the current entry's data without reading it. `length` is the archive's.
+    pub(super) fn seek_past_data(&mut self, length: u64) -> Result<(), TarError> {
+        let data = self.left.saturating_add(self.padding);
+        if self.position.saturating_add(self.left) > length {
+            return Err(self.malformed("the archive ends too early"));
+        }
+        let data = data.min(length - self.position);
+        let offset = i64::try_from(data).map_err(|_| self.malformed("an impossible size"))?;
+        self.source.seek_relative(offset).map_err(TarError::Read)?;
+        self.position += data;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
+}
+
 /// Headers that say more about the entry after them.
 #[derive(Default)]
 struct Extensions {
@@ -105,11 +121,6 @@ impl<R: Read> TarReader<R> {
                 _ => return self.entry(&block, header, extensions).map(Some),
             }
         }
-    }
-
-    /// The bytes that come after the archive's end, or whatever else is left.
-    pub(super) fn into_source(self) -> R {
-        self.source
     }
 
     fn malformed(&self, why: impl Into<String>) -> TarError {

@@ -1,0 +1,32 @@
+//! Registries: where an image may be, how to be let in, and how to get its parts.
+//!
+//! Start at [`Session`], one for each pull. Architecture invariant: credentials go to the host they
+//! belong to, over the protocol that its endpoint names, and to nobody that a redirect leads to.
+
+mod auth;
+mod challenge;
+mod download;
+mod endpoint;
+mod registries;
+mod session;
+mod transport;
+
+pub use registries::Registries;
+pub(super) use session::{Fetched, Found, Session};
+pub use transport::Proxy;
+
+use super::super::error::PullError;
+use std::time::Duration;
+
+/// A failure of one request, and what the registry says about when to try again.
+#[derive(Debug)]
+struct Failure {
+    error: PullError,
+    retry_after: Option<Duration>,
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        Self { error, retry_after: None }
+    }
+}
