@@ -9,7 +9,7 @@ use super::decode::{PROBLEMS_MAX, report};
 use super::formats;
 use super::path::Path;
 use super::table::{BUILT_IN, Shape, Table, TypeRef};
-use crate::api::Quantity;
+use crate::api::{BadQuantity, Quantity};
 use serde_json::Value;
 
 /// What a document had that its type does not allow.
@@ -132,12 +132,15 @@ impl Walker<'_> {
     /// Values that upstream's types decode themselves.
     fn visit_format(&mut self, shape: Shape, value: &mut Value, path: &Path<'_>) {
         let problem = match (shape, &mut *value) {
+            (Shape::Quantity, Value::String(text)) => match text.parse::<Quantity>() {
+                Ok(_) => return,
+                Err(error) => error.to_string(),
+            },
             (Shape::Quantity, Value::Number(number)) => {
                 *value = Value::String(number.to_string());
-                return;
+                return self.visit_format(shape, value, path);
             }
-            (Shape::Quantity, Value::String(text)) if text.parse::<Quantity>().is_ok() => return,
-            (Shape::Quantity, _) => formats::BAD_QUANTITY.to_owned(),
+            (Shape::Quantity, _) => BadQuantity::Format.to_string(),
             (Shape::IntOrString, Value::String(_)) => return,
             (Shape::IntOrString, Value::Number(number)) => {
                 if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) {
@@ -243,6 +246,7 @@ fn zero(shape: Shape) -> Value {
 mod tests {
     use super::super::types;
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     /// Checks a pod of this spec; the result is what is left of the spec, then the problems.
@@ -386,9 +390,12 @@ mod tests {
             &json!({"overhead": {"cpu": "2", "memory": "1Gi"}}),
             &[],
         );
+        let says = "quantities must match the regular expression \
+            '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
         for wrong in [json!("much"), json!(true), json!("")] {
-            mistyped(json!({"overhead": {"cpu": wrong}}), formats::BAD_QUANTITY);
+            mistyped(json!({"overhead": {"cpu": wrong}}), says);
         }
+        mistyped(json!({"overhead": {"cpu": "1Mm"}}), "unable to parse quantity's suffix");
     }
 
     #[test]
@@ -442,5 +449,53 @@ mod tests {
         }
         assert_eq!(check(types::POD, &mut pod).unknown.len(), PROBLEMS_MAX);
         assert_eq!(pod, json!({"spec": {"containers": []}}));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_is_right(mut value in any_document()) {
+            let first = check(types::POD, &mut value);
+            let left = value.clone();
+            let second = check(types::POD, &mut value);
+            prop_assert_eq!(&value, &left, "checking again takes nothing more out");
+            prop_assert!(second.unknown.is_empty());
+            prop_assert_eq!(second.mistyped, first.mistyped);
+        }
+    }
+
+    /// Documents of names that a pod has, mostly in places where it does not have them.
+    fn any_document() -> impl Strategy<Value = Value> {
+        let names = proptest::sample::select(vec![
+            "metadata",
+            "labels",
+            "managedFields",
+            "spec",
+            "containers",
+            "name",
+            "ports",
+            "env",
+            "containerPort",
+            "resources",
+            "limits",
+            "cpu",
+            "volumes",
+            "nodeSelector",
+            "unknown",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            any::<f32>().prop_map(Value::from),
+            "[ -~]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 60, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(names.clone(), inner, 0..5).prop_map(|map| {
+                    map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+                }),
+            ]
+        })
     }
 }

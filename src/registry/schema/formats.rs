@@ -1,10 +1,6 @@
-//! Formats of strings: times, base64, quantities.
+//! Formats of strings: times and base64.
 //!
 //! As strict as Go's `time.Parse` and `encoding/base64` are for upstream; the texts are theirs.
-
-/// `ErrFormatWrong` (apimachinery pkg/api/resource/quantity.go, v1.35).
-pub(super) const BAD_QUANTITY: &str = "quantities must match the regular expression \
-     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 const TIME_LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
 const MICRO_TIME_LAYOUT: &str = "2006-01-02T15:04:05.000000Z07:00";

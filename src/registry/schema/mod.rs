@@ -1,13 +1,26 @@
 //! The schema table: what is true of each field of each type, written down once.
 //!
-//! Field checks, pruning and strategic merge are each one walker over it. [`types`] names the
-//! roots: one constant a kind.
+//! `facts.txt` holds the facts, one line a field, for every built-in type of Kubernetes 1.35; it
+//! says itself what its lines mean. `build.rs` makes the [`Table`] of it ([`BUILT_IN`]), which
+//! [`types`] names the roots of: one constant a kind. For another version of Kubernetes, `facts.py`
+//! beside it writes the facts anew from upstream's published documents, and the difference is
+//! reviewed; a test compares the table with these documents where they are at hand.
+//!
+//! Everything else here is a walker over the table, and new ones start the same way, from
+//! [`Table::get`]. A write goes through [`decode()`], then [`check()`], which prunes; with
+//! [`StrictProblems`] in between where the client asked for field validation. A patch goes through
+//! [`decode()`], one of [`patch`], then [`check()`].
+//!
+//! Architecture invariant: pure, and nothing here knows a kind by name.
 
 mod check;
 mod decode;
+mod defaults;
 mod formats;
 pub mod patch;
 mod path;
+#[cfg(test)]
+mod reference_tests;
 mod scalar;
 mod strict;
 mod table;
@@ -16,6 +29,7 @@ mod yaml;
 
 pub use check::{Checked, Mistyped, check, check_in};
 pub use decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DecodeError, Decoded, Format, decode};
+pub use defaults::{apply_defaults, apply_defaults_in};
 pub use strict::StrictProblems;
 pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
 pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};

@@ -7,6 +7,8 @@
 mod json;
 mod strategic;
 #[cfg(test)]
+mod strategic_properties;
+#[cfg(test)]
 mod strategic_tests;
 
 pub use json::{JSON_PATCH_COPIED_BYTES_MAX, JSON_PATCH_OPERATIONS_MAX, json_patch};
