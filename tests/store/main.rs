@@ -3,5 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod basics;
+mod child;
+mod concurrent;
+mod crash;
+mod forgetting;
+mod full;
+mod model;
+mod opening;
 mod support;
 mod watching;

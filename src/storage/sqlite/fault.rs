@@ -2,10 +2,12 @@
 
 use crate::api::Revision;
 use crate::storage::seq::Seq;
+use crate::storage::sqlite::open::beside;
 use crate::storage::{CommitError, ReadError, WatchError};
 use rusqlite::ErrorCode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 /// Why the file cannot be used, as the source of `Unavailable` errors.
 #[derive(Debug, thiserror::Error)]
@@ -110,24 +112,31 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// SQLite says "full" only for ENOSPC from a plain write. A full disk can also show when the shared
-/// memory file grows or at a sync, and a quota or a file size limit as another error: then the free
-/// space decides.
+/// memory file grows or at a sync, and a quota as another error: then a small write of our own tells.
 fn is_full(error: &rusqlite::Error, path: &Path) -> bool {
     let rusqlite::Error::SqliteFailure(failure, _) = error else {
         return false;
     };
     match failure.code {
         ErrorCode::DiskFull => true,
-        ErrorCode::SystemIoFailure => free_bytes(path).is_some_and(|free| free < FULL_BYTES),
+        ErrorCode::SystemIoFailure => !has_room(path),
         _ => false,
     }
 }
 
-/// A disk with less space than this, in bytes, is full: the shared memory file of the write-ahead
-/// log grows by 32 KiB at once.
-const FULL_BYTES: u64 = 64 * 1024;
+/// As much as a file of the store grows at once at most, in bytes.
+const ROOM_BYTES: usize = 64 * 1024;
 
-fn free_bytes(path: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(path.parent()?).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+fn has_room(path: &Path) -> bool {
+    let probe = beside(path, ".probe");
+    let written = fs::write(&probe, vec![0; ROOM_BYTES]);
+    // Where it cannot be removed it has not been made.
+    fs::remove_file(&probe).ok();
+    let Err(error) = written else {
+        return true;
+    };
+    !matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }

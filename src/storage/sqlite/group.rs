@@ -244,13 +244,12 @@ fn reserve(
     Ok(reserved)
 }
 
-/// Writes what is pending, takes back the reserved revisions that were not used, and puts everything
-/// into the main file.
+/// Writes what is pending, and takes back the reserved revisions that were not used.
 pub(super) fn close(
     connection: &Connection,
     shared: &Shared,
     replaced: Replaced,
-) -> Result<(), Stop> {
+) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     let flushed = flush(&transaction, shared)?;
     let rows = i64::try_from(replaced.rows + flushed.rows).unwrap_or(i64::MAX);
@@ -259,8 +258,7 @@ pub(super) fn close(
         "UPDATE meta SET reserved = ?1, clean = 1, replaced_rows = ?2, replaced_bytes = ?3",
         (to_sql(shared.view.revision()), rows, bytes),
     )?;
-    transaction.commit()?;
-    Ok(checkpoint(connection)?)
+    transaction.commit()
 }
 
 /// Moves everything from the write-ahead log into the main file, and empties the log.

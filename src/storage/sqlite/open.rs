@@ -1,10 +1,10 @@
 //! Opens the file: one process at a time, ours, undamaged, of a version that we know.
 //!
-//! How far the file is looked at depends on how it was left. After a shutdown in good order the header
-//! and the length are compared; a store that was killed is checked through, unless it is larger than
-//! [`CHECK_BYTES_MAX`]. SQLite's write-ahead log makes a crash harmless by itself; this is about disks
-//! that lie, and about files that were copied while in use. What is found only later comes up as an
-//! error of the read or write that met it.
+//! The header and the length are always compared, and the table of keys is always gone through. How
+//! much else is depends on how the file was left and on its size, so that opening stays quick:
+//! [`CHECK_BYTES_MAX`] and [`CHECK_BYTES_MAX_CRASHED`]. SQLite's write-ahead log makes a crash harmless
+//! by itself; this is about disks that lie, and files that were copied while in use. What is found only
+//! later comes up as an error of the read or write that met it.
 
 use crate::api::Revision;
 use crate::storage::seq::Seq;
@@ -12,7 +12,7 @@ use crate::storage::sqlite::fault::is_damage;
 use crate::storage::sqlite::group::RESERVED_REVISIONS;
 use crate::storage::sqlite::readers::READERS;
 use crate::storage::sqlite::retention::Replaced;
-use crate::storage::sqlite::schema::{APPLICATION_ID, MIGRATIONS, MigrateError, migrate};
+use crate::storage::sqlite::schema::{APPLICATION_ID, MIGRATIONS, MigrateError, migrate, version};
 use crate::storage::sqlite::snapshot::{newest_row, revision_from_sql, to_sql};
 use crate::storage::sqlite::view::Lost;
 use rusqlite::{Connection, OpenFlags};
@@ -23,9 +23,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The largest file, in bytes, that is checked through after a crash: a few dozen milliseconds. Of
-/// larger ones only the table of keys is checked.
-const CHECK_BYTES_MAX: i64 = 32 * 1_048_576;
+/// The largest file, in bytes, that is checked through when it is opened: some 10 milliseconds.
+const CHECK_BYTES_MAX: i64 = 8 * 1_048_576;
+
+/// The same for a file that was not closed in good order: some 50 milliseconds.
+const CHECK_BYTES_MAX_CRASHED: i64 = 32 * 1_048_576;
 
 /// How long a connection waits for a lock of another one of this process. Only a checkpoint that has
 /// to empty the write-ahead log ever waits for readers.
@@ -136,12 +138,7 @@ fn open_file(path: PathBuf, unknown: Replaced) -> Result<Opened, OpenError> {
     let mut writer = connect(&path).map_err(named)?;
     check_owner(&writer, &path)?;
     configure_writer(&writer).map_err(named)?;
-    migrate(&mut writer, MIGRATIONS).map_err(|error| match error {
-        MigrateError::Newer { found, known } => {
-            OpenError::Newer { path: path.clone(), found, known }
-        }
-        MigrateError::Sqlite(error) => named(error),
-    })?;
+    migrate(&mut writer, MIGRATIONS).map_err(|error| name_migration(error, &path))?;
     check_structure(&writer, &path)?;
     let state = recover(&writer, unknown).map_err(named)?;
     let readers = (0..READERS).map(|_| connect_reader(&path).map_err(named));
@@ -155,6 +152,15 @@ fn name(error: rusqlite::Error, path: &Path) -> OpenError {
         return OpenError::Damaged { path, detail: error.to_string() };
     }
     OpenError::Sqlite { path, source: error }
+}
+
+fn name_migration(error: MigrateError, path: &Path) -> OpenError {
+    match error {
+        MigrateError::Newer { found, known } => {
+            OpenError::Newer { path: path.to_owned(), found, known }
+        }
+        MigrateError::Sqlite(error) => name(error, path),
+    }
 }
 
 /// Takes the lock that keeps a second process out, for as long as the file that is returned is open.
@@ -265,7 +271,7 @@ fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Refuses a database that somebody else has made.
+/// Refuses a database that somebody else has made, or a later version.
 fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let look = || {
         let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -273,15 +279,19 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok(id == APPLICATION_ID || tables == 0)
     };
-    match look().map_err(|error| name(error, path))? {
-        true => Ok(()),
-        false => Err(OpenError::Foreign { path: path.to_owned() }),
+    if !look().map_err(|error| name(error, path))? {
+        return Err(OpenError::Foreign { path: path.to_owned() });
     }
+    version(connection, MIGRATIONS).map_err(|error| name_migration(error, path))?;
+    Ok(())
 }
 
 fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
-    // Has an effect on a new file only, and only before the journal mode makes it one.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages == 0 {
+        // Decided before the first page is written.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An acknowledged write survives a power cut: one sync for each group.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -291,20 +301,18 @@ fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Checks the file through, as far as its size allows, if it was not closed in good order.
+/// Checks the file through, as far as its size allows.
 fn check_structure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let look = || {
         let clean: bool = connection.query_row("SELECT clean FROM meta", [], |row| row.get(0))?;
-        if clean {
-            return Ok("ok".to_owned());
-        }
+        let bytes_max = if clean { CHECK_BYTES_MAX } else { CHECK_BYTES_MAX_CRASHED };
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let size: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let check = match pages.saturating_mul(size) <= CHECK_BYTES_MAX {
+        let check = match pages.saturating_mul(size) <= bytes_max {
             true => "PRAGMA quick_check(1)",
             false => "PRAGMA quick_check(current)",
         };
-        connection.query_row(check, [], |row| row.get(0))
+        connection.query_row(check, [], |row| row.get::<_, String>(0))
     };
     let result = look().map_err(|error| name(error, path))?;
     match result.as_str() {

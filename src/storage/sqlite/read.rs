@@ -1,6 +1,7 @@
 //! Reads one key, or a page of keys in order, now or at an older revision.
 
 use crate::api::Revision;
+use crate::storage::seq::Seq;
 use crate::storage::sqlite::fault::Stop;
 use crate::storage::sqlite::snapshot::{Newest, Place, Snapshot, bytes_at, end_of};
 use crate::storage::{Entry, Key, ListRequest, Lookup, Page};
@@ -122,10 +123,13 @@ fn first_key(request: &ListRequest) -> Vec<u8> {
     }
 }
 
+/// How many rows that are not wanted are stepped over, rather than seek the next one that is.
+const ROWS_SKIPPED_MAX: usize = 4;
+
 /// Gets the values. They are read in the order of the log, so that every page of the file is read
 /// once however the keys are scattered over it, and returned in the order of the keys.
 fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>, Stop> {
-    let mut order: Vec<_> = found
+    let mut wanted: Vec<_> = found
         .iter()
         .enumerate()
         .filter_map(|(index, (_, place))| match place {
@@ -133,13 +137,11 @@ fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>
             Place::Pending(..) => None,
         })
         .collect();
-    order.sort_unstable();
+    wanted.sort_unstable();
     let mut values = vec![None; found.len()];
-    let mut statement =
-        snapshot.transaction.prepare_cached("SELECT value FROM log WHERE seq = ?1")?;
-    for (seq, index) in order {
-        let value = statement.query_row([seq.to_sql()], |row| bytes_at(row, 0)).optional()?;
-        values[index] = Some(value.flatten().ok_or(Stop::Missing(seq))?);
+    let mut rest = wanted.as_slice();
+    while !rest.is_empty() {
+        rest = fetch_run(snapshot, rest, &mut values)?;
     }
     let entry = |((key, place), value): ((Key, Place), Option<Bytes>)| match place {
         Place::Row(seq) => {
@@ -149,4 +151,42 @@ fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>
         Place::Pending(seq, value) => Entry { key, value, revision: seq.revision() },
     };
     Ok(found.into_iter().zip(values).map(entry).collect())
+}
+
+/// Gets the values of the rows in `wanted`, up to the first gap in the log. Returns the rest.
+fn fetch_run<'w>(
+    snapshot: &Snapshot<'_>,
+    wanted: &'w [(Seq, usize)],
+    values: &mut [Option<Bytes>],
+) -> Result<&'w [(Seq, usize)], Stop> {
+    let [(first, _), .., (last, _)] = wanted else {
+        let sql = "SELECT value FROM log WHERE seq = ?1";
+        let mut statement = snapshot.transaction.prepare_cached(sql)?;
+        for (seq, index) in wanted {
+            let value = statement.query_row([seq.to_sql()], |row| bytes_at(row, 0)).optional()?;
+            values[*index] = Some(value.flatten().ok_or(Stop::Missing(*seq))?);
+        }
+        return Ok(&[]);
+    };
+    let sql = "SELECT seq, value FROM log WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
+    let mut statement = snapshot.transaction.prepare_cached(sql)?;
+    let mut rows = statement.query((first.to_sql(), last.to_sql()))?;
+    let mut rest = wanted;
+    let mut skipped = 0;
+    while let Some(((seq, index), others)) = rest.split_first() {
+        let row = rows.next()?.ok_or(Stop::Missing(*seq))?;
+        let found: Seq = row.get(0)?;
+        if found < *seq {
+            skipped += 1;
+            if skipped > ROWS_SKIPPED_MAX {
+                break;
+            }
+            continue;
+        }
+        let value = bytes_at(row, 1)?.filter(|_| found == *seq);
+        values[*index] = Some(value.ok_or(Stop::Missing(*seq))?);
+        rest = others;
+        skipped = 0;
+    }
+    Ok(rest)
 }

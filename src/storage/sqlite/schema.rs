@@ -71,14 +71,18 @@ impl From<rusqlite::Error> for MigrateError {
     }
 }
 
-/// Runs the steps that the file has not had yet, all in one transaction.
-pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), MigrateError> {
+/// How many of `steps` the file has had.
+pub(super) fn version(connection: &Connection, steps: &[&str]) -> Result<usize, MigrateError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = steps.len();
     let found = usize::try_from(found).unwrap_or(usize::MAX);
-    if found > known {
-        return Err(MigrateError::Newer { found, known });
-    }
+    if found > known { Err(MigrateError::Newer { found, known }) } else { Ok(found) }
+}
+
+/// Runs the steps that the file has not had yet, all in one transaction.
+pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), MigrateError> {
+    let found = version(connection, steps)?;
+    let known = steps.len();
     if found == known {
         return Ok(());
     }
@@ -95,9 +99,7 @@ pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(),
 mod tests {
     use super::*;
 
-    fn version(connection: &Connection) -> i64 {
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
-    }
+    const MANY: &[&str] = &[""; 9];
 
     #[test]
     fn an_older_file_gets_the_steps_it_lacks() {
@@ -110,7 +112,7 @@ mod tests {
         let row: (i64, i64) = connection
             .query_row("SELECT x, y FROM a", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
-        assert_eq!((row, version(&connection)), ((1, 2), 2));
+        assert_eq!((row, version(&connection, MANY).unwrap()), ((1, 2), 2));
     }
 
     #[test]
@@ -119,7 +121,7 @@ mod tests {
         migrate(&mut connection, &["CREATE TABLE a (x)"]).unwrap();
         let steps = ["CREATE TABLE a (x)", "CREATE TABLE b (x)", "CREATE TABLE a (x)"];
         assert!(matches!(migrate(&mut connection, &steps), Err(MigrateError::Sqlite(_))));
-        assert_eq!(version(&connection), 1);
+        assert_eq!(version(&connection, MANY).unwrap(), 1);
         assert!(connection.prepare("SELECT * FROM b").is_err());
     }
 

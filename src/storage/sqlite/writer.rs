@@ -292,10 +292,16 @@ impl Writer {
     /// Writes what is pending, notes that all is in order, and closes the file.
     fn finish(self) -> Result<(), CommitError> {
         self.shared.hub.close();
+        let path = &self.shared.path;
         let waiting = self.past.waiting(self.replaced);
-        let result = group::close(&self.connection, &self.shared, waiting);
-        result.map_err(|stop| stop.into_commit_error(&self.shared.path))?;
-        let closed = self.connection.close().map_err(|(_connection, error)| Stop::from(error));
-        closed.map_err(|stop| stop.into_commit_error(&self.shared.path))
+        group::close(&self.connection, &self.shared, waiting)
+            .map_err(|error| Stop::from(error).into_commit_error(path))?;
+        if let Err(error) = group::checkpoint(&self.connection) {
+            // Nothing is lost: the next start reads the write-ahead log.
+            let error = Stop::from(error).into_commit_error(path);
+            tracing::warn!(error = chain(&error), "the write-ahead log could not be emptied");
+        }
+        let closed = self.connection.close();
+        closed.map_err(|(_connection, error)| Stop::from(error).into_commit_error(path))
     }
 }
