@@ -163,10 +163,6 @@ impl<R: Read> HashingReader<R> {
     pub(super) fn finish(self) -> (Digest, u64) {
         (self.hasher.finish(), self.bytes)
     }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }
 
 impl<R: Read> Read for HashingReader<R> {

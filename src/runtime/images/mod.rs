@@ -21,6 +21,7 @@ mod pull;
 mod reference;
 mod registry;
 mod rootfs;
+mod source;
 mod store;
 mod sweep;
 mod tarball;

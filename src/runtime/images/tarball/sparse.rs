@@ -16,17 +16,17 @@ const OLD_SEGMENT_BYTES: usize = 24;
 
 /// A part of a file that is not a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    pub offset: u64,
-    pub length: u64,
+pub(in super::super) struct Segment {
+    pub(in super::super) offset: u64,
+    pub(in super::super) length: u64,
 }
 
 /// Where the bytes of a sparse file belong, in the order in which the archive has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SparseMap {
-    pub segments: Vec<Segment>,
+pub(in super::super) struct SparseMap {
+    pub(in super::super) segments: Vec<Segment>,
     /// The size of the file, holes included.
-    pub size: u64,
+    pub(in super::super) size: u64,
 }
 
 impl SparseMap {
