@@ -1,0 +1,18 @@
+//! The API server, in process, on a store in memory.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod crud;
+mod delete;
+mod discovery;
+mod errors;
+mod list_paging;
+mod patch;
+mod selectors;
+mod services;
+mod subresources;
+#[path = "../support/mod.rs"]
+mod support;
+mod tables;
+mod tls;
+mod watch;

@@ -1,0 +1,51 @@
+//! Label and field selectors in lists.
+
+use super::support::Api;
+use serde_json::{Value, json};
+
+fn names(list: &Value) -> String {
+    let items = list["items"].as_array().unwrap().iter();
+    items
+        .map(|item| {
+            let metadata = &item["metadata"];
+            let text = |field: &str| metadata[field].as_str().unwrap();
+            format!("{}/{}", text("namespace"), text("name"))
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[tokio::test]
+async fn lists_show_what_is_selected() {
+    let api = Api::start().await;
+    for (namespace, name, app, node) in [
+        ("default", "a", "web", "n1"),
+        ("default", "b", "db", "n1"),
+        ("kube-public", "a", "web", "n2"),
+    ] {
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        let pod = json!({
+            "metadata": {"name": name, "labels": {"app": app}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+        });
+        api.post(&pods, &pod).await.ok();
+    }
+    for (path, expected) in [
+        ("/api/v1/pods", "default/a default/b kube-public/a"),
+        ("/api/v1/namespaces/default/pods", "default/a default/b"),
+        ("/api/v1/pods?labelSelector=app%3Dweb", "default/a kube-public/a"),
+        ("/api/v1/pods?labelSelector=app%21%3Dweb", "default/b"),
+        ("/api/v1/pods?labelSelector=app+in+(db,web),x", ""),
+        ("/api/v1/pods?fieldSelector=metadata.name%3Da", "default/a kube-public/a"),
+        ("/api/v1/pods?fieldSelector=metadata.namespace%3Ddefault", "default/a default/b"),
+        ("/api/v1/pods?fieldSelector=metadata.namespace%21%3Ddefault", "kube-public/a"),
+        ("/api/v1/namespaces/default/pods?fieldSelector=metadata.name%3Da", "default/a"),
+        ("/api/v1/namespaces/default/pods?fieldSelector=metadata.namespace%3Dx", ""),
+        ("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", "default/a default/b"),
+        ("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1,metadata.name%21%3Da", "default/b"),
+        ("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1&labelSelector=app%3Dweb", "default/a"),
+        ("/api/v1/pods?fieldSelector=status.phase%3DPending,metadata.name%3Db", "default/b"),
+    ] {
+        assert_eq!(names(&api.get(path).await.ok()), expected, "{path}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Addresses and node ports of Services.
+
+use super::support::Api;
+use kinglet::storage::{ListRequest, Store as _};
+use serde_json::{Value, json};
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut service = json!({
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        service["spec"][field] = value.clone();
+    }
+    service
+}
+
+/// The records of everything that is taken, without those of `default/kubernetes`.
+async fn records(api: &Api) -> Vec<String> {
+    let prefix = "/kinglet.dev/".to_owned();
+    let request = ListRequest { prefix, after: None, limit: None, at: None };
+    let page = api.store.list(request).await.unwrap();
+    let keys = page.entries.iter().map(|entry| entry.key.as_str().to_owned());
+    keys.filter(|key| !key.ends_with("/10.43.0.1")).collect()
+}
+
+#[tokio::test]
+async fn the_api_has_the_first_address() {
+    let api = Api::start().await;
+    let service = api.get(&format!("{SERVICES}/kubernetes")).await.ok();
+    assert_eq!(service["spec"]["clusterIP"], "10.43.0.1");
+    let endpoints = api.get("/api/v1/namespaces/default/endpoints/kubernetes").await.ok();
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.0.2.1");
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = api.get(&format!("{slices}/kubernetes")).await.ok();
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    api.server.bootstrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn addresses_come_and_go_with_their_services() {
+    let api = Api::start().await;
+    let created = api.post(SERVICES, &service("a", json!({}))).await.ok();
+    let address = created["spec"]["clusterIP"].as_str().unwrap();
+    assert!(address.starts_with("10.43."), "{address}");
+    assert_eq!(created["spec"]["clusterIPs"], json!([address]));
+    assert_eq!(created["spec"]["ipFamilies"], json!(["IPv4"]));
+    assert_eq!(created["spec"]["ipFamilyPolicy"], "SingleStack");
+    assert_eq!(records(&api).await, [format!("/kinglet.dev/clusterips/{address}")]);
+
+    let wanted = service("b", json!({"clusterIP": address}));
+    let (code, reason, message) = api.post(SERVICES, &wanted).await.refused();
+    assert_eq!((code, reason.as_str()), (422, "Invalid"));
+    assert!(message.contains("provided IP is already allocated"), "{message}");
+    let elsewhere = service("b", json!({"clusterIP": "192.0.2.7"}));
+    let (code, _, message) = api.post(SERVICES, &elsewhere).await.refused();
+    assert_eq!(code, 422);
+    assert!(message.contains("The range of valid IPs is 10.43.0.0/16"), "{message}");
+
+    // An update may leave the address out.
+    let path = format!("{SERVICES}/a");
+    let kept = api.put(&path, &service("a", json!({"sessionAffinity": "ClientIP"}))).await.ok();
+    assert_eq!(kept["spec"]["clusterIP"], address);
+    api.delete(&path).await.ok();
+    assert!(records(&api).await.is_empty());
+    api.post(SERVICES, &wanted).await.ok();
+}
+
+#[tokio::test]
+async fn a_dry_run_takes_no_address() {
+    let api = Api::start().await;
+    let path = format!("{SERVICES}?dryRun=All");
+    api.post(&path, &service("a", json!({"type": "NodePort"}))).await.ok();
+    assert!(records(&api).await.is_empty());
+}
+
+#[tokio::test]
+async fn headless_and_external_services_have_none() {
+    let api = Api::start().await;
+    let headless = api.post(SERVICES, &service("a", json!({"clusterIP": "None"}))).await.ok();
+    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
+    let external = json!({"type": "ExternalName", "externalName": "example.com"});
+    let external = api.post(SERVICES, &service("b", external)).await.ok();
+    assert!(external["spec"].get("clusterIP").is_none(), "{external}");
+    assert!(records(&api).await.is_empty());
+}
+
+#[tokio::test]
+async fn node_ports_follow_the_type() {
+    let api = Api::start().await;
+    let ports = json!([
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+        {"name": "http", "port": 80, "nodePort": 30_080},
+    ]);
+    let spec = json!({"type": "NodePort", "ports": ports});
+    let created = api.post(SERVICES, &service("a", spec)).await.ok();
+    let port = |index: usize| created["spec"]["ports"][index]["nodePort"].as_i64().unwrap();
+    assert_eq!(port(0), port(1), "one port in two protocols");
+    assert_eq!(port(2), 30_080);
+    assert!((30_000..=32_767).contains(&port(0)));
+    assert_eq!(records(&api).await.len(), 3);
+
+    let taken = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_080}]});
+    let (code, _, message) = api.post(SERVICES, &service("b", taken)).await.refused();
+    assert_eq!(code, 422);
+    assert!(
+        message.contains("spec.ports[0].nodePort: Invalid value: 30080: provided port is already"),
+        "{message}"
+    );
+    let outside = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]});
+    let (code, _, message) = api.post(SERVICES, &service("b", outside)).await.refused();
+    assert_eq!(code, 422);
+    assert!(message.contains("The range of valid ports is 30000-32767"), "{message}");
+
+    let path = format!("{SERVICES}/a");
+    let patched = api.patch(&path, "merge", &json!({"spec": {"type": "ClusterIP"}})).await.ok();
+    assert!(patched["spec"]["ports"][2].get("nodePort").is_none(), "{patched}");
+    assert_eq!(records(&api).await.len(), 1);
+}
+
+#[tokio::test]
+async fn services_made_side_by_side_share_nothing() {
+    let api = Api::start().await;
+    let creates = (0..40).map(|index| {
+        let api = &api;
+        async move {
+            let spec = json!({"type": "NodePort"});
+            api.post(SERVICES, &service(&format!("s{index}"), spec)).await.ok()
+        }
+    });
+    futures_util::future::join_all(creates).await;
+    assert_eq!(records(&api).await.len(), 80);
+}

@@ -1,0 +1,166 @@
+//! Watch: what is there, every change in order, selectors, bookmarks, ends.
+
+use super::support::Api;
+use serde_json::json;
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn create(api: &Api, name: &str, tier: &str) -> String {
+    let map = json!({"metadata": {"name": name, "labels": {"tier": tier}}});
+    let created = api.post(CONFIG_MAPS, &map).await.ok();
+    created["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+}
+
+async fn relabel(api: &Api, name: &str, tier: &str) {
+    let patch = json!({"metadata": {"labels": {"tier": tier}}});
+    api.patch(&format!("{CONFIG_MAPS}/{name}"), "merge", &patch).await.ok();
+}
+
+#[tokio::test]
+async fn shows_what_is_there_and_then_every_change() {
+    let api = Api::start().await;
+    create(&api, "a", "x").await;
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
+    assert_eq!(watch.short().await, "ADDED a");
+    create(&api, "b", "x").await;
+    relabel(&api, "a", "y").await;
+    api.delete(&format!("{CONFIG_MAPS}/b")).await.ok();
+    assert_eq!(watch.short().await, "ADDED b");
+    assert_eq!(watch.short().await, "MODIFIED a");
+    let gone = watch.next().await.unwrap();
+    assert_eq!(gone["type"], "DELETED");
+    assert_eq!(gone["object"]["metadata"]["labels"]["tier"], "x");
+    let newest = api.get(CONFIG_MAPS).await.ok();
+    // The object as it last was, at the revision of its end.
+    assert_eq!(
+        gone["object"]["metadata"]["resourceVersion"],
+        newest["metadata"]["resourceVersion"]
+    );
+}
+
+#[tokio::test]
+async fn goes_on_after_a_revision_without_a_gap() {
+    let api = Api::start().await;
+    let revision = create(&api, "a", "x").await;
+    create(&api, "b", "x").await;
+    let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion={revision}");
+    let mut watch = api.watch(&path).await;
+    assert_eq!(watch.short().await, "ADDED b");
+    create(&api, "c", "x").await;
+    assert_eq!(watch.short().await, "ADDED c");
+}
+
+#[tokio::test]
+async fn objects_come_and_go_with_their_labels() {
+    let api = Api::start().await;
+    create(&api, "a", "x").await;
+    create(&api, "b", "y").await;
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=true&labelSelector=tier%3Dx")).await;
+    assert_eq!(watch.short().await, "ADDED a");
+    relabel(&api, "b", "x").await;
+    assert_eq!(watch.short().await, "ADDED b");
+    relabel(&api, "a", "y").await;
+    let gone = watch.next().await.unwrap();
+    assert_eq!(gone["type"], "DELETED");
+    assert_eq!(gone["object"]["metadata"]["labels"]["tier"], "x");
+    relabel(&api, "a", "z").await;
+    api.delete(&format!("{CONFIG_MAPS}/b")).await.ok();
+    assert_eq!(watch.short().await, "DELETED b");
+}
+
+#[tokio::test]
+async fn one_object_is_watched_by_its_name() {
+    let api = Api::start().await;
+    let path = format!("{CONFIG_MAPS}?watch=true&fieldSelector=metadata.name%3Da");
+    let mut watch = api.watch(&path).await;
+    create(&api, "ab", "x").await;
+    create(&api, "a", "x").await;
+    assert_eq!(watch.short().await, "ADDED a");
+}
+
+#[tokio::test]
+async fn a_watch_list_says_when_the_beginning_is_over() {
+    let api = Api::start().await;
+    create(&api, "a", "x").await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&\
+         allowWatchBookmarks=true"
+    );
+    let mut watch = api.watch(&path).await;
+    assert_eq!(watch.short().await, "ADDED a");
+    let end = watch.next().await.unwrap();
+    assert_eq!(end["type"], "BOOKMARK");
+    assert_eq!(end["object"]["kind"], "ConfigMap");
+    let annotations = &end["object"]["metadata"]["annotations"];
+    assert_eq!(annotations["k8s.io/initial-events-end"], "true");
+    let revision = end["object"]["metadata"]["resourceVersion"].as_str().unwrap();
+    create(&api, "b", "x").await;
+    assert_eq!(watch.short().await, "ADDED b");
+    let later = api.watch(&format!("{CONFIG_MAPS}?watch=true&resourceVersion={revision}")).await;
+    drop(later);
+}
+
+#[tokio::test]
+async fn callers_in_this_process_hear_of_every_revision() {
+    let api = Api::start().await;
+    let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion=1&progress=true");
+    let mut watch = api.watch(&path).await;
+    let namespace = json!({"metadata": {"name": "elsewhere"}});
+    let created = api.post("/api/v1/namespaces", &namespace).await.ok();
+    let wanted: u64 = created["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    loop {
+        let event = watch.next().await.unwrap();
+        assert_eq!(event["type"], "BOOKMARK");
+        let seen = event["object"]["metadata"]["resourceVersion"].as_str().unwrap();
+        if seen.parse::<u64>().unwrap() >= wanted {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bookmarks_come_about_once_a_minute() {
+    let api = Api::start().await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=true&resourceVersion=1&allowWatchBookmarks=true&timeoutSeconds=100"
+    );
+    let mut watch = api.watch(&path).await;
+    let namespace = json!({"metadata": {"name": "elsewhere"}});
+    api.post("/api/v1/namespaces", &namespace).await.ok();
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    assert_eq!(watch.short().await, "BOOKMARK");
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    assert!(watch.next().await.is_none(), "nothing new to say, and the time is over");
+}
+
+#[tokio::test]
+async fn a_watch_ends_in_time() {
+    let api = Api::start().await;
+    let path = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1");
+    let mut watch = api.watch(&path).await;
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_revision_that_is_gone_is_told_in_the_stream() {
+    use kinglet::storage::Store as _;
+    let api = Api::start().await;
+    create(&api, "a", "x").await;
+    create(&api, "b", "x").await;
+    api.store.compact(api.store.revision()).await.unwrap();
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=true&resourceVersion=1")).await;
+    let event = watch.next().await.unwrap();
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!(event["object"]["code"], 410);
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_old_path_still_watches() {
+    let api = Api::start().await;
+    let mut watch = api.watch("/api/v1/watch/namespaces/default/configmaps").await;
+    create(&api, "a", "x").await;
+    assert_eq!(watch.short().await, "ADDED a");
+}

@@ -1,0 +1,243 @@
+//! What the in-process suites share: an API server on a store in memory, and waiting.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, reason = "every suite uses its own part of this")]
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt as _;
+use kinglet::apiserver::{Config, Identity, NodeService, Server};
+use kinglet::stdx::Clock;
+use kinglet::stdx::http::{Body, HttpService, Request, Response, full, read_whole};
+use kinglet::storage::sqlite::{Config as SqliteConfig, History};
+use kinglet::storage::{Sqlite, Store};
+use serde_json::Value;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Nothing here should ever take longer.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The last a test accepts as an answer.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// An API server whose first objects are there.
+pub struct Api {
+    pub server: Arc<Server>,
+    pub store: Arc<Sqlite>,
+    pub nodes: Arc<FakeNodes>,
+    admin: Arc<dyn HttpService>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The body of an answer that says yes.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!((200..300).contains(&self.code), "{} {}", self.code, self.text());
+        self.json()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Code, reason and message of a `Status`.
+    #[track_caller]
+    pub fn refused(self) -> (u16, String, String) {
+        assert!(self.code >= 400, "{} {}", self.code, self.text());
+        let status = self.json();
+        let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+        assert_eq!(status["kind"], "Status");
+        assert_eq!(status["code"], self.code);
+        (self.code, text("reason"), text("message"))
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        let values = self.headers.get_all("warning").iter();
+        values.map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Kubelets that answer with what they were asked.
+#[derive(Debug, Default)]
+pub struct FakeNodes {
+    pub asked: Mutex<Vec<String>>,
+}
+
+impl NodeService for FakeNodes {
+    fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>> {
+        let asked = format!("{node} {} {}", request.method(), request.uri());
+        self.asked.lock().unwrap().push(asked.clone());
+        Box::pin(async move { Ok(Response::new(full(asked))) })
+    }
+}
+
+pub fn store() -> Arc<Sqlite> {
+    let config = SqliteConfig { path: None, history: History::DEFAULT };
+    Arc::new(Sqlite::open(config).unwrap())
+}
+
+pub fn config() -> Config {
+    Config {
+        clock: Clock::system(),
+        advertise_address: [192, 0, 2, 1].into(),
+        https_port: 6443,
+        service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
+        node_ports: 30_000..=32_767,
+    }
+}
+
+impl Api {
+    pub async fn start() -> Self {
+        Self::on(store(), config()).await
+    }
+
+    pub async fn on(store: Arc<Sqlite>, config: Config) -> Self {
+        let nodes = Arc::new(FakeNodes::default());
+        let shared: Arc<dyn Store> = Arc::<Sqlite>::clone(&store);
+        let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
+        server.bootstrap().await.unwrap();
+        let admin = server.local(Identity::new("admin", &["system:masters"]));
+        Self { server, store, nodes, admin }
+    }
+
+    /// The same server for somebody else.
+    pub fn as_user(&self, identity: Identity) -> Self {
+        Self {
+            server: Arc::clone(&self.server),
+            store: Arc::clone(&self.store),
+            nodes: Arc::clone(&self.nodes),
+            admin: self.server.local(identity),
+        }
+    }
+
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(http::HeaderName, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let request = request.body(body.into()).unwrap();
+        tokio::time::timeout(DEADLINE, self.admin.call(request)).await.expect("in time").unwrap()
+    }
+
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(http::HeaderName, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let (head, body) = self.open(method, path, headers, body).await.into_parts();
+        let body = tokio::time::timeout(DEADLINE, read_whole(body, ANSWER_BYTES_MAX));
+        let body = body.await.expect("in time").unwrap();
+        Answer { code: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    pub async fn get_as(&self, path: &str, accept: &str) -> Answer {
+        self.send(Method::GET, path, &[(ACCEPT, accept)], "").await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, &[], body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, &[], body.to_string()).await
+    }
+
+    /// `kind` is `json`, `merge` or `strategic-merge`.
+    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
+        let media_type = format!("application/{kind}-patch+json");
+        self.send(Method::PATCH, path, &[(CONTENT_TYPE, &media_type)], body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, &[], "").await
+    }
+
+    pub async fn delete_with(&self, path: &str, options: &Value) -> Answer {
+        self.send(Method::DELETE, path, &[], options.to_string()).await
+    }
+
+    pub async fn watch(&self, path: &str) -> Lines {
+        self.watch_as(path, "application/json").await
+    }
+
+    pub async fn watch_as(&self, path: &str, accept: &str) -> Lines {
+        let response = self.open(Method::GET, path, &[(ACCEPT, accept)], "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        Lines { body: response.into_body(), read: Vec::new() }
+    }
+}
+
+/// The lines of a watch.
+pub struct Lines {
+    body: Body,
+    read: Vec<u8>,
+}
+
+impl Lines {
+    /// The next event; `None` at the end of the watch.
+    pub async fn next(&mut self) -> Option<Value> {
+        tokio::time::timeout(DEADLINE, self.read_line()).await.expect("an event in time")
+    }
+
+    async fn read_line(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = self.body.frame().await?.unwrap();
+            self.read.extend_from_slice(frame.data_ref().unwrap());
+        }
+    }
+
+    /// The next event in short: `ADDED a`.
+    pub async fn short(&mut self) -> String {
+        let event = self.next().await.expect("one more event");
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{} {name}", event["type"].as_str().unwrap()).trim_end().to_owned()
+    }
+}
+
+/// Waits until `look` finds something.
+pub async fn eventually<T, F>(what: &str, mut look: F) -> T
+where
+    F: AsyncFnMut() -> Option<T>,
+{
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
