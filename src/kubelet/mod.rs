@@ -6,5 +6,6 @@ pub mod container;
 pub mod files;
 pub mod images;
 pub mod logs;
+pub mod node;
 pub mod pod;
 pub mod volumes;

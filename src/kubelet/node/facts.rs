@@ -1,0 +1,123 @@
+//! What this node is and has, as plain data, and where that is read from.
+
+use crate::runtime::{ImageStatus, Runtime};
+use crate::sys::host::HostFacts;
+use k8s_openapi::api::core::v1::Taint;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// What this node was told to be.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    pub name: String,
+    /// The primary one first.
+    pub addresses: Vec<IpAddr>,
+    pub labels: BTreeMap<String, String>,
+    /// Given when the node registers; changed by others from then on.
+    pub taints: Vec<Taint>,
+    pub pods_max: u32,
+    pub kubelet_port: u16,
+}
+
+/// How a part of the node is that pods need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PartState {
+    Ready,
+    NotReady(String),
+}
+
+/// Room on the file system of the pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Storage {
+    pub(super) total_bytes: u64,
+    pub(super) available_bytes: u64,
+}
+
+/// Everything that the Node object is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) host: HostFacts,
+    pub(super) memory_available_bytes: u64,
+    pub(super) storage: Storage,
+    /// By size (`2Mi`), in bytes.
+    pub(super) huge_pages: Vec<(String, u64)>,
+    pub(super) images: Vec<ImageStatus>,
+    pub(super) runtime: PartState,
+    pub(super) network: PartState,
+}
+
+/// Looks at the node. `data_dir` is on the file system of the pods.
+pub(super) async fn observe(
+    runtime: &dyn Runtime,
+    network: PartState,
+    data_dir: &Path,
+) -> io::Result<Facts> {
+    let (images, runtime) = match runtime.images().await {
+        Ok(images) => (images, PartState::Ready),
+        Err(error) => (Vec::new(), PartState::NotReady(crate::stdx::chain(&error))),
+    };
+    Ok(Facts {
+        host: HostFacts::observe()?,
+        memory_available_bytes: memory_available(&fs::read_to_string("/proc/meminfo")?),
+        storage: storage(data_dir)?,
+        huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
+        images,
+        runtime,
+        network,
+    })
+}
+
+fn memory_available(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(u64::MAX >> 10) << 10
+}
+
+fn storage(directory: &Path) -> io::Result<Storage> {
+    let facts = rustix::fs::statvfs(directory)?;
+    Ok(Storage {
+        total_bytes: facts.f_blocks.saturating_mul(facts.f_frsize),
+        available_bytes: facts.f_bavail.saturating_mul(facts.f_frsize),
+    })
+}
+
+/// Directories are called `hugepages-2048kB`. A kernel without huge pages has none.
+fn huge_pages(directory: &Path) -> Vec<(String, u64)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let kibibytes: i64 =
+                name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+            let count: u64 = count.trim().parse().ok()?;
+            let size = crate::api::Quantity::binary(kibibytes << 10).to_string();
+            Some((size, count.saturating_mul(u64::try_from(kibibytes).ok()? << 10)))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read() {
+        assert_eq!(memory_available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), 2 << 20);
+    }
+
+    #[test]
+    fn huge_pages_are_named_by_their_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let pages = directory.path().join("hugepages-2048kB");
+        fs::create_dir(&pages).unwrap();
+        fs::write(pages.join("nr_hugepages"), "3\n").unwrap();
+        assert_eq!(huge_pages(directory.path()), [("2Mi".to_owned(), 6 << 20)]);
+        assert_eq!(huge_pages(&directory.path().join("none")), []);
+    }
+}

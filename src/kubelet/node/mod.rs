@@ -1,0 +1,277 @@
+//! The Node object of this node: registers it, keeps it true, and says that the node lives.
+//!
+//! Start at [`plan`], the decision. Architecture invariant: an idle node wakes for its lease only,
+//! and for its status every five minutes.
+
+mod facts;
+mod plan;
+
+pub use facts::NodeSettings;
+
+use crate::api::ObjectKey;
+use crate::client::{Cache, Client, ClientError, Content, Patch, Selection};
+use crate::network::{NetworkError, PodNetwork};
+use crate::runtime::Runtime;
+use crate::stdx::{Backoff, Clock, Tasks, chain, monotonic};
+use facts::PartState;
+use http::Method;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use plan::Write;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often the lease is renewed, and how long it holds (upstream `nodeLeaseDurationSeconds` and
+/// a quarter of it).
+const LEASE_INTERVAL: Duration = Duration::from_secs(10);
+const LEASE_SECONDS: i32 = 40;
+
+/// How long to wait before trying again what failed.
+const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(7) };
+
+/// What the node's keeper needs from outside.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub settings: NodeSettings,
+    /// On the file system of the pods.
+    pub data_dir: PathBuf,
+    pub clock: Clock,
+}
+
+/// Keeps the Node object. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NodeKeeper(Arc<Keeper>);
+
+#[derive(Debug)]
+struct Keeper {
+    config: NodeConfig,
+    client: Client,
+    runtime: Arc<dyn Runtime>,
+    network: Arc<dyn PodNetwork>,
+    node: Arc<Cache<Node>>,
+    network_state: Mutex<PartState>,
+    changed: Notify,
+    is_registered: watch::Sender<bool>,
+    network_ready: watch::Sender<bool>,
+}
+
+impl NodeKeeper {
+    /// Starts keeping the Node object and its lease.
+    pub fn start(
+        config: NodeConfig,
+        client: Client,
+        runtime: Arc<dyn Runtime>,
+        network: Arc<dyn PodNetwork>,
+        tasks: &mut Tasks,
+    ) -> Self {
+        let name = &config.settings.name;
+        let selection = Selection::fields(format!("metadata.name={name}"));
+        let node = Cache::start(client.clone(), selection, tasks);
+        let waiting = PartState::NotReady("the node has no podCIDR yet".to_owned());
+        let keeper = Arc::new(Keeper {
+            config,
+            client,
+            runtime,
+            network,
+            node,
+            network_state: Mutex::new(waiting),
+            changed: Notify::new(),
+            is_registered: watch::Sender::new(false),
+            network_ready: watch::Sender::new(false),
+        });
+        let listening = Arc::clone(&keeper);
+        keeper.node.on_change(move |change| {
+            listening.is_registered.send_replace(change.new.is_some());
+            listening.changed.notify_one();
+        });
+        let (status, lease, shutdown) =
+            (Arc::clone(&keeper), Arc::clone(&keeper), tasks.shutdown());
+        tasks.spawn("node-status", async move { status.keep_status(shutdown).await });
+        let shutdown = tasks.shutdown();
+        tasks.spawn("node-lease", async move { lease.keep_lease(shutdown).await });
+        Self(keeper)
+    }
+
+    /// The node as the API server shows it; `None` before it has registered.
+    #[must_use]
+    pub fn node(&self) -> Option<Arc<Node>> {
+        self.0.node()
+    }
+
+    /// Something that the Node object says has changed, such as the images.
+    pub fn look_again(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Waits until pods can be put on the network.
+    pub async fn network_ready(&self) {
+        wait_true(&self.0.network_ready).await;
+    }
+}
+
+impl Keeper {
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.get(&ObjectKey::cluster(self.config.settings.name.clone()))
+    }
+
+    async fn keep_status(&self, shutdown: CancellationToken) {
+        if shutdown.run_until_cancelled(self.node.synced()).await.is_none() {
+            return;
+        }
+        let mut failures = 0;
+        loop {
+            let looked = async {
+                self.configure_network().await?;
+                self.look().await
+            };
+            let Some(outcome) = shutdown.run_until_cancelled(looked).await else { return };
+            let wait = match outcome {
+                Ok(()) => {
+                    failures = 0;
+                    plan::REPORT_INTERVAL.unsigned_abs()
+                }
+                Err(error) => {
+                    failures += 1;
+                    warn!(error = chain(&*error), "keeping the Node object failed; will retry");
+                    RETRY.delay(failures)
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One look: what is wrong with the Node object is written.
+    async fn look(&self) -> Result<(), Failure> {
+        let network = self.network_state.lock().expect("no panics under this lock").clone();
+        let facts = facts::observe(&*self.runtime, network, &self.config.data_dir).await?;
+        let existing = self.node();
+        let now = self.config.clock.now();
+        for write in plan::plan(&self.config.settings, &facts, existing.as_deref(), now) {
+            self.write(write).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, write: Write) -> Result<(), ClientError> {
+        let key = ObjectKey::cluster(self.config.settings.name.clone());
+        let result = match write {
+            Write::Create(node) => {
+                let created = self.client.create(&*node).await;
+                if created.is_ok() {
+                    info!(node = key.name, "registered this node");
+                }
+                created
+            }
+            Write::Patch(patch) => self.client.patch(&key, &Patch::Strategic(patch), None).await,
+            Write::PatchStatus(patch) => {
+                self.client.patch(&key, &Patch::Strategic(patch), Some("status")).await
+            }
+        };
+        match result {
+            Ok(written) => {
+                let revision = crate::client::revision_of(&written.metadata).unwrap_or_default();
+                self.node.wait_seen(revision).await;
+                Ok(())
+            }
+            // Deleted or made meanwhile: the cache will say so, and this looks again.
+            Err(error) if error.is_conflict() || error.is_already_exists() => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the network which addresses its pods get, as soon as the node has been given some.
+    async fn configure_network(&self) -> Result<(), Failure> {
+        if *self.network_ready.borrow() {
+            return Ok(());
+        }
+        let ranges = self.node().map(|node| pod_cidrs(&node)).unwrap_or_default();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let configured = self.network.configure(ranges).await;
+        let state = match &configured {
+            Ok(()) => PartState::Ready,
+            Err(error) => PartState::NotReady(chain(error)),
+        };
+        *self.network_state.lock().expect("no panics under this lock") = state;
+        self.network_ready.send_replace(configured.is_ok());
+        match configured {
+            // Without addresses there is nothing to try again until the node changes.
+            Ok(()) | Err(NetworkError::NotConfigured) => Ok(()),
+            Err(error) => {
+                // The node says why it is not ready, before this is tried again.
+                self.look().await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn keep_lease(&self, shutdown: CancellationToken) {
+        let mut due = monotonic();
+        let mut failures = 0;
+        loop {
+            // The node owns its lease: before it has registered there is nobody to own it.
+            let next = async {
+                tokio::time::sleep_until(due.into()).await;
+                wait_true(&self.is_registered).await;
+            };
+            if shutdown.run_until_cancelled(next).await.is_none() {
+                return;
+            }
+            let Some(node) = self.node() else { continue };
+            let renewed = shutdown.run_until_cancelled(self.renew(&node)).await;
+            due = match renewed {
+                None => return,
+                Some(Ok(())) => {
+                    failures = 0;
+                    monotonic() + LEASE_INTERVAL
+                }
+                Some(Err(error)) => {
+                    failures += 1;
+                    warn!(error = chain(&error), "renewing the node's lease failed; will retry");
+                    monotonic() + RETRY.delay(failures)
+                }
+            };
+        }
+    }
+
+    async fn renew(&self, node: &Node) -> Result<(), ClientError> {
+        const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let path = format!("{LEASES}/{}", self.config.settings.name);
+        let now = self.config.clock.now();
+        let patch = json!({"spec": {"renewTime": plan::micro(now)}});
+        let content = Patch::Merge(patch).content();
+        match self.client.request(Method::PATCH, &path, Some(content)).await {
+            Err(error) if error.is_not_found() => {
+                let lease: Value = plan::lease(node, LEASE_SECONDS, now);
+                self.client.request(Method::POST, LEASES, Some(Content::json(&lease))).await?;
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+async fn wait_true(state: &watch::Sender<bool>) {
+    // The sender lives as long as its keeper, so that waiting does not fail.
+    state.subscribe().wait_for(|state| *state).await.ok();
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn pod_cidrs(node: &Node) -> Vec<IpNet> {
+    let spec = node.spec.as_ref();
+    let many = spec.and_then(|spec| spec.pod_cidrs.as_ref()).into_iter().flatten();
+    many.filter_map(|range| range.parse().ok()).collect()
+}

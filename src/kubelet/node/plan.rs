@@ -1,0 +1,499 @@
+//! What the Node object of this node is to say: pure.
+//!
+//! Follows upstream's kubelet (pkg/kubelet/kubelet_node_status.go and nodestatus/setters.go, v1.35).
+
+use super::facts::{Facts, NodeSettings, PartState};
+use crate::client::key_of;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    NodeSpec, NodeStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// The version of Kubernetes that this kubelet behaves as.
+pub(super) const KUBELET_VERSION: &str =
+    concat!("v1.35.0+kinglet", env!("CARGO_PKG_VERSION_MAJOR"));
+
+/// A status without changes is written again after this long (upstream
+/// `nodeStatusReportFrequency`).
+pub(super) const REPORT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+
+/// A node has at most this many images in its status, the largest first (upstream
+/// `nodeStatusMaxImages`), with at most this many names each (`maxNamesPerImageInNodeStatus`).
+const IMAGES_MAX: usize = 50;
+const IMAGE_NAMES_MAX: usize = 5;
+
+/// Below these a node says that it is under pressure: upstream's default hard eviction thresholds
+/// `memory.available<100Mi` and `nodefs.available<10%`.
+const MEMORY_AVAILABLE_MIN: u64 = 100 << 20;
+const STORAGE_AVAILABLE_PERCENT_MIN: u64 = 10;
+
+/// What to write.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Write {
+    Create(Box<Node>),
+    /// Labels and addresses are this node's own business; what others have added stays.
+    Patch(Value),
+    PatchStatus(Value),
+}
+
+/// What is to be written so that the Node object is true. Nothing, mostly.
+pub(super) fn plan(
+    settings: &NodeSettings,
+    facts: &Facts,
+    existing: Option<&Node>,
+    now: Timestamp,
+) -> Vec<Write> {
+    let Some(node) = existing else {
+        return vec![Write::Create(Box::new(create(settings, facts, now)))];
+    };
+    let mut writes = Vec::new();
+    writes.extend(correct_labels(settings, facts, node).map(Write::Patch));
+    writes.extend(report(settings, facts, node, now).map(Write::PatchStatus));
+    writes
+}
+
+fn create(settings: &NodeSettings, facts: &Facts, now: Timestamp) -> Node {
+    let taints = Some(settings.taints.clone()).filter(|taints| !taints.is_empty());
+    Node {
+        metadata: ObjectMeta {
+            name: Some(settings.name.clone()),
+            labels: Some(labels(settings, facts)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec { taints, ..NodeSpec::default() }),
+        status: Some(status(settings, facts, None, now)),
+    }
+}
+
+fn labels(settings: &NodeSettings, facts: &Facts) -> BTreeMap<String, String> {
+    let architecture = &facts.host.architecture;
+    let mut labels: BTreeMap<String, String> = [
+        ("kubernetes.io/hostname", &settings.name),
+        ("kubernetes.io/arch", architecture),
+        ("beta.kubernetes.io/arch", architecture),
+        ("kubernetes.io/os", &"linux".to_owned()),
+        ("beta.kubernetes.io/os", &"linux".to_owned()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.clone()))
+    .collect();
+    labels.extend(settings.labels.clone());
+    labels
+}
+
+fn correct_labels(settings: &NodeSettings, facts: &Facts, node: &Node) -> Option<Value> {
+    let there = node.metadata.labels.as_ref();
+    let wrong: Map<String, Value> = labels(settings, facts)
+        .into_iter()
+        .filter(|(key, value)| there.and_then(|labels| labels.get(key)) != Some(value))
+        .map(|(key, value)| (key, Value::String(value)))
+        .collect();
+    let uid = node.metadata.uid.as_deref().unwrap_or_default();
+    (!wrong.is_empty()).then(|| json!({"metadata": {"uid": uid, "labels": wrong}}))
+}
+
+/// A patch of the status where it has changed, or has not been said for long.
+fn report(settings: &NodeSettings, facts: &Facts, node: &Node, now: Timestamp) -> Option<Value> {
+    let old = node.status.clone().unwrap_or_default();
+    let new = status(settings, facts, Some(&old), now);
+    let said = old.conditions.iter().flatten().filter_map(|it| it.last_heartbeat_time.as_ref());
+    let is_stale = said.max().is_none_or(|said| now.duration_since(said.0) >= REPORT_INTERVAL);
+    if !is_stale && without_heartbeats(&old, &new) {
+        return None;
+    }
+    let uid = node.metadata.uid.as_deref().unwrap_or_default();
+    let mut status = serde_json::to_value(&new).expect("generated types always serialize");
+    // Lists with merge keys would keep what is not in the patch.
+    for (list, key) in [("addresses", "type"), ("conditions", "type")] {
+        let order: Vec<Value> = status[list]
+            .as_array()
+            .map(|items| items.iter().map(|item| json!({key: item[key]})).collect())
+            .unwrap_or_default();
+        if list == "addresses" {
+            status["addresses"] = replace(&status["addresses"]);
+        } else {
+            status[format!("$setElementOrder/{list}")] = Value::Array(order);
+        }
+    }
+    Some(json!({"metadata": {"uid": uid}, "status": status}))
+}
+
+/// A list that takes the place of the one that is there.
+fn replace(list: &Value) -> Value {
+    let mut items = list.as_array().cloned().unwrap_or_default();
+    items.push(json!({"$patch": "replace"}));
+    Value::Array(items)
+}
+
+/// Whether two statuses say the same but for when.
+fn without_heartbeats(old: &NodeStatus, new: &NodeStatus) -> bool {
+    let timeless = |status: &NodeStatus| {
+        let mut status = status.clone();
+        for condition in status.conditions.iter_mut().flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        // What others say of the node is not this kubelet's to compare.
+        status.conditions.iter_mut().for_each(|all| all.retain(|it| is_ours(&it.type_)));
+        status
+    };
+    let (old, new) = (timeless(old), timeless(new));
+    old.addresses == new.addresses
+        && old.allocatable == new.allocatable
+        && old.capacity == new.capacity
+        && old.conditions == new.conditions
+        && old.daemon_endpoints == new.daemon_endpoints
+        && old.images == new.images
+        && old.node_info == new.node_info
+}
+
+fn is_ours(condition: &str) -> bool {
+    matches!(condition, "MemoryPressure" | "DiskPressure" | "PIDPressure" | "Ready")
+}
+
+fn status(
+    settings: &NodeSettings,
+    facts: &Facts,
+    old: Option<&NodeStatus>,
+    now: Timestamp,
+) -> NodeStatus {
+    let resources = capacity(settings, facts);
+    NodeStatus {
+        addresses: Some(addresses(settings)),
+        allocatable: Some(resources.clone()),
+        capacity: Some(resources),
+        conditions: Some(conditions(facts, old, now)),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: settings.kubelet_port.into() }),
+        }),
+        images: Some(images(facts)).filter(|images| !images.is_empty()),
+        node_info: Some(node_info(facts)),
+        ..NodeStatus::default()
+    }
+}
+
+fn capacity(settings: &NodeSettings, facts: &Facts) -> BTreeMap<String, Text> {
+    let mut resources: BTreeMap<String, Text> = [
+        ("cpu", facts.host.processors.to_string()),
+        ("memory", format!("{}Ki", facts.host.memory_bytes >> 10)),
+        ("ephemeral-storage", format!("{}Ki", facts.storage.total_bytes >> 10)),
+        ("pods", settings.pods_max.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, amount)| (name.to_owned(), Text(amount)))
+    .collect();
+    for (size, bytes) in &facts.huge_pages {
+        let amount = crate::api::Quantity::binary(i64::try_from(*bytes).unwrap_or(i64::MAX));
+        resources.insert(format!("hugepages-{size}"), Text(amount.to_string()));
+    }
+    resources
+}
+
+fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
+    let internal = settings.addresses.iter().map(|address| NodeAddress {
+        type_: "InternalIP".to_owned(),
+        address: address.to_string(),
+    });
+    let name = NodeAddress { type_: "Hostname".to_owned(), address: settings.name.clone() };
+    internal.chain([name]).collect()
+}
+
+fn images(facts: &Facts) -> Vec<ContainerImage> {
+    let mut images: Vec<ContainerImage> = facts
+        .images
+        .iter()
+        .map(|image| {
+            let names = image.digests.iter().chain(&image.tags).take(IMAGE_NAMES_MAX);
+            ContainerImage {
+                names: Some(names.cloned().collect()),
+                size_bytes: Some(i64::try_from(image.size_bytes).unwrap_or(i64::MAX)),
+            }
+        })
+        .collect();
+    images.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.names.cmp(&b.names)));
+    images.truncate(IMAGES_MAX);
+    images
+}
+
+fn node_info(facts: &Facts) -> NodeSystemInfo {
+    let host = &facts.host;
+    NodeSystemInfo {
+        architecture: host.architecture.clone(),
+        boot_id: host.boot_id.clone(),
+        container_runtime_version: concat!("kinglet://", env!("CARGO_PKG_VERSION")).to_owned(),
+        kernel_version: host.kernel_release.clone(),
+        kube_proxy_version: String::new(),
+        kubelet_version: KUBELET_VERSION.to_owned(),
+        machine_id: host.machine_id.clone(),
+        operating_system: "linux".to_owned(),
+        os_image: host.os_image.clone(),
+        system_uuid: host.machine_id.clone(),
+        swap: None,
+    }
+}
+
+/// What a condition says, before when.
+struct Saying {
+    kind: &'static str,
+    is_true: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn conditions(facts: &Facts, old: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
+    let said: Vec<NodeCondition> =
+        old.and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let foreign = said.iter().filter(|condition| !is_ours(&condition.type_)).cloned();
+    let own = sayings(facts).into_iter().map(|saying| {
+        let status = if saying.is_true { "True" } else { "False" };
+        let before = said.iter().find(|condition| condition.type_ == saying.kind);
+        let unchanged = before.filter(|before| before.status == status);
+        let since = unchanged.and_then(|before| before.last_transition_time.clone());
+        NodeCondition {
+            type_: saying.kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(saying.reason.to_owned()),
+            message: Some(saying.message),
+            last_heartbeat_time: Some(Time(seconds(now))),
+            last_transition_time: Some(since.unwrap_or(Time(seconds(now)))),
+        }
+    });
+    foreign.chain(own).collect()
+}
+
+/// Times of the API have no parts of seconds.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn sayings(facts: &Facts) -> Vec<Saying> {
+    let storage = &facts.storage;
+    let storage_min = storage.total_bytes / 100 * STORAGE_AVAILABLE_PERCENT_MIN;
+    vec![
+        pressure(
+            "MemoryPressure",
+            facts.memory_available_bytes < MEMORY_AVAILABLE_MIN,
+            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ),
+        pressure(
+            "DiskPressure",
+            storage.available_bytes < storage_min,
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ),
+        pressure(
+            "PIDPressure",
+            false,
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ),
+        ready(facts),
+    ]
+}
+
+fn pressure(
+    kind: &'static str,
+    is_true: bool,
+    bad: (&'static str, &str),
+    good: (&'static str, &str),
+) -> Saying {
+    let (reason, message) = if is_true { bad } else { good };
+    Saying { kind, is_true, reason, message: message.to_owned() }
+}
+
+fn ready(facts: &Facts) -> Saying {
+    let problems: Vec<String> = [("runtime", &facts.runtime), ("network", &facts.network)]
+        .into_iter()
+        .filter_map(|(part, state)| match state {
+            PartState::Ready => None,
+            PartState::NotReady(why) => Some(format!("container {part} is not ready: {why}")),
+        })
+        .collect();
+    let is_true = problems.is_empty();
+    let (reason, message) = match is_true {
+        true => ("KubeletReady", "kubelet is posting ready status".to_owned()),
+        false => ("KubeletNotReady", problems.join("; ")),
+    };
+    Saying { kind: "Ready", is_true, reason, message }
+}
+
+/// The lease by which this node says that it lives.
+pub(super) fn lease(node: &Node, duration_seconds: i32, now: Timestamp) -> Value {
+    let key = key_of(&node.metadata);
+    json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": key.name,
+            "namespace": "kube-node-lease",
+            "ownerReferences": [{
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": key.name,
+                "uid": node.metadata.uid,
+            }],
+        },
+        "spec": {
+            "holderIdentity": key.name,
+            "leaseDurationSeconds": duration_seconds,
+            "renewTime": micro(now),
+        },
+    })
+}
+
+/// A `MicroTime`: six digits, always.
+pub(super) fn micro(now: Timestamp) -> String {
+    format!("{now:.6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubelet::node::facts::Storage;
+    use crate::runtime::{ImageId, ImageStatus};
+    use crate::sys::host::HostFacts;
+
+    fn settings() -> NodeSettings {
+        NodeSettings {
+            name: "one".to_owned(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            labels: BTreeMap::from([("tier".to_owned(), "edge".to_owned())]),
+            taints: Vec::new(),
+            pods_max: 110,
+            kubelet_port: 10250,
+        }
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            host: HostFacts {
+                hostname: "one".to_owned(),
+                kernel_release: "6.1.0".to_owned(),
+                architecture: "arm64".to_owned(),
+                os_image: "Debian".to_owned(),
+                boot_id: "b".to_owned(),
+                machine_id: "m".to_owned(),
+                memory_bytes: 1 << 30,
+                processors: 4,
+            },
+            memory_available_bytes: 1 << 29,
+            storage: Storage { total_bytes: 100 << 30, available_bytes: 50 << 30 },
+            huge_pages: vec![("2Mi".to_owned(), 4 << 20)],
+            images: Vec::new(),
+            runtime: PartState::Ready,
+            network: PartState::Ready,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn registered(facts: &Facts) -> Node {
+        let writes = plan(&settings(), facts, None, at(0));
+        let [Write::Create(node)] = &writes[..] else { panic!("{writes:?}") };
+        (**node).clone()
+    }
+
+    fn brief(writes: &[Write]) -> Vec<&'static str> {
+        let kind = |write: &Write| match write {
+            Write::Create(_) => "create",
+            Write::Patch(_) => "patch",
+            Write::PatchStatus(_) => "status",
+        };
+        writes.iter().map(kind).collect()
+    }
+
+    fn ready_condition(status: &Value) -> &Value {
+        let conditions = status["status"]["conditions"].as_array().unwrap();
+        conditions.iter().find(|condition| condition["type"] == "Ready").unwrap()
+    }
+
+    #[test]
+    fn a_node_registers_with_what_it_has() {
+        let node = registered(&facts());
+        let status = node.status.unwrap();
+        let capacity = status.capacity.unwrap();
+        let amounts: Vec<_> =
+            capacity.iter().map(|(name, amount)| format!("{name}={}", amount.0)).collect();
+        assert_eq!(
+            amounts.join(" "),
+            "cpu=4 ephemeral-storage=104857600Ki hugepages-2Mi=4Mi memory=1048576Ki pods=110"
+        );
+        let labels = node.metadata.labels.unwrap();
+        assert_eq!(labels["kubernetes.io/arch"], "arm64");
+        assert_eq!(labels["tier"], "edge");
+    }
+
+    #[test]
+    fn a_true_node_is_left_alone_until_it_is_stale() {
+        let node = registered(&facts());
+        for (second, expected) in [(1, &[][..]), (299, &[]), (300, &["status"])] {
+            let writes = plan(&settings(), &facts(), Some(&node), at(second));
+            assert_eq!(brief(&writes), expected, "after {second} s");
+        }
+    }
+
+    #[test]
+    fn what_changes_is_told_and_transitions_are_dated() {
+        let node = registered(&facts());
+        let mut down = facts();
+        down.network = PartState::NotReady("no podCIDR".to_owned());
+        let writes = plan(&settings(), &down, Some(&node), at(10));
+        let [Write::PatchStatus(patch)] = &writes[..] else { panic!("{writes:?}") };
+        let ready = ready_condition(patch);
+        assert_eq!(ready["status"], "False");
+        assert_eq!(ready["message"], "container network is not ready: no podCIDR");
+        assert_eq!(ready["lastTransitionTime"], "2027-01-15T08:00:10Z");
+        let conditions = patch["status"]["conditions"].as_array().unwrap();
+        assert_eq!(conditions[0]["lastTransitionTime"], "2027-01-15T08:00:00Z");
+    }
+
+    #[test]
+    fn labels_are_corrected_and_those_of_others_kept() {
+        let mut node = registered(&facts());
+        let labels = node.metadata.labels.as_mut().unwrap();
+        labels.insert("tier".to_owned(), "cloud".to_owned());
+        labels.insert("theirs".to_owned(), "x".to_owned());
+        let writes = plan(&settings(), &facts(), Some(&node), at(1));
+        let [Write::Patch(patch)] = &writes[..] else { panic!("{writes:?}") };
+        assert_eq!(patch["metadata"]["labels"], json!({"tier": "edge"}));
+    }
+
+    #[test]
+    fn the_largest_images_are_told_with_few_names() {
+        let image = |index: u64| ImageStatus {
+            id: ImageId(index.to_string()),
+            tags: (0..10).map(|tag| format!("i{index}:{tag}")).collect(),
+            digests: Vec::new(),
+            size_bytes: index,
+            user: String::new(),
+            pinned: false,
+        };
+        let mut many = facts();
+        many.images = (0..60).map(image).collect();
+        let images = images(&many);
+        assert_eq!(images.len(), IMAGES_MAX);
+        assert_eq!(images[0].size_bytes, Some(59));
+        assert_eq!(images[0].names.as_ref().unwrap().len(), IMAGE_NAMES_MAX);
+    }
+
+    #[test]
+    fn little_room_is_pressure() {
+        let mut full = facts();
+        full.memory_available_bytes = 1 << 20;
+        full.storage.available_bytes = 1 << 30;
+        let bad: Vec<_> = sayings(&full).iter().filter(|it| it.is_true).map(|it| it.kind).collect();
+        assert_eq!(bad, ["MemoryPressure", "DiskPressure", "Ready"]);
+    }
+
+    #[test]
+    fn lease_times_have_microseconds() {
+        assert_eq!(micro(at(0)), "2027-01-15T08:00:00.000000Z");
+    }
+}
