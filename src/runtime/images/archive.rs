@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -81,7 +81,7 @@ fn unreadable(source: io::Error) -> PullError {
 pub(super) fn plain_file(mut file: File, spool: &Path) -> Result<File, PullError> {
     let mut start = [0; 512];
     let length = file.read(&mut start).map_err(unreadable)?;
-    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
     if layer::is_compressed(&start[..length]) { spool_plain(file, spool) } else { Ok(file) }
 }
 
@@ -91,12 +91,12 @@ pub(super) fn spool_plain(source: impl Read, spool: &Path) -> Result<File, PullE
         what: "the archive".to_owned(),
         source: Arc::new(source),
     };
-    let options = File::options().read(true).write(true).create_new(true).clone();
-    let mut file = options.open(spool).map_err(stored)?;
+    let file = File::options().read(true).write(true).create_new(true).open(spool);
+    let mut file = file.map_err(stored)?;
     std::fs::remove_file(spool).map_err(stored)?;
     let copied = layer::decompress(source).and_then(|mut plain| io::copy(&mut plain, &mut file));
     match copied {
-        Ok(_) => Ok(file),
+        Ok(_) => file.rewind().map_err(stored).map(|()| file),
         Err(error) if layer::is_about_the_data(&error) => {
             Err(malformed("the archive", error.to_string()))
         }

@@ -108,7 +108,7 @@ impl<R: Read> TarReader<R> {
             let Some(block) = self.read_header_block()? else {
                 return Ok(None);
             };
-            let header = header::parse(&block).map_err(|why| self.malformed(why))?;
+            let header = header::parse(&block).map_err(|why| self.bad_header(&why))?;
             match header.kind {
                 b'x' => {
                     let bytes = self.read_extension(&header)?;
@@ -125,6 +125,13 @@ impl<R: Read> TarReader<R> {
 
     fn malformed(&self, why: impl Into<String>) -> TarError {
         TarError::Malformed { position: self.position, why: why.into() }
+    }
+
+    fn bad_header(&self, why: &str) -> TarError {
+        if self.position == BLOCK_BYTES as u64 {
+            return self.malformed(format!("it is no tar archive: {why}"));
+        }
+        self.malformed(why)
     }
 
     fn entry(
