@@ -65,7 +65,8 @@ pub struct Status {
     #[serde(default = "Status::unknown")]
     pub reason: Reason,
     #[serde(default, skip_serializing_if = "Details::is_empty")]
-    pub details: Details,
+    /// Boxed, because every fallible function of the API server returns one of these.
+    pub details: Box<Details>,
     #[serde(default)]
     pub code: u16,
 }
@@ -150,13 +151,13 @@ impl Status {
             metadata: StatusMeta::default(),
             message: message.into(),
             reason,
-            details: Details::default(),
+            details: Box::default(),
             code,
         }
     }
 
     fn about(reason: Reason, subject: Subject<'_>, message: String) -> Self {
-        Self { details: subject.details(), ..Self::new(reason, message) }
+        Self { details: Box::new(subject.details()), ..Self::new(reason, message) }
     }
 
     fn unknown() -> Reason {

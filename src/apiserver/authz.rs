@@ -40,14 +40,13 @@ fn is_component(identity: &Identity) -> bool {
 }
 
 fn is_public(request: &RequestInfo) -> bool {
-    let below = |public: &&str| {
+    let below = |public: &str| {
         request
             .path
-            .strip_prefix(*public)
+            .strip_prefix(public)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    matches!(request.method.as_str(), "get" | "head")
-        && PUBLIC_PATHS.iter().any(|path| below(&path))
+    matches!(request.method.as_str(), "get" | "head") && PUBLIC_PATHS.iter().any(|path| below(path))
 }
 
 fn forbidden(identity: &Identity, request: &RequestInfo) -> Status {
@@ -69,12 +68,12 @@ fn forbidden(identity: &Identity, request: &RequestInfo) -> Status {
     let what =
         format!("User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}");
     let message = format!("{} is forbidden: {}", qualified(path), escape_markup(&what));
-    let details = Details {
+    let details = Box::new(Details {
         name: path.name.clone().unwrap_or_default(),
         group: group.clone(),
         kind: path.resource.clone(),
         ..Details::default()
-    };
+    });
     Status { details, ..Status::new(Reason::Forbidden, message) }
 }
 

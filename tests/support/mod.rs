@@ -19,47 +19,47 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Nothing here should ever take longer.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The last a test accepts as an answer.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// An API server whose first objects are there.
-pub struct Api {
-    pub server: Arc<Server>,
-    pub store: Arc<Sqlite>,
-    pub nodes: Arc<FakeNodes>,
+pub(crate) struct Api {
+    pub(crate) server: Arc<Server>,
+    pub(crate) store: Arc<Sqlite>,
+    pub(crate) nodes: Arc<FakeNodes>,
     admin: Arc<dyn HttpService>,
 }
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub code: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// The body of an answer that says yes.
     #[track_caller]
-    pub fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert!((200..300).contains(&self.code), "{} {}", self.code, self.text());
         self.json()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// Code, reason and message of a `Status`.
     #[track_caller]
-    pub fn refused(self) -> (u16, String, String) {
+    pub(crate) fn refused(self) -> (u16, String, String) {
         assert!(self.code >= 400, "{} {}", self.code, self.text());
         let status = self.json();
         let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
@@ -68,7 +68,7 @@ impl Answer {
         (self.code, text("reason"), text("message"))
     }
 
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let values = self.headers.get_all("warning").iter();
         values.map(|value| value.to_str().unwrap().to_owned()).collect()
     }
@@ -76,8 +76,8 @@ impl Answer {
 
 /// Kubelets that answer with what they were asked.
 #[derive(Debug, Default)]
-pub struct FakeNodes {
-    pub asked: Mutex<Vec<String>>,
+pub(crate) struct FakeNodes {
+    pub(crate) asked: Mutex<Vec<String>>,
 }
 
 impl NodeService for FakeNodes {
@@ -88,12 +88,12 @@ impl NodeService for FakeNodes {
     }
 }
 
-pub fn store() -> Arc<Sqlite> {
+pub(crate) fn store() -> Arc<Sqlite> {
     let config = SqliteConfig { path: None, history: History::DEFAULT };
     Arc::new(Sqlite::open(config).unwrap())
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         clock: Clock::system(),
         advertise_address: [192, 0, 2, 1].into(),
@@ -104,11 +104,11 @@ pub fn config() -> Config {
 }
 
 impl Api {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on(store(), config()).await
     }
 
-    pub async fn on(store: Arc<Sqlite>, config: Config) -> Self {
+    pub(crate) async fn on(store: Arc<Sqlite>, config: Config) -> Self {
         let nodes = Arc::new(FakeNodes::default());
         let shared: Arc<dyn Store> = Arc::<Sqlite>::clone(&store);
         let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
@@ -118,7 +118,7 @@ impl Api {
     }
 
     /// The same server for somebody else.
-    pub fn as_user(&self, identity: Identity) -> Self {
+    pub(crate) fn as_user(&self, identity: Identity) -> Self {
         Self {
             server: Arc::clone(&self.server),
             store: Arc::clone(&self.store),
@@ -127,7 +127,7 @@ impl Api {
         }
     }
 
-    pub async fn open(
+    pub(crate) async fn open(
         &self,
         method: Method,
         path: &str,
@@ -142,7 +142,7 @@ impl Api {
         tokio::time::timeout(DEADLINE, self.admin.call(request)).await.expect("in time").unwrap()
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -155,41 +155,41 @@ impl Api {
         Answer { code: head.status.as_u16(), headers: head.headers, body }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], "").await
     }
 
-    pub async fn get_as(&self, path: &str, accept: &str) -> Answer {
+    pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Answer {
         self.send(Method::GET, path, &[(ACCEPT, accept)], "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, &[], body.to_string()).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::PUT, path, &[], body.to_string()).await
     }
 
     /// `kind` is `json`, `merge` or `strategic-merge`.
-    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
         let media_type = format!("application/{kind}-patch+json");
         self.send(Method::PATCH, path, &[(CONTENT_TYPE, &media_type)], body.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, &[], "").await
     }
 
-    pub async fn delete_with(&self, path: &str, options: &Value) -> Answer {
+    pub(crate) async fn delete_with(&self, path: &str, options: &Value) -> Answer {
         self.send(Method::DELETE, path, &[], options.to_string()).await
     }
 
-    pub async fn watch(&self, path: &str) -> Lines {
+    pub(crate) async fn watch(&self, path: &str) -> Lines {
         self.watch_as(path, "application/json").await
     }
 
-    pub async fn watch_as(&self, path: &str, accept: &str) -> Lines {
+    pub(crate) async fn watch_as(&self, path: &str, accept: &str) -> Lines {
         let response = self.open(Method::GET, path, &[(ACCEPT, accept)], "").await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         Lines { body: response.into_body(), read: Vec::new() }
@@ -197,14 +197,14 @@ impl Api {
 }
 
 /// The lines of a watch.
-pub struct Lines {
+pub(crate) struct Lines {
     body: Body,
     read: Vec<u8>,
 }
 
 impl Lines {
     /// The next event; `None` at the end of the watch.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         tokio::time::timeout(DEADLINE, self.read_line()).await.expect("an event in time")
     }
 
@@ -220,7 +220,7 @@ impl Lines {
     }
 
     /// The next event in short: `ADDED a`.
-    pub async fn short(&mut self) -> String {
+    pub(crate) async fn short(&mut self) -> String {
         let event = self.next().await.expect("one more event");
         let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
         format!("{} {name}", event["type"].as_str().unwrap()).trim_end().to_owned()
@@ -228,7 +228,7 @@ impl Lines {
 }
 
 /// Waits until `look` finds something.
-pub async fn eventually<T, F>(what: &str, mut look: F) -> T
+pub(crate) async fn eventually<T, F>(what: &str, mut look: F) -> T
 where
     F: AsyncFnMut() -> Option<T>,
 {

@@ -101,7 +101,7 @@ impl Iterator for ListBody {
         if let Form::Table(_) = self.form {
             return Some(Bytes::from(piece));
         }
-        while let Some(entry) = self.entries.next() {
+        for entry in self.entries.by_ref() {
             if !std::mem::take(&mut self.is_first) {
                 piece.push(b',');
             }
