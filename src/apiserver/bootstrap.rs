@@ -89,6 +89,10 @@ impl Server {
         api.ensure(services, "kubernetes", &service).await?;
 
         let address = config.advertise_address;
+        if address.is_loopback() || address.is_unspecified() {
+            // Nobody but this machine could use it, and the API refuses such endpoints.
+            return Ok(());
+        }
         let port = json!({"name": "https", "port": config.https_port, "protocol": "TCP"});
         let mirrored = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
         let endpoints = json!({

@@ -13,8 +13,10 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What clients ask for. It is no media type by the rules, because of the `@`.
+const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What they are given.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers if `path` (without a slash at its end) is one of these.
 pub(super) fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
@@ -36,7 +38,7 @@ fn second(headers: &HeaderMap) -> Response {
     let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accepts: Vec<_> = accepts.flat_map(|value| value.split(',')).map(str::trim).collect();
     let asks = |media_type: &str| accepts.iter().any(|accept| accept.starts_with(media_type));
-    if asks(V2_PROTOBUF) || asks(V2_PROTOBUF_OLD) {
+    if asks(V2_PROTOBUF_ASKED) || asks(V2_PROTOBUF) {
         let mut response = Response::new(full(second_protobuf()));
         let media_type = HeaderValue::from_static(V2_PROTOBUF);
         response.headers_mut().insert(CONTENT_TYPE, media_type);

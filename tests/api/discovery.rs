@@ -100,6 +100,17 @@ async fn kubectl_learns_that_fields_are_checked_here() {
 }
 
 #[tokio::test]
+async fn old_kubectls_get_a_document_they_can_read() {
+    let api = Api::start().await;
+    let asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let answer = api.get_as("/openapi/v2", asked).await;
+    let media_type = answer.headers[http::header::CONTENT_TYPE].to_str().unwrap();
+    // Go's mime package refuses what they ask for, with its `@`, in an answer.
+    assert_eq!(media_type, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert!(answer.body.starts_with(b"\x0a\x032.0"));
+}
+
+#[tokio::test]
 async fn the_version_is_that_of_the_api() {
     let api = Api::start().await;
     let version = api.get("/version").await.ok();
