@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod containers;
+mod limits;
+mod logs;
+mod restarts;
 mod rig;

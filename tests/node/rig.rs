@@ -8,8 +8,8 @@ use kinglet::runtime::images::{ImageConfig, Marks, Rootfs};
 use kinglet::runtime::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Credentials, ImageId,
     ImageSource, ImageStatus, LinuxResources, LogLimits, NamespaceMode, PodIdentity, PullError,
-    Runtime, RuntimeError, SandboxConfig, SandboxId, SandboxNamespaces, SandboxStatus,
-    SecurityConfig, ShimRuntime, ShimRuntimeConfig,
+    Runtime, RuntimeError, SandboxConfig, SandboxNamespaces, SandboxStatus, SecurityConfig,
+    ShimRuntime, ShimRuntimeConfig,
 };
 use kinglet::stdx::{Clock, blocking, monotonic};
 use kinglet::sys::cgroup::{CgroupPath, Cgroups};
@@ -389,10 +389,4 @@ impl ImageSource for BusyboxImages {
         }
         Box::pin(async { Ok(()) })
     }
-}
-
-/// The sandbox of that id, where there still is one.
-pub(crate) async fn find_sandbox(runtime: &ShimRuntime, id: &SandboxId) -> Option<SandboxStatus> {
-    let all = runtime.sandboxes().await.unwrap();
-    all.into_iter().find(|status| status.id == *id)
 }

@@ -17,6 +17,7 @@ use crate::sys::{mount, signal};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim::oci::Options;
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fs;
 use std::io;
@@ -131,10 +132,7 @@ impl Engine {
             return Err(RuntimeError::Refused { operation: OPERATION, message });
         };
         match self.start_task(&container, &shim).await {
-            Ok(pid) => {
-                let started_at = self.config.clock.now();
-                records::write(&container.files.started(), &StartedRecord { started_at })
-                    .map_err(|error| failed(OPERATION, error))?;
+            Ok((pid, started_at)) => {
                 container.state.send_replace(ContainerState::Running { pid, started_at });
                 let pod = container.sandbox.record.config.pod.clone();
                 self.events.send(RuntimeEvent::ContainerStarted { pod, container: id.clone() });
@@ -149,8 +147,12 @@ impl Engine {
         }
     }
 
-    /// Creates and starts the container's task. Returns its process id.
-    async fn start_task(&self, container: &Container, shim: &Shim) -> Result<u32, CallError> {
+    /// Creates and starts the container's task. Returns its process id and when it started.
+    async fn start_task(
+        &self,
+        container: &Container,
+        shim: &Shim,
+    ) -> Result<(u32, Timestamp), CallError> {
         let files = &container.files;
         let settings = LoggerSettings {
             log_path: container.record.config.log_path.clone(),
@@ -168,7 +170,11 @@ impl Engine {
             options: options.as_ref(),
         };
         shim.create(task).await?;
-        shim.start(Process::first_of(&container.id.0)).await
+        // Before it starts: it may have ended before the shim has answered.
+        let started_at = self.config.clock.now();
+        records::write(&files.started(), &StartedRecord { started_at }).map_err(CallError::lost)?;
+        let pid = shim.start(Process::first_of(&container.id.0)).await?;
+        Ok((pid, started_at))
     }
 
     /// What the shim for OCI runtimes has to know; others have their own configuration.

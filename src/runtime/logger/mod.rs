@@ -30,6 +30,10 @@ const READ_BYTES: usize = 16 << 10;
 /// than a pipe can hold, so that one turn empties it.
 const READS_PER_TURN_MAX: usize = 65;
 
+/// Records are written together up to this size: short lines with their times take several times
+/// the space they had in the pipe.
+const WRITE_BYTES: usize = 32 << 10;
+
 /// What a logger is to do, in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LoggerSettings {
@@ -127,10 +131,14 @@ impl Logger {
 
     fn write(&mut self, index: usize, bytes: &[u8]) {
         let now = self.clock.now();
-        let source = &mut self.sources[index];
+        let Source { stream, lines, .. } = &mut self.sources[index];
         let mut records = Vec::new();
-        source.lines.push(bytes, |tag, content| {
-            lines::encode(&mut records, lines::Record { now, stream: source.stream, tag, content });
+        lines.push(bytes, |tag, content| {
+            lines::encode(&mut records, lines::Record { now, stream: *stream, tag, content });
+            if records.len() >= WRITE_BYTES {
+                self.file.append(&records, now);
+                records.clear();
+            }
         });
         self.file.append(&records, now);
     }
