@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+/// Finalizers that need no domain (upstream `IsStandardFinalizerName`).
+const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const BAD_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
@@ -25,7 +28,7 @@ pub(super) fn invalid(path: &FieldPath, value: &str, problems: Vec<String>) -> V
 pub(super) fn invalid_number(
     path: &FieldPath,
     value: impl Into<i64>,
-    rule: fn(i64) -> Vec<String>,
+    rule: impl Fn(i64) -> Vec<String>,
 ) -> Vec<FieldError> {
     let value = value.into();
     rule(value).into_iter().map(|problem| FieldError::invalid(path, value, problem)).collect()
@@ -59,6 +62,13 @@ pub(super) fn not_negative(path: &FieldPath, value: Option<impl Into<i64>>) -> O
 /// The error of a text that is none of those allowed.
 pub(super) fn one_of(path: &FieldPath, value: &str, allowed: &[&str]) -> Option<FieldError> {
     (!allowed.contains(&value)).then(|| FieldError::not_supported(path, value, allowed))
+}
+
+/// Finalizers without a domain are upstream's own (upstream `validateKubeFinalizerName`).
+pub(super) fn finalizer_domain(path: &FieldPath, name: &str) -> Option<FieldError> {
+    let is_known = name.contains('/') || STANDARD_FINALIZERS.contains(&name);
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    (!is_known).then(|| FieldError::invalid(path, name, detail))
 }
 
 /// Upstream `ValidateLabels`.

@@ -48,7 +48,17 @@ pub fn validate(metadata: &ObjectMeta, rules: Rules) -> Vec<FieldError> {
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
     errors.extend(validate_finalizers(finalizers, &path.child("finalizers")));
     errors.extend(validate_managed_fields(metadata, &path));
+    errors.extend(validate_finalizer_domains(metadata, &path));
     errors
+}
+
+/// Upstream's core kinds ask this of new and updated objects alike.
+fn validate_finalizer_domains(metadata: &ObjectMeta, path: &FieldPath) -> Vec<FieldError> {
+    let path = path.child("finalizers");
+    let finalizers = metadata.finalizers.iter().flatten().enumerate();
+    finalizers
+        .filter_map(|(index, name)| checks::finalizer_domain(&path.index(index), name))
+        .collect()
 }
 
 fn validate_name(metadata: &ObjectMeta, rule: names::Rule, path: &FieldPath) -> Vec<FieldError> {
@@ -219,6 +229,7 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
     let owners = new.owner_references.as_deref().unwrap_or_default();
     errors.extend(validate_owners(owners, &path.child("ownerReferences")));
     errors.extend(validate_managed_fields(new, &path));
+    errors.extend(validate_finalizer_domains(new, &path));
     errors
 }
 
@@ -303,6 +314,7 @@ mod tests {
                 "metadata.finalizers: Invalid value: \"\": name part must be non-empty",
                 "metadata.finalizers: Invalid value: \"\": name part must consist of",
                 "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\",\"\"]: finalizer orphan and foregroundDeletion cannot be both set",
+                "metadata.finalizers[2]: Invalid value: \"\": name is neither a standard finalizer name",
             ],
         );
     }

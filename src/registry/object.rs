@@ -57,8 +57,14 @@ pub trait Resource:
     /// what the kind protects there).
     fn prepare_status_update(&mut self, _old: &Self) {}
 
-    /// What is wrong with a new object, apart from its metadata, which [`Object::validate`] adds.
+    /// What is wrong with this, new or updated, apart from its metadata, which
+    /// [`Object::validate`] adds.
     fn validate(&self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// What is wrong with this only where it is new; [`Resource::validate`] runs as well.
+    fn validate_create(&self) -> Vec<FieldError> {
         Vec::new()
     }
 
@@ -171,6 +177,7 @@ impl<T: Resource> Object for T {
         let rules = metadata::Rules { scope: T::FACTS.scope, name: T::NAME_RULE };
         let mut errors = metadata::validate(Object::metadata(self), rules);
         errors.extend(Resource::validate(self));
+        errors.extend(Resource::validate_create(self));
         errors
     }
 

@@ -25,18 +25,6 @@ impl Case {
         Self { object, ..self.clone() }
     }
 
-    /// The same object with the value at a JSON pointer replaced or added.
-    pub(super) fn set(&self, pointer: &str, value: Value) -> Self {
-        let mut object = self.object.clone();
-        let patch = json!([{"op": "add", "path": pointer, "value": value}]);
-        json_patch::patch(
-            &mut object,
-            &serde_json::from_value::<json_patch::Patch>(patch).unwrap(),
-        )
-        .unwrap();
-        Self { object, ..self.clone() }
-    }
-
     pub(super) fn decode(&self) -> Box<dyn Object> {
         let mut object = (self.kind.decode)(self.object.clone()).unwrap();
         object.apply_defaults();
@@ -76,7 +64,7 @@ pub(super) fn check_status_update(old: &Case, new: &Case, expected: &[&str]) {
 }
 
 #[track_caller]
-fn compare(errors: Vec<crate::api::FieldError>, expected: &[&str]) {
+pub(super) fn compare(errors: Vec<crate::api::FieldError>, expected: &[&str]) {
     let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
     let all_match = texts.len() == expected.len()
         && texts.iter().zip(expected).all(|(text, expected)| text.starts_with(expected));

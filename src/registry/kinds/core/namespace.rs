@@ -3,7 +3,7 @@
 //! Follows upstream pkg/registry/core/namespace (v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::invalid;
+use crate::registry::checks::{finalizer_domain, invalid};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
@@ -13,9 +13,6 @@ use std::borrow::Cow;
 
 /// The finalizer that every namespace gets, and the namespace controller takes away.
 const KUBERNETES_FINALIZER: &str = "kubernetes";
-
-/// Finalizers that need no domain (upstream `IsStandardFinalizerName`).
-const STANDARD_FINALIZERS: &[&str] = &[KUBERNETES_FINALIZER, "orphan", "foregroundDeletion"];
 
 /// The label that repeats the name, for selectors.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -113,10 +110,7 @@ fn phase(namespace: &Namespace) -> &str {
 
 fn validate_finalizer(finalizer: &str, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = invalid(path, finalizer, names::qualified_name(finalizer));
-    if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
-        let detail = "name is neither a standard finalizer name nor is it fully qualified";
-        errors.push(FieldError::invalid(path, finalizer, detail));
-    }
+    errors.extend(finalizer_domain(path, finalizer));
     errors
 }
 

@@ -3,11 +3,17 @@
 //! What a Pod shares with the templates of workloads is in [`podspec`](super::podspec).
 //! Follows upstream pkg/registry/core/pod/strategy.go (v1.35).
 
+mod changes;
 mod columns;
+mod create;
 mod defaults;
+mod status;
+mod validate;
+
+pub(super) use validate::validate_annotations;
 
 use super::podspec;
-use crate::api::{FieldError, FieldPath, pod};
+use crate::api::{FieldError, pod};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, Body, BuiltIn, Column, KindFacts, Resource, Subresource};
 use jiff::Timestamp;
@@ -45,7 +51,9 @@ impl Resource for Pod {
     }
 
     fn prepare_create(&mut self) {
+        let labels = self.metadata.labels.clone().unwrap_or_default();
         let spec = self.spec.get_or_insert_default();
+        create::resolve_label_keys(spec, &labels);
         self.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: Some(pod::qos_class(spec).as_str().to_owned()),
@@ -71,8 +79,19 @@ impl Resource for Pod {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        let path = FieldPath::new("spec");
-        self.spec.as_ref().map(|spec| podspec::validate(spec, &path)).unwrap_or_default()
+        validate::validate(self)
+    }
+
+    fn validate_create(&self) -> Vec<FieldError> {
+        validate::validate_create(self)
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        changes::validate(self, old)
+    }
+
+    fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
+        status::validate(self, old)
     }
 
     fn first_generation(&self) -> Option<i64> {

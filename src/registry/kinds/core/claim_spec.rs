@@ -1,0 +1,102 @@
+//! What may be wrong with what a claim asks of a volume.
+//!
+//! Follows upstream `ValidatePersistentVolumeClaimSpec` (pkg/apis/core/validation, v1.35).
+
+use super::resources;
+use crate::api::{FieldError, FieldPath, Quantity, names};
+use crate::registry::checks::{invalid, label_selector, one_of};
+use k8s_openapi::api::core::v1::PersistentVolumeClaimSpec;
+
+const ACCESS_MODES: &[&str] =
+    &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const ALONE: &str = "ReadWriteOncePod";
+
+pub(super) fn validate(spec: &PersistentVolumeClaimSpec, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = validate_modes(spec, &path.child("accessModes"));
+    if let Some(selector) = &spec.selector {
+        errors.extend(label_selector(selector, &path.child("selector")));
+    }
+    errors.extend(validate_storage(spec, &path.child("resources").key("storage")));
+    for (field, class) in [
+        ("storageClassName", &spec.storage_class_name),
+        ("volumeAttributesClassName", &spec.volume_attributes_class_name),
+    ] {
+        if let Some(class) = class.as_deref().filter(|class| !class.is_empty()) {
+            errors.extend(invalid(&path.child(field), class, names::dns1123_subdomain(class)));
+        }
+    }
+    if let Some(mode) = spec.volume_mode.as_deref() {
+        errors.extend(one_of(&path.child("volumeMode"), mode, &["Block", "Filesystem"]));
+    }
+    errors
+}
+
+fn validate_modes(spec: &PersistentVolumeClaimSpec, path: &FieldPath) -> Vec<FieldError> {
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        return vec![FieldError::required(path, "at least 1 access mode is required")];
+    }
+    let mut errors: Vec<_> =
+        modes.iter().filter_map(|mode| one_of(path, mode, ACCESS_MODES)).collect();
+    let is_other = |mode: &String| mode != ALONE && ACCESS_MODES.contains(&mode.as_str());
+    if modes.iter().any(|mode| mode == ALONE) && modes.iter().any(is_other) {
+        let detail = "may not use ReadWriteOncePod with other access modes";
+        errors.push(FieldError::forbidden(path, detail));
+    }
+    errors
+}
+
+fn validate_storage(spec: &PersistentVolumeClaimSpec, path: &FieldPath) -> Vec<FieldError> {
+    let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let Some(storage) = requests.and_then(|requests| requests.get("storage")) else {
+        return vec![FieldError::required(path, "")];
+    };
+    match storage.0.parse::<Quantity>() {
+        Ok(amount) if amount <= Quantity::ZERO => {
+            vec![FieldError::invalid(path, storage.0.as_str(), "must be greater than zero")]
+        }
+        _ => resources::validate_quantity("storage", &storage.0, path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::kinds::testing::compare;
+    use serde_json::{Value, json};
+
+    #[track_caller]
+    fn check(spec: Value, expected: &[&str]) {
+        let spec = serde_json::from_value(spec).unwrap();
+        compare(validate(&spec, &FieldPath::new("c")), expected);
+    }
+
+    #[test]
+    fn modes_and_amounts() {
+        check(
+            json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}),
+            &[],
+        );
+        check(
+            json!({}),
+            &[
+                "c.accessModes: Required value: at least 1 access mode is required",
+                "c.resources[storage]: Required value",
+            ],
+        );
+        check(
+            json!({
+                "accessModes": ["ReadWriteOncePod", "ReadOnlyMany", "x"],
+                "resources": {"requests": {"storage": "0"}},
+                "storageClassName": "A", "volumeMode": "File",
+            }),
+            &[
+                "c.accessModes: Unsupported value: \"x\"",
+                "c.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
+                "c.resources[storage]: Invalid value: \"0\": must be greater than zero",
+                "c.storageClassName: Invalid value: \"A\": a lowercase RFC 1123 subdomain",
+                "c.volumeMode: Unsupported value: \"File\": supported values: \"Block\", \"Filesystem\"",
+            ],
+        );
+    }
+}
