@@ -7,7 +7,7 @@
 
 use kinglet::api::Revision;
 use kinglet::stdx::monotonic;
-use kinglet::storage::sqlite::{Config, History, Sqlite};
+use kinglet::storage::sqlite::{Config, Sqlite};
 use kinglet::storage::{
     Commit, Durability, Key, ListRequest, Op, Store as _, WatchItem, WatchRequest,
 };
@@ -46,8 +46,7 @@ async fn run(path: &Path) {
 }
 
 fn open(path: &Path) -> Arc<Sqlite> {
-    let config = Config { path: Some(path.to_owned()), history: History::DEFAULT };
-    Arc::new(Sqlite::open(config).unwrap())
+    Arc::new(Sqlite::open(Config::file(path)).unwrap())
 }
 
 fn create(key: String) -> Op {

@@ -292,3 +292,99 @@ impl Drop for Subscription {
         self.hub.lock().remove(self.id, &self.prefix);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Key;
+
+    fn subscribe(hub: &Arc<Hub>, prefix: &str, progress: bool) -> Subscription {
+        let request = WatchRequest { prefix: prefix.into(), after: Revision(10), progress };
+        hub.subscribe(&request).0
+    }
+
+    fn event(key: &str, revision: u64) -> Announced {
+        let (key, revision) = (Key::from(key), Revision(revision));
+        let event = Event { key, revision, value: None, previous: None };
+        Announced { seq: Seq::new(revision, 0), event: Arc::new(event) }
+    }
+
+    /// Everything that waits for a watch that has seen revision 10.
+    fn drain(subscription: &Subscription) -> String {
+        let mut from = Seq::end_of(Revision(10));
+        let mut taken = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(item) = subscription.poll(from, &mut context) {
+            taken.push(match item {
+                Taken::Event(announced) => {
+                    from = announced.seq;
+                    format!("{}@{}", announced.event.key.as_str(), announced.seq.revision())
+                }
+                Taken::Progress(revision) => {
+                    from = Seq::end_of(revision);
+                    format!("progress@{revision}")
+                }
+                Taken::Full => "full".into(),
+                Taken::Closed => "closed".into(),
+            });
+            if matches!(taken.last().map(String::as_str), Some("full" | "closed")) {
+                break;
+            }
+        }
+        taken.join(" ")
+    }
+
+    #[test]
+    fn events_go_to_the_watches_of_their_prefix() {
+        let hub = Hub::new(Revision(10));
+        let watches = ["", "/pods/", "/pods/a", "/po", "/nodes/", "/pods/a/longer", "é"]
+            .map(|prefix| subscribe(&hub, prefix, false));
+        hub.publish(&[event("/pods/a", 11), event("/é", 12)], Revision(12));
+        let seen = watches.each_ref().map(drain);
+        assert_eq!(
+            seen,
+            ["/pods/a@11 /é@12", "/pods/a@11", "/pods/a@11", "/pods/a@11", "", "", ""]
+        );
+        drop(watches);
+        assert!(hub.lock().by_prefix.is_empty() && hub.lock().lengths.is_empty());
+    }
+
+    #[test]
+    fn progress_is_merged_and_only_for_those_who_ask() {
+        let hub = Hub::new(Revision(10));
+        let asks = subscribe(&hub, "/nodes/", true);
+        let silent = subscribe(&hub, "/nodes/", false);
+        hub.publish(&[event("/nodes/a", 11)], Revision(11));
+        hub.publish(&[], Revision(12));
+        hub.publish(&[], Revision(13));
+        assert_eq!(drain(&asks), "/nodes/a@11 progress@13");
+        assert_eq!(silent.delivered(Seq::end_of(Revision(10))), Revision(10));
+        assert_eq!(drain(&silent), "/nodes/a@11");
+        assert_eq!(silent.delivered(Seq::new(Revision(11), 0)), Revision(13));
+    }
+
+    #[test]
+    fn a_full_lane_keeps_what_came_first() {
+        let hub = Hub::new(Revision(10));
+        let slow = subscribe(&hub, "/", true);
+        let first: Vec<_> = (11..).take(LANE_EVENTS_MAX + 5).map(|at| event("/a", at)).collect();
+        hub.publish(&first, Revision(3_000));
+        let seen = drain(&slow);
+        assert_eq!(seen.split(' ').count(), LANE_EVENTS_MAX + 1);
+        assert!(seen.starts_with("/a@11 /a@12") && seen.ends_with("full"));
+        let last = Seq::new(Revision(10 + LANE_EVENTS_MAX as u64), 0);
+        assert_eq!(slow.delivered(last), Revision(last.revision().0 - 1));
+        slow.start();
+        hub.publish(&[event("/a", 3_001)], Revision(3_001));
+        assert_eq!(drain(&slow), "/a@3001 progress@3001");
+    }
+
+    #[test]
+    fn every_watch_ends_with_the_hub() {
+        let hub = Hub::new(Revision(10));
+        let watch = subscribe(&hub, "/", false);
+        hub.close();
+        assert_eq!(drain(&watch), "closed");
+        assert_eq!(drain(&subscribe(&hub, "/", false)), "closed");
+    }
+}

@@ -121,3 +121,16 @@ async fn a_closed_store_refuses_everything() {
     assert!(durable(&store, vec![create("/a", "1")]).await.is_err());
     assert!(store.compact(Revision(1)).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_stopped_waits_for_the_store() {
+    let store = in_memory();
+    let moment = std::time::Duration::from_millis(1);
+    for number in 0..100 {
+        let write = durable(&store, vec![create(&format!("/{number}"), "")]);
+        tokio::time::timeout(moment, write).await.expect("no time passes").unwrap();
+        let read = store.list(everything("/"));
+        let page = tokio::time::timeout(moment, read).await.expect("no time passes").unwrap();
+        assert_eq!(page.entries.len(), number + 1);
+    }
+}

@@ -61,10 +61,9 @@ async fn every_read_is_one_moment_of_the_history() {
         }
     }
     assert!(checked > 10, "{checked} lists are not enough to tell");
-    for (began, seen) in joiners.join_all().await.into_iter().flatten() {
+    for (began, seen, through) in joiners.join_all().await.into_iter().flatten() {
         let mut copy = moment(&moments, began);
         seen.iter().for_each(|event| apply(&mut copy, event));
-        let through = seen.last().map_or(began, |event| event.revision);
         assert_eq!(copy, moment(&moments, through), "a watch after {began}");
     }
 }
@@ -114,8 +113,11 @@ async fn follow(store: Arc<Sqlite>, after: Revision) -> Vec<Arc<Event>> {
     events
 }
 
+/// A watch: after which revision it began, what it showed, and through which revision that was all.
+type Joined = (Revision, Vec<Arc<Event>>, Revision);
+
 /// Begins watch after watch a little in the past, and follows each for a while.
-async fn join_again(store: Arc<Sqlite>, stop: Arc<AtomicBool>) -> Vec<(Revision, Vec<Arc<Event>>)> {
+async fn join_again(store: Arc<Sqlite>, stop: Arc<AtomicBool>) -> Vec<Joined> {
     let mut joined = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let began = store.list(everything("/k/")).await.unwrap().revision;
@@ -123,16 +125,19 @@ async fn join_again(store: Arc<Sqlite>, stop: Arc<AtomicBool>) -> Vec<(Revision,
         let request = WatchRequest { prefix: "/k/".into(), after: began, progress: true };
         let mut watch = store.watch(request).await.unwrap();
         let mut seen = Vec::new();
-        while seen.len() < 20 {
+        loop {
             match watch.next().await {
                 Ok(WatchItem::Event(event)) => seen.push(event),
-                Ok(WatchItem::Progress(_)) if stop.load(Ordering::Relaxed) => break,
-                Ok(WatchItem::Progress(_)) => {}
+                Ok(WatchItem::Progress(through)) => {
+                    if seen.len() >= 20 || stop.load(Ordering::Relaxed) {
+                        joined.push((began, seen, through));
+                        break;
+                    }
+                }
                 Err(WatchError::Compacted { .. }) => break,
                 Err(other) => panic!("{other:?}"),
             }
         }
-        joined.push((began, seen));
     }
     joined
 }

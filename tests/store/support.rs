@@ -1,7 +1,7 @@
 //! Short ways to say what the tests are about.
 
 use kinglet::api::Revision;
-use kinglet::storage::sqlite::{Config, History, Sqlite};
+use kinglet::storage::sqlite::{Config, Sqlite};
 use kinglet::storage::{
     Commit, CommitError, Durability, Entry, Event, Key, ListRequest, Op, Page, ReadError, Store,
     Watch, WatchError, WatchItem, WatchRequest,
@@ -15,7 +15,7 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) fn in_memory() -> Sqlite {
-    Sqlite::open(Config { path: None, history: History::DEFAULT }).unwrap()
+    Sqlite::open(Config::in_memory()).unwrap()
 }
 
 pub(crate) fn on_disk(path: &Path) -> Sqlite {
@@ -23,7 +23,7 @@ pub(crate) fn on_disk(path: &Path) -> Sqlite {
 }
 
 pub(crate) fn at(path: &Path) -> Config {
-    Config { path: Some(path.to_owned()), history: History::DEFAULT }
+    Config::file(path)
 }
 
 pub(crate) fn create(key: &str, value: &str) -> Op {

@@ -111,3 +111,27 @@ async fn a_burst_is_no_reason_to_lose_a_watch() {
     }
     assert_eq!(events.delivered(), store.revision());
 }
+
+#[tokio::test]
+async fn a_slow_watch_of_heartbeats_is_told_that_some_are_forgotten() {
+    let store = in_memory();
+    let mut newest = durable(&store, vec![create("/lease", "0")]).await.unwrap();
+    let mut slow = watch(&store, "/", newest).await.unwrap();
+    for number in 1..1_200 {
+        let beat = update("/lease", &number.to_string(), newest);
+        newest = coalesced(&store, vec![beat]).await.unwrap();
+    }
+    let mut seen = 0;
+    let error = loop {
+        match next(&mut slow).await {
+            Ok(WatchItem::Event(event)) => {
+                assert_eq!(event.previous.as_deref(), Some(seen.to_string().as_bytes()));
+                seen += 1;
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, WatchError::Compacted { oldest, .. } if oldest == newest), "{error:?}");
+    assert_eq!(seen, 1_024);
+}

@@ -106,4 +106,79 @@ impl<T> Inbox<T> {
         self.room.close();
         self.arrived.notify_all();
     }
+
+    /// Held by a thread that receives: when it ends, however it does, the inbox is closed and
+    /// emptied, so that nobody waits for an answer that cannot come.
+    pub(super) fn attend(&self) -> Attendance<'_, T> {
+        Attendance(self)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Attendance<'i, T>(&'i Inbox<T>);
+
+impl<T> Drop for Attendance<'_, T> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.lock().queue.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn items(received: Received<u32>) -> Vec<u32> {
+        match received {
+            Received::Items(items) => items,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_received_together_as_far_as_it_is_wanted() {
+        let inbox = Inbox::new(8);
+        for item in [1, 2, 3, 9, 4] {
+            inbox.send(item).await.unwrap();
+        }
+        assert_eq!(items(inbox.receive(None, |item| *item < 9)), [1, 2, 3]);
+        assert_eq!(items(inbox.receive(None, |_| false)), [9]);
+        inbox.close();
+        assert!(inbox.send(5).await.is_err());
+        assert_eq!(items(inbox.receive(None, |_| true)), [4]);
+        assert!(matches!(inbox.receive(None, |_| true), Received::Closed));
+    }
+
+    #[tokio::test]
+    async fn senders_wait_for_room() {
+        let inbox = Arc::new(Inbox::new(1));
+        inbox.send(1).await.unwrap();
+        let second = inbox.send(2);
+        let received = async { items(inbox.receive(None, |_| true)) };
+        let (sent, received) = futures_util::join!(second, received);
+        sent.unwrap();
+        assert_eq!(received, [1]);
+        assert_eq!(items(inbox.receive(None, |_| true)), [2]);
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait() {
+        let inbox = Inbox::<u32>::new(1);
+        let soon = crate::stdx::monotonic() + Duration::from_millis(5);
+        assert!(matches!(inbox.receive(Some(soon), |_| true), Received::Deadline));
+        assert!(crate::stdx::monotonic() >= soon);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_behind_by_a_thread_that_ends() {
+        let inbox = Inbox::new(2);
+        let (reply, answer) = tokio::sync::oneshot::channel::<()>();
+        inbox.send(reply).await.unwrap();
+        drop(inbox.attend());
+        assert!(answer.await.is_err());
+        let (reply, _answer) = tokio::sync::oneshot::channel::<()>();
+        assert!(inbox.send(reply).await.is_err());
+    }
 }

@@ -46,7 +46,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 use view::{SharedView, View};
 use watch::SqliteWatch;
 use writer::{REQUESTS_QUEUED_MAX, Request, Start, Writer};
@@ -59,13 +59,43 @@ pub struct Config {
     pub history: History,
 }
 
+impl Config {
+    /// In a file, with as much history as upstream keeps.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { path: Some(path.into()), history: History::DEFAULT }
+    }
+
+    /// The same in memory.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { path: None, history: History::DEFAULT }
+    }
+}
+
 /// What the threads of a store share.
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    in_memory: bool,
     wal_path: PathBuf,
     view: SharedView,
     hub: Arc<Hub>,
+}
+
+impl Shared {
+    /// Waits for the answer of a thread.
+    ///
+    /// A store in memory is for tests, and tests stop tokio's clock: it then jumps to the next timer
+    /// whenever the runtime has nothing to do but wait for our threads. It does not while a blocking
+    /// task runs, so there the waiting is one.
+    async fn wait<T: Send + 'static>(&self, answer: oneshot::Receiver<T>) -> Result<T, RecvError> {
+        if !self.in_memory {
+            return answer.await;
+        }
+        let waiting = tokio::task::spawn_blocking(|| answer.blocking_recv());
+        waiting.await.expect("receiving does not panic")
+    }
 }
 
 /// A [`Store`] in a SQLite file.
@@ -93,6 +123,7 @@ impl Sqlite {
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let Config { path, history } = config;
         // After a crash it is not known what waits to be removed: enough to have a look later.
+        let in_memory = path.is_none();
         let unknown = Replaced { rows: history.sweep_rows_min, bytes: 0 };
         let Opened { path, lock, writer, readers, state } = open::open(path, unknown)?;
         let shared = Arc::new(Shared {
@@ -107,6 +138,7 @@ impl Sqlite {
             }),
             hub: Hub::new(state.revision),
             path,
+            in_memory,
         });
         let failed = |source| {
             let path = shared.path.clone();
@@ -138,7 +170,8 @@ impl Sqlite {
         self.inbox.close();
         let readers = Arc::clone(&self.readers);
         let stopped = tokio::task::spawn_blocking(move || stop(&readers, running)).await;
-        stopped.unwrap_or_else(|_panic| Err(self.closed()))
+        // A writer that has panicked has not written what was pending.
+        stopped.ok().flatten().unwrap_or_else(|| Err(self.closed()))
     }
 
     fn closed(&self) -> CommitError {
@@ -147,23 +180,25 @@ impl Sqlite {
 }
 
 /// Readers first, so that the writer finds nobody in its way when it empties the write-ahead log.
-fn stop(readers: &Readers, running: Running) -> Result<(), CommitError> {
+/// Returns nothing where the writer has panicked.
+fn stop(readers: &Readers, running: Running) -> Option<Result<(), CommitError>> {
     readers.stop();
-    let result = running.writer.join();
+    let result = running.writer.join().ok();
     drop(running.lock);
-    result.expect("the writer does not panic")
+    result
 }
 
 impl Drop for Sqlite {
     /// Closes a store that nobody has closed. Waits for the disk.
     fn drop(&mut self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(running) = running {
-            self.inbox.close();
-            if let Err(error) = stop(&self.readers, running) {
-                let error = crate::stdx::chain(&error);
-                tracing::error!(error, "the store could not be closed in good order");
-            }
+        let Some(running) = running else {
+            return;
+        };
+        self.inbox.close();
+        if let Err(error) = stop(&self.readers, running).unwrap_or_else(|| Err(self.closed())) {
+            let error = crate::stdx::chain(&error);
+            tracing::error!(error, "the store could not be closed in good order");
         }
     }
 }
@@ -194,7 +229,7 @@ impl Store for Sqlite {
             plan::check_limits(&commit)?;
             let (reply, answer) = oneshot::channel();
             self.inbox.send(Request::Commit { commit, reply }).await.ok();
-            answer.await.unwrap_or_else(|_gone| Err(self.closed()))
+            self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
         })
     }
 
@@ -209,7 +244,7 @@ impl Store for Sqlite {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             self.inbox.send(Request::Compact { through, reply }).await.ok();
-            answer.await.unwrap_or_else(|_gone| Err(self.closed()))
+            self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
         })
     }
 }

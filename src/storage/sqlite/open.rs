@@ -368,3 +368,33 @@ fn lost(connection: &Connection) -> rusqlite::Result<Vec<Lost>> {
     })?;
     rows.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_commit_is_synced_and_pages_can_be_given_back() {
+        let opened = open(None, Replaced::default()).unwrap();
+        let value = |name: &str| {
+            opened.writer.pragma_query_value(None, name, |row| {
+                row.get::<_, i64>(0).map(|n| n.to_string()).or_else(|_text| row.get(0))
+            })
+        };
+        for (name, expected) in [
+            ("synchronous", "2"),
+            ("journal_mode", "wal"),
+            ("auto_vacuum", "2"),
+            ("page_size", "4096"),
+            ("wal_autocheckpoint", "1000"),
+        ] {
+            assert_eq!(value(name).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_store_in_memory() {
+        let opened = open(None, Replaced::default()).unwrap();
+        assert!(!opened.path.exists() && !opened.path.parent().unwrap().exists());
+    }
+}

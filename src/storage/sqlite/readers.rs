@@ -59,21 +59,21 @@ impl Readers {
     pub(super) async fn get(&self, key: Key) -> Result<Lookup, ReadError> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Read::Get { key, reply }).await.ok();
-        answer.await.unwrap_or_else(|_gone| Err(self.closed()))
+        self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
     }
 
     pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
         let _permit = self.long.acquire().await;
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Read::List { request, reply }).await.ok();
-        answer.await.unwrap_or_else(|_gone| Err(self.closed()))
+        self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
     }
 
     pub(super) async fn history(&self, request: HistoryRequest) -> Result<Chunk, WatchError> {
         let _permit = self.long.acquire().await;
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Read::History { request, reply }).await.ok();
-        answer.await.unwrap_or(Err(WatchError::Closed))
+        self.shared.wait(answer).await.unwrap_or(Err(WatchError::Closed))
     }
 
     fn closed(&self) -> ReadError {
@@ -94,6 +94,7 @@ impl Readers {
 }
 
 fn run(connection: &Connection, shared: &Shared, inbox: &Inbox<Read>) {
+    let _attendance = inbox.attend();
     loop {
         match inbox.receive(None, |_| false) {
             Received::Items(reads) => {

@@ -80,6 +80,8 @@ pub(super) struct Writer {
     compactions: Vec<Compaction>,
     sweep_failures: u32,
     sweep_not_before: Option<Instant>,
+    /// The write-ahead log is emptied by force when it is longer than this.
+    wal_bytes_max: u64,
 }
 
 /// Where the writer begins.
@@ -110,16 +112,19 @@ impl Writer {
             compactions: Vec::new(),
             sweep_failures: 0,
             sweep_not_before: None,
+            wal_bytes_max: WAL_BYTES_MAX,
         }
     }
 
     /// Works until the inbox is closed; then writes what is pending and closes the file.
     pub(super) fn run(mut self) -> Result<(), CommitError> {
+        let inbox = Arc::clone(&self.inbox);
+        let _attendance = inbox.attend();
         loop {
             let deadline = self.next_sweep();
             let mut ops = 0;
             let mut bytes = 0;
-            let received = self.inbox.receive(deadline, |request| {
+            let received = inbox.receive(deadline, |request| {
                 let (more_ops, more_bytes) = request.size();
                 ops += more_ops;
                 bytes += more_bytes;
@@ -281,12 +286,16 @@ impl Writer {
     }
 
     /// Empties the write-ahead log where it has grown out of bounds. Waits for readers, a little.
-    fn limit_wal(&self) {
+    fn limit_wal(&mut self) {
         let length = std::fs::metadata(&self.shared.wal_path).map_or(0, |metadata| metadata.len());
-        if length > WAL_BYTES_MAX {
-            // Where readers do not get out of the way, the next group tries again.
-            group::checkpoint(&self.connection).ok();
+        if length <= self.wal_bytes_max {
+            return;
         }
+        self.wal_bytes_max = match group::checkpoint(&self.connection) {
+            Ok(()) => WAL_BYTES_MAX,
+            // Readers did not get out of the way, or the disk is full. Not again at every group.
+            Err(_busy) => length + WAL_BYTES_MAX,
+        };
     }
 
     /// Writes what is pending, notes that all is in order, and closes the file.
