@@ -45,6 +45,9 @@ struct Progress {
 
 /// What knows through which revision it has seen: a [`Cache`] of any kind.
 pub trait Seen: Send + Sync {
+    /// Waits until there is something to see at all.
+    fn synced(&self) -> BoxFuture<'_, ()>;
+
     /// Waits until every change through `revision` has been seen.
     fn wait_seen(&self, revision: Revision) -> BoxFuture<'_, ()>;
 }
@@ -202,6 +205,10 @@ impl<K: Watched> Cache<K> {
 }
 
 impl<K: Watched> Seen for Cache<K> {
+    fn synced(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Cache::synced(self))
+    }
+
     fn wait_seen(&self, revision: Revision) -> BoxFuture<'_, ()> {
         Box::pin(Cache::wait_seen(self, revision))
     }

@@ -77,7 +77,7 @@ pub trait Controller: Send + Sync + 'static {
     /// writes in a few looks: see `tests/sim`.
     fn plan(observed: &Self::Observed) -> Plan;
 
-    /// The caches that `observe` reads, by what is in them. After a write to one of these kinds, the
-    /// key rests until the cache has seen it.
+    /// The caches that `observe` reads, by what is in them. Nothing is looked at before they are
+    /// filled. After a write to one of these kinds, the key rests until the cache has seen it.
     fn caches(&self) -> Vec<(ResourceType, Arc<dyn Seen>)>;
 }

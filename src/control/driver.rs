@@ -39,7 +39,8 @@ enum End {
     Failed(Failure),
 }
 
-/// Runs `controller` until `shutdown`: several keys side by side, never two passes over one.
+/// Runs `controller` until `shutdown`, once its caches are filled: several keys side by side, never
+/// two passes over one.
 pub async fn run<C, X>(
     controller: C,
     queue: Queue<C::Key>,
@@ -51,6 +52,10 @@ pub async fn run<C, X>(
     X: Execute,
 {
     let caches = controller.caches();
+    let synced = join_all(caches.iter().map(|(_, cache)| cache.synced()));
+    if shutdown.run_until_cancelled(synced).await.is_none() {
+        return;
+    }
     let mut passes = FuturesUnordered::new();
     let mut rests = FuturesUnordered::new();
     loop {

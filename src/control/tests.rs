@@ -47,6 +47,10 @@ impl Controller for Player {
 struct FakeCache(watch::Sender<u64>);
 
 impl Seen for FakeCache {
+    fn synced(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn wait_seen(&self, revision: Revision) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.0.subscribe().wait_for(|seen| *seen >= revision.0).await.unwrap();

@@ -118,6 +118,7 @@ impl Controller for DeploymentController {
         vec![
             (ResourceType::of::<Deployment>(), Arc::clone(&self.deployments) as Arc<dyn Seen>),
             (ResourceType::of::<ReplicaSet>(), Arc::clone(&self.sets) as Arc<dyn Seen>),
+            (ResourceType::of::<Pod>(), Arc::clone(&self.pods) as Arc<dyn Seen>),
         ]
     }
 }
