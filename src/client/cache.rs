@@ -4,7 +4,7 @@
 //! it; they read an immutable `Arc` of each object.
 
 use super::watch::{Item, Watcher};
-use super::{ApiObject, Client, Selection, Watched, key_of};
+use super::{ApiObject, Client, Selection, key_of};
 use crate::api::{ObjectKey, Revision};
 use crate::stdx::Tasks;
 use futures_util::future::BoxFuture;
@@ -56,20 +56,13 @@ impl<K: ApiObject> Cache<K> {
     /// Begins to watch. The cache is empty until it is [synced](Self::synced).
     pub fn start(client: Client, selection: Selection, tasks: &mut Tasks) -> Arc<Self> {
         let watcher = Watcher::<K>::new(client, &selection);
-        Self::follow(watcher, K::URL_PATH_SEGMENT, tasks)
-    }
-}
-
-impl<K: Watched> Cache<K> {
-    /// As `start`, of a watch that exists already. `name` is what logs call the task.
-    pub fn follow(watcher: Watcher<K>, name: &'static str, tasks: &mut Tasks) -> Arc<Self> {
         let cache = Arc::new(Self {
             objects: RwLock::default(),
             listeners: Mutex::default(),
             seen: watch::Sender::new(None),
         });
         let (filled, shutdown) = (Arc::clone(&cache), tasks.shutdown());
-        tasks.spawn(name, async move {
+        tasks.spawn(K::URL_PATH_SEGMENT, async move {
             shutdown.run_until_cancelled(filled.fill(watcher)).await;
         });
         cache
@@ -204,7 +197,7 @@ impl<K: Watched> Cache<K> {
     }
 }
 
-impl<K: Watched> Seen for Cache<K> {
+impl<K: ApiObject> Seen for Cache<K> {
     fn synced(&self) -> BoxFuture<'_, ()> {
         Box::pin(Cache::synced(self))
     }
@@ -233,7 +226,7 @@ impl<K> Default for Objects<K> {
     }
 }
 
-impl<K: Watched> Objects<K> {
+impl<K: ApiObject> Objects<K> {
     /// Makes these all the objects there are.
     fn replace(&mut self, listed: Vec<K>) -> Vec<Change<K>> {
         let keys: BTreeSet<_> = listed.iter().map(|object| key_of(object.metadata())).collect();

@@ -39,21 +39,22 @@ impl<K> ApiObject for K where
 
 /// What can come out of a watch: every [`ApiObject`], and views of objects that hold less.
 pub trait Watched: DeserializeOwned + Debug + Send + Sync + 'static {
-    fn metadata(&self) -> &ObjectMeta;
+    /// The revision at which the object was last written.
+    fn revision(&self) -> Option<Revision>;
 
     /// Drops, right after decoding, what nobody who shares the copy looks at.
     fn trim(&mut self);
 }
 
 impl<K: ApiObject> Watched for K {
-    fn metadata(&self) -> &ObjectMeta {
-        k8s_openapi::Metadata::metadata(self)
+    fn revision(&self) -> Option<Revision> {
+        revision_of(self.metadata())
     }
 
     /// The field managers are half of many objects and of no use to a reader; an update without
     /// them leaves them as they are.
     fn trim(&mut self) {
-        k8s_openapi::Metadata::metadata_mut(self).managed_fields = None;
+        self.metadata_mut().managed_fields = None;
     }
 }
 

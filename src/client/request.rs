@@ -287,9 +287,21 @@ impl Client {
         &self,
         selection: &Selection,
     ) -> Result<ObjectList<K>, ClientError> {
-        let path = selection.path(&ResourceType::of::<K>());
+        self.list_as(&ResourceType::of::<K>(), selection, JSON).await
+    }
+
+    /// As `list`, of a kind that is known only at run time, encoded as `accept` says.
+    ///
+    /// # Errors
+    /// Where the list cannot be had, whole.
+    pub async fn list_as<T: DeserializeOwned + Send>(
+        &self,
+        resource: &ResourceType,
+        selection: &Selection,
+        accept: &str,
+    ) -> Result<ObjectList<T>, ClientError> {
         let mut items = Vec::new();
-        let revision = self.list_pages(&path, JSON, &mut items).await?;
+        let revision = self.list_pages(&selection.path(resource), accept, &mut items).await?;
         Ok(ObjectList { items, revision })
     }
 
@@ -404,7 +416,11 @@ impl Client {
         self.fetch(method, path_and_query, JSON, content).await
     }
 
-    async fn fetch(
+    /// As `request`, with the answer encoded as `accept` says.
+    ///
+    /// # Errors
+    /// Where the server did not do what was asked.
+    pub async fn fetch(
         &self,
         method: Method,
         path_and_query: &str,

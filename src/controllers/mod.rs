@@ -6,20 +6,126 @@
 
 mod availability;
 pub mod deployment;
+pub mod garbagecollector;
+mod metadata;
+pub mod namespace;
 pub mod nodeipam;
 mod ownership;
 pub mod replicaset;
 
-use crate::client::Cache;
+pub use metadata::KindEntry;
+
+use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
+use crate::control::{ClientExecutor, Controller, Queue, run};
+use crate::stdx::{Clock, Tasks};
+use deployment::DeploymentController;
+use garbagecollector::GarbageCollector;
+use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use metadata::{Kinds, MetadataFeed};
+use namespace::NamespaceController;
+use nodeipam::{NodeIpamController, NodeRange};
+use replicaset::ReplicaSetController;
 use std::sync::Arc;
 
 /// What the controllers look at: one cache per kind, shared by all of them.
 #[derive(Clone, Debug)]
 pub struct Caches {
+    pub namespaces: Arc<Cache<Namespace>>,
     pub nodes: Arc<Cache<Node>>,
     pub pods: Arc<Cache<Pod>>,
     pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
+}
+
+impl Caches {
+    fn start(client: &Client, tasks: &mut Tasks) -> Self {
+        let everything = Selection::default;
+        Self {
+            namespaces: Cache::start(client.clone(), everything(), tasks),
+            nodes: Cache::start(client.clone(), everything(), tasks),
+            pods: Cache::start(client.clone(), everything(), tasks),
+            deployments: Cache::start(client.clone(), everything(), tasks),
+            replica_sets: Cache::start(client.clone(), everything(), tasks),
+        }
+    }
+}
+
+/// What the controllers must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub clock: Clock,
+    /// Every kind that the API server has.
+    pub kinds: Vec<KindEntry>,
+    /// Where nodes get the addresses of their pods: one range, or one of each family. Empty where
+    /// somebody else gives them.
+    pub node_ranges: Vec<NodeRange>,
+    /// Where Services get their addresses, which nodes do not get.
+    pub service_cidrs: Vec<IpNet>,
+}
+
+/// As whom a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller<'a> {
+    /// `system:kube-controller-manager`, which fills the caches.
+    ControllerManager,
+    /// This service account in `kube-system`: each controller has its own.
+    ServiceAccount(&'a str),
+}
+
+/// Starts all controllers. `client` makes a client for each of them.
+pub fn start(client: impl Fn(Caller<'_>) -> Client, config: Config, tasks: &mut Tasks) {
+    let shared = client(Caller::ControllerManager);
+    let caches = Caches::start(&shared, tasks);
+    // Events own nothing and are owned by nothing, and there are many of them.
+    let tied = config.kinds.iter().filter(|kind| kind.resource.kind != "Event");
+    let feed = MetadataFeed::new(Kinds::new(tied.cloned()));
+    let mut starter = Starter { client: &client, clock: &config.clock, tasks };
+
+    let controller = ReplicaSetController::new(starter.client::<ReplicaSetController>(), &caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = DeploymentController::new(starter.client::<DeploymentController>(), &caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let own_client = starter.client::<NamespaceController>();
+    let controller = NamespaceController::new(own_client, &caches, &config.kinds);
+    let queue = controller.queue(&feed);
+    starter.start(controller, queue);
+
+    let controller = GarbageCollector::new(starter.client::<GarbageCollector>(), &feed);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    if !config.node_ranges.is_empty() {
+        let controller = NodeIpamController::new(&caches, config.node_ranges, config.service_cidrs);
+        let queue = controller.queue();
+        starter.start(controller, queue);
+    }
+    feed.start(&shared, tasks);
+}
+
+/// Starts one controller after the other.
+struct Starter<'a, F> {
+    client: &'a F,
+    clock: &'a Clock,
+    tasks: &'a mut Tasks,
+}
+
+impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
+    fn client<C: Controller>(&self) -> Client {
+        (self.client)(Caller::ServiceAccount(C::NAME))
+    }
+
+    fn start<C: Controller>(&mut self, controller: C, queue: Queue<C::Key>) {
+        let client = self.client::<C>();
+        let reporter = Reporter { component: C::NAME.to_owned(), host: String::new() };
+        let events = EventRecorder::start(client.clone(), reporter, self.clock.clone(), self.tasks);
+        let executor = ClientExecutor { client, events };
+        let shutdown = self.tasks.shutdown();
+        self.tasks.spawn(C::NAME, run(controller, queue, executor, self.clock.clone(), shutdown));
+    }
 }

@@ -11,7 +11,7 @@ mod step;
 mod tests;
 
 use super::request::{JSON, Page, PageEnd, PathAndQuery, TakePage, decode};
-use super::{ApiObject, Client, ClientError, ResourceType, Selection, Watched, revision_of};
+use super::{ApiObject, Client, ClientError, ResourceType, Selection, Watched};
 use crate::api::{Reason, Revision};
 use crate::stdx::chain;
 use crate::stdx::http::Body;
@@ -55,6 +55,17 @@ struct Connection {
     standing: Standing,
     open: Option<Open>,
     is_failing: bool,
+    bookmarks: Bookmarks,
+}
+
+/// How often a watch that shows nothing hears through which revision that is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bookmarks {
+    /// About once a minute, so that the watch can be taken up again.
+    Seldom,
+    /// Whenever the store moves on, so that others can wait until a revision has been seen. Our own
+    /// server's; others send them seldom.
+    Always,
 }
 
 /// A watch request that is being answered.
@@ -87,7 +98,8 @@ impl Interruption {
 }
 
 impl<T: Watched> Watcher<T> {
-    /// Watches objects of a kind that is known only at run time, as `accept` has them encoded.
+    /// Watches objects of a kind that is known only at run time, as `accept` has them encoded, with
+    /// bookmarks now and then.
     #[must_use]
     pub fn of_type(
         client: Client,
@@ -103,6 +115,7 @@ impl<T: Watched> Watcher<T> {
             standing: Standing::START,
             open: None,
             is_failing: false,
+            bookmarks: Bookmarks::Seldom,
         };
         Self { connection, items: PhantomData }
     }
@@ -155,15 +168,18 @@ impl<T: Watched> Watcher<T> {
 }
 
 impl<K: ApiObject> Watcher<K> {
+    /// Watches objects of one kind, with a bookmark whenever the store moves on.
     #[must_use]
     pub fn new(client: Client, selection: &Selection) -> Self {
-        Self::of_type(client, ResourceType::of::<K>(), selection, JSON)
+        let mut watcher = Self::of_type(client, ResourceType::of::<K>(), selection, JSON);
+        watcher.connection.bookmarks = Bookmarks::Always;
+        watcher
     }
 }
 
 impl Connection {
     fn shown<T: Watched>(&mut self, mut object: T) -> T {
-        if let Some(revision) = revision_of(object.metadata()) {
+        if let Some(revision) = object.revision() {
             self.advance(revision);
         }
         object.trim();
@@ -219,8 +235,9 @@ impl Connection {
         let mut path = self.path.with("watch", "true");
         path.push("resourceVersion", &revision.to_string());
         path.push("allowWatchBookmarks", "true");
-        // Our own server's: a bookmark whenever the store has moved on. Others ignore it.
-        path.push("progress", "true");
+        if self.bookmarks == Bookmarks::Always {
+            path.push("progress", "true");
+        }
         match self.client.open(http::Method::GET, path.as_str(), self.accept, None).await {
             Ok(body) => self.open = Some(Open { body, lines: Lines::default() }),
             Err(error) => self.interrupted(&Interruption::Refused(error)),
