@@ -10,6 +10,7 @@ mod list_paging;
 mod patch;
 mod selectors;
 mod services;
+mod store_errors;
 mod subresources;
 #[path = "../support/mod.rs"]
 mod support;
