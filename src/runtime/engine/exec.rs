@@ -1,6 +1,6 @@
 //! Running a command in a container and collecting what it prints.
 
-use super::super::shim::{CallError, NewProcess, Process, Reach, SIGKILL, Shim};
+use super::super::shim::{CallError, Exit, NewProcess, Process, Reach, SIGKILL, Shim};
 use super::super::{ContainerId, ExecResult, RuntimeError};
 use super::records;
 use super::tables::Container;
@@ -43,12 +43,13 @@ impl Engine {
         let process = Process { task: &id.0, exec: &exec_id };
         let outputs = Outputs::make(container.files.bundle(), &exec_id)
             .map_err(|error| failed(OPERATION, error))?;
-        let running = run(&shim, process, &spec, outputs);
-        let result = match tokio::time::timeout(timeout, running).await {
-            Ok(result) => result.map_err(|error| error.of(OPERATION)),
-            Err(_elapsed) => {
+        let result = run(&shim, process, &spec, outputs, timeout).await;
+        let result = match result {
+            Ok(Some(result)) => Ok(result),
+            Ok(None) => {
                 Err(RuntimeError::Timeout { operation: OPERATION, seconds: timeout.as_secs() })
             }
+            Err(error) => Err(error.of(OPERATION)),
         };
         if result.is_err() {
             end_process(&shim, process).await;
@@ -81,12 +82,16 @@ fn process_spec(container: &Container, command: Vec<String>) -> io::Result<Vec<u
     Ok(serde_json::to_vec(&process)?)
 }
 
+/// `None` where the command did not end in time. The time begins now, but a start is not broken
+/// off: who knows what is started then.
 async fn run(
     shim: &Shim,
     process: Process<'_>,
     spec: &[u8],
     mut outputs: Outputs,
-) -> Result<ExecResult, CallError> {
+    timeout: Duration,
+) -> Result<Option<ExecResult>, CallError> {
+    let deadline = tokio::time::Instant::now() + timeout;
     let stdout = outputs.stdout.path.to_string_lossy();
     let stderr = outputs.stderr.path.to_string_lossy();
     shim.exec(NewProcess { process, spec, stdout: &stdout, stderr: &stderr }).await?;
@@ -94,26 +99,12 @@ async fn run(
     // The shim has the other ends open by now; when it closes them, that was all.
     outputs.stdout.let_end();
     outputs.stderr.let_end();
-    let exit = {
-        let reading = async {
-            tokio::join!(outputs.stdout.read_to_end(), outputs.stderr.read_to_end());
-        };
-        let waiting = shim.wait(process);
-        tokio::pin!(reading, waiting);
-        let mut is_read = false;
-        let exit = loop {
-            tokio::select! {
-                exit = &mut waiting => break exit?,
-                () = &mut reading, if !is_read => is_read = true,
-            }
-        };
-        if !is_read && tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
-            tracing::debug!(container = process.task, "something keeps a command's output open");
-        }
-        exit
+    let exit = match tokio::time::timeout_at(deadline, outputs.follow(shim, process)).await {
+        Ok(exit) => exit?,
+        Err(_elapsed) => return Ok(None),
     };
     let (stdout, stderr) = (outputs.stdout.take_read(), outputs.stderr.take_read());
-    Ok(ExecResult { exit_code: exit.code, stdout, stderr })
+    Ok(Some(ExecResult { exit_code: exit.code, stdout, stderr }))
 }
 
 /// The named pipes that a shim writes a command's output to.
@@ -128,6 +119,26 @@ impl Outputs {
             stdout: Output::make(bundle.join(format!("{exec_id}-out")))?,
             stderr: Output::make(bundle.join(format!("{exec_id}-err")))?,
         })
+    }
+
+    /// Reads until the process has ended and closed its outputs.
+    async fn follow(&mut self, shim: &Shim, process: Process<'_>) -> Result<Exit, CallError> {
+        let reading = async {
+            tokio::join!(self.stdout.read_to_end(), self.stderr.read_to_end());
+        };
+        let waiting = shim.wait(process);
+        tokio::pin!(reading, waiting);
+        let mut is_read = false;
+        let exit = loop {
+            tokio::select! {
+                exit = &mut waiting => break exit?,
+                () = &mut reading, if !is_read => is_read = true,
+            }
+        };
+        if !is_read && tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
+            tracing::debug!(container = process.task, "something keeps a command's output open");
+        }
+        Ok(exit)
     }
 }
 

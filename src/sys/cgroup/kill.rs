@@ -20,13 +20,17 @@ const ROUNDS_MAX: usize = 100;
 const REMOVALS_MAX: u32 = 50;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
-/// Kills what is in the cgroup at `directory` and below it, and waits until it is gone.
-pub(super) fn kill_all(directory: &Path) -> io::Result<()> {
-    for _round in 0..ROUNDS_MAX {
+/// Kills what is in the cgroup at `directory` and below it, and waits until it is gone. Calls
+/// `forbid_forks` where one round does not do.
+pub(super) fn kill_all(directory: &Path, forbid_forks: impl Fn()) -> io::Result<()> {
+    for round in 0..ROUNDS_MAX {
         let mut pids = Vec::new();
         collect_processes(directory, &mut pids)?;
         if pids.is_empty() {
             return Ok(());
+        }
+        if round == 1 {
+            forbid_forks();
         }
         let handles: Vec<OwnedFd> = pids.iter().filter_map(|pid| handle(*pid)).collect();
         // Where the kernel has it (5.14), one write takes all processes at once; the others are

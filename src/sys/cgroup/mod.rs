@@ -187,12 +187,14 @@ impl Cgroups {
         let Some(directory) = directories.first() else {
             return Ok(());
         };
-        if let Some(pids_max) = self.file(path, "pids", "pids.max") {
-            // Nothing may fork its way out of being killed. A cgroup about to be removed does not
-            // need its limit any more, and where it cannot be set the rounds of killing must do.
-            fs::write(pids_max, "0").ok();
-        }
-        kill::kill_all(directory)
+        kill::kill_all(directory, || {
+            if let Some(pids_max) = self.file(path, "pids", "pids.max") {
+                // Nothing may fork its way out of being killed. Not from the beginning: a process
+                // that cannot fork ends with an error of its own before it is its turn. Where the
+                // limit cannot be set, the rounds of killing must do.
+                fs::write(pids_max, "0").ok();
+            }
+        })
     }
 
     /// Removes a cgroup and those below it. Succeeds where it is gone.
