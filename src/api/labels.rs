@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-pub use super::names::{label_value as value_problems, qualified_name as key_problems};
+use super::names::{label_value as value_problems, qualified_name as key_problems};
 
 /// Which labels are wanted: all requirements hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One row of the table of kinds.
 
-use super::object::{Object, Resource, decode, decode_stored};
+use super::object::{Decoded, Resource, decode, decode_stored};
 use super::schema::TypeRef;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -215,9 +215,9 @@ pub struct Kind {
     /// See [`Resource::RETURNS_DELETED`].
     pub returns_deleted: bool,
     /// Reads an object of this kind. The value has been checked and pruned by its schema before.
-    pub decode: fn(Value) -> Result<Box<dyn Object>, serde_json::Error>,
-    /// As `decode`, from what [`Object::encode`] wrote.
-    pub decode_stored: fn(&[u8]) -> Result<Box<dyn Object>, serde_json::Error>,
+    pub decode: fn(Value) -> Decoded,
+    /// As `decode`, from what [`Object::encode`](super::Object::encode) wrote.
+    pub decode_stored: fn(&[u8]) -> Decoded,
 }
 
 impl Kind {

@@ -279,12 +279,13 @@ fn same_kind<T: Resource>(old: &dyn Object) -> &T {
     old.as_any().downcast_ref().expect("old and new object come from one row of the table")
 }
 
-pub(super) fn decode<T: Resource>(value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
+/// An object read from JSON.
+pub type Decoded = Result<Box<dyn Object>, serde_json::Error>;
+
+pub(super) fn decode<T: Resource>(value: Value) -> Decoded {
     Ok(Box::new(serde_json::from_value::<T>(value)?))
 }
 
-pub(super) fn decode_stored<T: Resource>(
-    json: &[u8],
-) -> Result<Box<dyn Object>, serde_json::Error> {
+pub(super) fn decode_stored<T: Resource>(json: &[u8]) -> Decoded {
     Ok(Box::new(serde_json::from_slice::<T>(json)?))
 }

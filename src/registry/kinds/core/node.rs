@@ -144,9 +144,9 @@ fn is_cordoned(node: &Node) -> bool {
 }
 
 fn state(node: &Node) -> String {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     // Where a type occurs twice, the last one counts.
-    let ready = conditions.filter(|condition| condition.type_ == "Ready").last();
+    let ready = conditions.rfind(|condition| condition.type_ == "Ready");
     let ready = match ready.map(|condition| condition.status.as_str()) {
         None => "Unknown",
         Some("True") => "Ready",
