@@ -1,0 +1,12 @@
+//! A whole control plane in process: the API server on a store in memory, all controllers, and a
+//! kubelet that only pretends.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod cluster;
+mod collection;
+mod ipam;
+mod namespaces;
+mod rollout;
+#[path = "../support/mod.rs"]
+mod support;
