@@ -1,11 +1,156 @@
 //! The node agent: makes the pods that are bound to this node real and says how they are.
 //!
-//! Start at [`pod`]: what is decided about one pod, and why.
+//! Start at [`start`] for what there is, at [`pod`] for what is decided about one pod and why, and
+//! at `worker` for how that is done. Architecture invariants: a pod's containers never depend on
+//! this process or on the API server being there; whatever is known only here can be found again
+//! after a restart; a status is written until the API has it, and never an older one over a newer.
 
+mod announce;
+mod config;
 pub mod container;
+mod exits;
 pub mod files;
+mod hooks;
 pub mod images;
+mod last_words;
 pub mod logs;
 pub mod node;
 pub mod pod;
+mod references;
+mod server;
 pub mod volumes;
+mod worker;
+
+pub use config::{Config, NodeFiles};
+
+use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
+use crate::network::PodNetwork;
+use crate::runtime::Runtime;
+use crate::stdx::http::HttpService;
+use crate::stdx::{Backoff, Clock, Tasks, chain};
+use crate::sys::host::HostFacts;
+use exits::Exits;
+use images::ImageFetcher;
+use k8s_openapi::api::core::v1::Service;
+use node::{NodeConfig, NodeKeeper};
+use references::ReferenceCaches;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::warn;
+use worker::{Bell, Shared, Workers};
+
+/// What passes before leftovers on the network are looked for again, where that failed.
+const NETWORK_RETRY: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
+
+/// What a kubelet works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// With the node's identity.
+    pub client: Client,
+    pub runtime: Arc<dyn Runtime>,
+    pub network: Arc<dyn PodNetwork>,
+    /// Services, which containers are told of. Shared with whoever else needs them.
+    pub services: Arc<Cache<Service>>,
+    pub clock: Clock,
+}
+
+/// A kubelet that works. Its tasks belong to whoever started it.
+#[derive(Clone, Debug)]
+pub struct Kubelet {
+    service: Arc<dyn HttpService>,
+    keeper: NodeKeeper,
+}
+
+impl Kubelet {
+    /// Answers for logs of containers and the like.
+    #[must_use]
+    pub fn service(&self) -> Arc<dyn HttpService> {
+        Arc::clone(&self.service)
+    }
+
+    /// To be told when something changes that the Node object says, such as the images.
+    #[must_use]
+    pub fn keeper(&self) -> &NodeKeeper {
+        &self.keeper
+    }
+}
+
+/// Starts the kubelet. It registers its node, takes over the containers that run already, and keeps
+/// the node's pods until its tasks are stopped; containers run on after that.
+///
+/// # Errors
+/// Where this machine cannot be looked at.
+pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kubelet> {
+    let memory_bytes = HostFacts::observe()?.memory_bytes;
+    let Parts { client, runtime, network, services, clock } = parts;
+    let reporter = Reporter { component: "kubelet".to_owned(), host: config.node.name.clone() };
+    let events = EventRecorder::start(client.clone(), reporter, clock.clone(), tasks);
+    let node_config = NodeConfig {
+        settings: config.node.clone(),
+        data_dir: config.volumes.pods_dir.clone(),
+        clock: clock.clone(),
+    };
+    let keeper = NodeKeeper::start(
+        node_config,
+        client.clone(),
+        Arc::clone(&runtime),
+        Arc::clone(&network),
+        tasks,
+    );
+    let of_this_node = Selection::fields(format!("spec.nodeName={}", config.node.name));
+    let bell = Bell::default();
+    let on_change = {
+        let bell = bell.clone();
+        Arc::new(move |uid: &str| bell.ring(uid))
+    };
+    let runtime_events = runtime.events();
+    let (opened, network_open) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        pods: Cache::start(client.clone(), of_this_node, tasks),
+        references: ReferenceCaches::new(client.clone(), tasks.shutdown(), on_change),
+        images: ImageFetcher::new(Arc::clone(&runtime), events.clone()),
+        starts: Shared::starts(),
+        exits: Exits::new(Arc::clone(&runtime)),
+        config,
+        client,
+        runtime,
+        network,
+        events,
+        clock,
+        services,
+        keeper: keeper.clone(),
+        memory_bytes,
+        network_open,
+    });
+    let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
+    let workers = Workers::new(Arc::clone(&shared), bell);
+    let shutdown = tasks.shutdown();
+    tasks.spawn("network-leftovers", async move {
+        shutdown.run_until_cancelled(open_network(&shared, &opened)).await;
+        shutdown.cancelled().await;
+    });
+    tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
+    Ok(Kubelet { service, keeper })
+}
+
+/// Frees what pods that are gone had on the network, and lets others onto it only after that, so
+/// that nobody's place is taken for a leftover.
+async fn open_network(shared: &Shared, opened: &watch::Sender<bool>) {
+    shared.keeper.network_ready().await;
+    let mut failures = 0;
+    while let Err(error) = free_leftovers(shared).await {
+        failures += 1;
+        warn!(error = chain(&*error), "cannot free what is left on the pod network yet");
+        tokio::time::sleep(NETWORK_RETRY.delay(failures)).await;
+    }
+    opened.send_replace(true);
+}
+
+async fn free_leftovers(shared: &Shared) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let sandboxes = shared.runtime.sandboxes().await?;
+    let ids = sandboxes.into_iter().map(|sandbox| sandbox.id.0).collect();
+    Ok(shared.network.retain(ids).await?)
+}

@@ -4,6 +4,7 @@
 //! that starts other programs is [`process`]. What is here knows no pods: it takes paths and numbers.
 
 pub mod cgroup;
+pub mod directory_watch;
 pub mod host;
 pub mod inherited;
 pub mod mount;

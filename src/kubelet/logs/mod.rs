@@ -4,20 +4,20 @@
 //! followed sleeps until the kernel says that its files have changed.
 
 mod files;
-mod follow;
 pub mod line;
 
 pub(super) use files::last_text;
 
 use crate::stdx::http::{Body, streamed};
+use crate::sys::directory_watch::{DirectoryWatch, FileChange};
 use bytes::Bytes;
-use follow::{LogWatch, is_current};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use line::{Printer, Selection, parse};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is read from a file, and sent, at once.
@@ -70,7 +70,7 @@ struct Reader {
     file: Option<File>,
     /// The beginning of a line whose end has not been read.
     rest: Vec<u8>,
-    watch: Option<LogWatch>,
+    watch: Option<DirectoryWatch>,
     /// `None` when the container has ended, or the log is not followed.
     running: Option<BoxFuture<'static, ()>>,
     /// Its writer has closed the file.
@@ -84,7 +84,8 @@ impl Reader {
     fn open(request: LogRequest) -> io::Result<Self> {
         let LogRequest { log, selection, follow_until } = request;
         // Before anything is read, so that no change is missed.
-        let watch = follow_until.as_ref().map(|_| LogWatch::new(&log)).transpose()?;
+        let directory = log.parent().unwrap_or(Path::new("/"));
+        let watch = follow_until.as_ref().map(|_| DirectoryWatch::open(directory)).transpose()?;
         let mut pending = files::of(&log)?;
         let mut start = 0;
         if let Some(lines) = selection.tail {
@@ -206,7 +207,7 @@ impl Reader {
         };
         if let Some(running) = &mut self.running {
             tokio::select! {
-                changes = watch.changed() => self.closed |= changes?.closed,
+                changes = watch.changed() => self.closed |= is_closed(&self.log, &changes?),
                 () = running => self.running = None,
             }
             return Ok(true);
@@ -216,12 +217,24 @@ impl Reader {
         }
         match tokio::time::timeout(LAST_LINES_WITHIN, watch.changed()).await {
             Ok(changes) => {
-                self.closed |= changes?.closed;
+                self.closed |= is_closed(&self.log, &changes?);
                 Ok(true)
             }
             Err(_elapsed) => Ok(false),
         }
     }
+}
+
+/// Whether the log's writer has closed it.
+fn is_closed(log: &Path, changes: &[FileChange]) -> bool {
+    changes.iter().any(|change| change.closed && Some(&*change.name) == log.file_name())
+}
+
+/// Whether an opened file is still the one of that name.
+fn is_current(file: &File, path: &Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let opened = file.metadata().map(identity).ok();
+    opened.is_some() && opened == std::fs::metadata(path).map(identity).ok()
 }
 
 #[cfg(test)]

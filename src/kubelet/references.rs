@@ -1,0 +1,151 @@
+//! ConfigMaps and Secrets that pods of this node use, each watched only as long as a pod does.
+//!
+//! Start at [`ReferenceCaches::register`]. There is deliberately no copy of all of them: a node may
+//! see only those that its pods name, and most clusters have many more. Upstream's
+//! pkg/kubelet/util/manager/watch_based_manager.go (v1.35) does the same.
+
+use super::container::references::{Lookup, Names, References};
+use crate::api::ObjectKey;
+use crate::client::{ApiObject, Cache, Client, Selection};
+use crate::stdx::Tasks;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+
+/// Told the uid of each pod that uses an object that has changed.
+pub(super) type OnChange = Arc<dyn Fn(&str) + Send + Sync>;
+
+pub(super) struct ReferenceCaches {
+    client: Client,
+    shutdown: CancellationToken,
+    on_change: OnChange,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    config_maps: Watches<ConfigMap>,
+    secrets: Watches<Secret>,
+}
+
+struct Watches<K>(BTreeMap<ObjectKey, Watch<K>>);
+
+impl<K> Default for Watches<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+/// One object that is watched. Dropping it ends the watch.
+struct Watch<K> {
+    cache: Arc<Cache<K>>,
+    users: Users,
+    _tasks: Tasks,
+}
+
+/// The uids of the pods that use an object.
+type Users = Arc<Mutex<BTreeSet<String>>>;
+
+impl fmt::Debug for ReferenceCaches {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ReferenceCaches").finish_non_exhaustive()
+    }
+}
+
+impl ReferenceCaches {
+    pub(super) fn new(client: Client, shutdown: CancellationToken, on_change: OnChange) -> Self {
+        Self { client, shutdown, on_change, state: Mutex::default() }
+    }
+
+    /// Says that the pod `uid` uses these objects and no others, and returns what is known of them.
+    /// What is not known yet is told through `on_change`.
+    pub(super) fn register(&self, uid: &str, namespace: &str, names: &Names) -> References {
+        let mut state = self.state.lock().expect("no panics under this lock");
+        References {
+            config_maps: state.config_maps.register(self, uid, namespace, &names.config_maps),
+            secrets: state.secrets.register(self, uid, namespace, &names.secrets),
+        }
+    }
+
+    /// Says that the pod is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        let mut state = self.state.lock().expect("no panics under this lock");
+        state.config_maps.release(uid, |_| false);
+        state.secrets.release(uid, |_| false);
+    }
+}
+
+impl<K: ApiObject> Watches<K> {
+    fn register(
+        &mut self,
+        shared: &ReferenceCaches,
+        uid: &str,
+        namespace: &str,
+        names: &BTreeSet<String>,
+    ) -> BTreeMap<String, Lookup<K>> {
+        self.release(uid, |key| {
+            key.namespace.as_deref() == Some(namespace) && names.contains(&key.name)
+        });
+        let mut lookups = BTreeMap::new();
+        for name in names {
+            let key = ObjectKey::namespaced(namespace, name);
+            let watch = self.0.entry(key.clone()).or_insert_with(|| Watch::start(shared, &key));
+            watch.users.lock().expect("no panics under this lock").insert(uid.to_owned());
+            lookups.insert(name.clone(), watch.look(&key));
+        }
+        lookups
+    }
+
+    /// Takes the pod off what it does not keep, and drops what nobody uses.
+    fn release(&mut self, uid: &str, keeps: impl Fn(&ObjectKey) -> bool) {
+        self.0.retain(|key, watch| {
+            let mut users = watch.users.lock().expect("no panics under this lock");
+            if !keeps(key) {
+                users.remove(uid);
+            }
+            !users.is_empty() || keeps(key)
+        });
+    }
+}
+
+impl<K: ApiObject> Watch<K> {
+    fn start(shared: &ReferenceCaches, key: &ObjectKey) -> Self {
+        let mut tasks = Tasks::new(shared.shutdown.child_token());
+        let selection = Selection {
+            namespace: key.namespace.clone(),
+            labels: None,
+            fields: Some(format!("metadata.name={}", key.name)),
+        };
+        let cache = Cache::start(shared.client.clone(), selection, &mut tasks);
+        let users = Users::default();
+        let tell = {
+            let (users, on_change) = (Arc::clone(&users), Arc::clone(&shared.on_change));
+            move || {
+                let users = users.lock().expect("no panics under this lock").clone();
+                users.iter().for_each(|uid| on_change(uid));
+            }
+        };
+        cache.on_change({
+            let tell = tell.clone();
+            move |_change| tell()
+        });
+        // That there is no such object is an answer, too, and no change.
+        let answered = Arc::clone(&cache);
+        let shutdown = tasks.shutdown();
+        tasks.spawn("reference", async move {
+            shutdown.run_until_cancelled(answered.synced()).await;
+            tell();
+        });
+        Self { cache, users, _tasks: tasks }
+    }
+
+    fn look(&self, key: &ObjectKey) -> Lookup<K> {
+        match self.cache.get(key) {
+            Some(object) => Lookup::Found(object),
+            None if self.cache.is_synced() => Lookup::Missing,
+            None => Lookup::Unknown,
+        }
+    }
+}

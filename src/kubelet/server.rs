@@ -1,0 +1,344 @@
+//! What the kubelet answers over HTTP: logs of containers, its pods, and that it is well.
+//!
+//! Upstream pkg/kubelet/server/server.go (v1.35), as far as it goes here; exec, attach, port-forward
+//! and metrics are not there.
+
+use super::logs::line::{Selection, seconds_before};
+use super::logs::{LogRequest, read};
+use super::worker::Shared;
+use crate::api::ObjectKey;
+use crate::runtime::{ContainerState, ContainerStatus};
+use crate::stdx::chain;
+use crate::stdx::http::{HttpService, Request, Response, full};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// An answer that says no: a code and a text for the user.
+struct Refusal {
+    code: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    fn new(code: StatusCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+}
+
+/// The kubelet as an HTTP service. Whoever serves it checks who asks.
+#[derive(Debug)]
+pub(super) struct KubeletService {
+    shared: Arc<Shared>,
+}
+
+impl KubeletService {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl HttpService for KubeletService {
+    fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let answered = answer(&shared, &request).await;
+            Ok(answered.unwrap_or_else(|refusal| plain(refusal.code, refusal.text)))
+        })
+    }
+}
+
+fn plain(code: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = code;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn answer(shared: &Shared, request: &Request) -> Result<Response, Refusal> {
+    let segments: Vec<_> = request
+        .uri()
+        .path()
+        .split('/')
+        .skip(1)
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+        .collect();
+    let segments: Vec<_> = segments.iter().map(String::as_str).collect();
+    if request.method() != Method::GET {
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"));
+    }
+    match segments[..] {
+        ["healthz"] => Ok(plain(StatusCode::OK, "ok")),
+        ["pods" | "runningpods"] => Ok(pods(shared)),
+        ["containerLogs", namespace, pod, container] => {
+            let query = query(request.uri().query().unwrap_or_default());
+            let key = ObjectKey::namespaced(namespace, pod);
+            container_logs(shared, &key, container, &query).await
+        }
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
+    }
+}
+
+fn pods(shared: &Shared) -> Response {
+    let items = shared.pods.list();
+    let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
+    let mut response = plain(StatusCode::OK, list.to_string());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn query(text: &str) -> BTreeMap<String, String> {
+    let decode =
+        |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        })
+        .collect()
+}
+
+/// What of a log is asked for.
+#[derive(Debug)]
+struct Asked {
+    selection: Selection,
+    follow: bool,
+    previous: bool,
+}
+
+impl Asked {
+    fn read(query: &BTreeMap<String, String>, now: Timestamp) -> Result<Self, Refusal> {
+        let given = |name: &str| query.get(name).filter(|value| !value.is_empty());
+        let flag = |name: &str| match given(name).map(String::as_str) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(_) => Err(Refusal::bad(format!("{name}: must be true or false"))),
+        };
+        let number = |name: &str, least: i64| -> Result<Option<i64>, Refusal> {
+            let number = given(name).map(|text| text.parse::<i64>());
+            match number.transpose() {
+                Ok(Some(number)) if number < least => {
+                    let text = format!("{name}: must be greater than or equal to {least}");
+                    Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text))
+                }
+                Ok(number) => Ok(number),
+                Err(_) => Err(Refusal::bad(format!("{name}: must be a whole number"))),
+            }
+        };
+        let moment = given("sinceTime").map(|text| text.parse::<Timestamp>()).transpose();
+        let moment = moment.map_err(|_| Refusal::bad("sinceTime: must be an RFC 3339 time"))?;
+        let seconds = number("sinceSeconds", 1)?.map(|seconds| seconds_before(now, seconds));
+        let unsigned = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
+        Ok(Self {
+            selection: Selection {
+                tail: unsigned(number("tailLines", 0)?),
+                since: moment.or(seconds),
+                limit_bytes: unsigned(number("limitBytes", 1)?),
+                timestamps: flag("timestamps")?,
+            },
+            follow: flag("follow")?,
+            previous: flag("previous")?,
+        })
+    }
+}
+
+async fn container_logs(
+    shared: &Shared,
+    key: &ObjectKey,
+    container: &str,
+    query: &BTreeMap<String, String>,
+) -> Result<Response, Refusal> {
+    let asked = Asked::read(query, shared.clock.now())?;
+    let Some(pod) = shared.pods.get(key) else {
+        let text = format!("pod {:?} not found\n", key.name);
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    };
+    if !has_container(&pod, container) {
+        let text = format!("container {container:?} not found in pod {:?}\n", key.name);
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    }
+    let found = find(shared, &pod, container, asked.previous).await?;
+    let is_running = matches!(found.state, ContainerState::Running { .. });
+    let follow_until = (asked.follow && is_running)
+        .then(|| -> BoxFuture<'static, ()> { Box::pin(shared.exits.of(found.id.clone())) });
+    let request = LogRequest { log: found.log_path, selection: asked.selection, follow_until };
+    match read(request).await {
+        Ok(body) => {
+            let mut response = plain(StatusCode::OK, "");
+            *response.body_mut() = body;
+            Ok(response)
+        }
+        Err(error) => Err(Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot read the log of container {container:?}: {}", chain(&error)),
+        )),
+    }
+}
+
+fn has_container(pod: &Pod, name: &str) -> bool {
+    let Some(spec) = &pod.spec else {
+        return false;
+    };
+    let is_it = |container: &Container| container.name == name;
+    spec.containers.iter().any(is_it) || spec.init_containers.iter().flatten().any(is_it)
+}
+
+/// The container whose log is meant: upstream `validateContainerLogStatus`
+/// (pkg/kubelet/kubelet_pods.go), on what the runtime has.
+async fn find(
+    shared: &Shared,
+    pod: &Pod,
+    name: &str,
+    previous: bool,
+) -> Result<ContainerStatus, Refusal> {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let found = shared.runtime.pod(uid).await.map_err(|error| {
+        let text = format!("cannot ask for the containers of pod {pod_name:?}: {}", chain(&error));
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })?;
+    let mut containers: Vec<_> =
+        found.containers.into_iter().filter(|container| container.name == name).collect();
+    containers
+        .sort_by_key(|container| std::cmp::Reverse((container.attempt, container.created_at)));
+    let waits = waiting_reason(pod.status.as_ref(), name);
+    choose(containers, previous, waits.is_some()).ok_or_else(|| {
+        Refusal::bad(match (previous, waits.as_deref()) {
+            (true, _) => {
+                format!("previous terminated container {name:?} in pod {pod_name:?} not found")
+            }
+            (false, Some(reason)) => {
+                let why = match reason {
+                    "ErrImagePull" => "image can't be pulled",
+                    "ImagePullBackOff" => "trying and failing to pull image",
+                    reason => reason,
+                };
+                format!("container {name:?} in pod {pod_name:?} is waiting to start: {why}")
+            }
+            (false, None) => {
+                format!("container {name:?} in pod {pod_name:?} is waiting to start - no logs yet")
+            }
+        })
+    })
+}
+
+/// Of the containers of one name, the newest first. A container that waits to be started again has
+/// its last end behind it, which is then what is meant by `previous`.
+fn choose(
+    containers: Vec<ContainerStatus>,
+    previous: bool,
+    waits: bool,
+) -> Option<ContainerStatus> {
+    let ended = |it: &ContainerStatus| matches!(it.state, ContainerState::Exited { .. });
+    let mut ran =
+        containers.into_iter().filter(|container| container.state != ContainerState::Created);
+    if !previous {
+        return ran.next();
+    }
+    let newest = ran.next()?;
+    if waits && ended(&newest) { Some(newest) } else { ran.find(ended) }
+}
+
+fn waiting_reason(status: Option<&PodStatus>, name: &str) -> Option<String> {
+    let status = status?;
+    let statuses = [&status.container_statuses, &status.init_container_statuses];
+    let mut statuses = statuses.into_iter().flatten().flatten();
+    let found = statuses.find(|status| status.name == name)?;
+    found.state.as_ref()?.waiting.as_ref()?.reason.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{ContainerId, ImageId, PodIdentity, SandboxId};
+
+    fn container(attempt: u32, state: &str) -> ContainerStatus {
+        let now = Timestamp::UNIX_EPOCH;
+        ContainerStatus {
+            id: ContainerId(format!("c{attempt}")),
+            sandbox: SandboxId(String::new()),
+            pod: PodIdentity::default(),
+            name: "a".to_owned(),
+            attempt,
+            state: match state {
+                "run" => ContainerState::Running { pid: 1, started_at: now },
+                "made" => ContainerState::Created,
+                _ => ContainerState::Exited {
+                    exit_code: 1,
+                    oom_killed: false,
+                    started_at: Some(now),
+                    finished_at: now,
+                    message: String::new(),
+                },
+            },
+            created_at: now,
+            image: ImageId(String::new()),
+            image_reference: String::new(),
+            log_path: "/l".into(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(states: &[&str], previous: bool, waits: bool, expected: Option<&str>) {
+        let numbered = (0..).zip(states).map(|(attempt, state)| container(attempt, state));
+        let mut containers: Vec<_> = numbered.collect();
+        containers.reverse();
+        let chosen = choose(containers, previous, waits).map(|it| it.id.0);
+        assert_eq!(chosen.as_deref(), expected, "{states:?}");
+    }
+
+    #[test]
+    fn the_newest_that_ran_is_meant_or_the_end_before_it() {
+        check(&["run"], false, false, Some("c0"));
+        check(&["exit", "run"], false, false, Some("c1"));
+        check(&["exit", "made"], false, false, Some("c0"));
+        check(&["made"], false, true, None);
+        check(&[], false, true, None);
+        check(&["exit", "run"], true, false, Some("c0"));
+        check(&["run"], true, false, None);
+        check(&["exit", "exit"], true, true, Some("c1"));
+        check(&["exit", "exit"], true, false, Some("c0"));
+    }
+
+    fn asked(text: &str) -> Result<Asked, StatusCode> {
+        let now = Timestamp::from_second(1_000).unwrap();
+        Asked::read(&query(text), now).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn options_are_read_and_checked() {
+        let all =
+            asked("follow=true&previous=0&tailLines=5&sinceSeconds=10&timestamps=1&limitBytes=9");
+        let all = all.unwrap();
+        assert!(all.follow && !all.previous && all.selection.timestamps);
+        assert_eq!((all.selection.tail, all.selection.limit_bytes), (Some(5), Some(9)));
+        assert_eq!(all.selection.since.unwrap().as_second(), 990);
+        let time = asked("sinceTime=1970-01-01T00%3A00%3A07Z").unwrap();
+        assert_eq!(time.selection.since.unwrap().as_second(), 7);
+        for (text, code) in [
+            ("follow=maybe", 400),
+            ("tailLines=x", 400),
+            ("tailLines=-1", 422),
+            ("limitBytes=0", 422),
+            ("sinceSeconds=0", 422),
+            ("sinceTime=yesterday", 400),
+        ] {
+            assert_eq!(asked(text).unwrap_err().as_u16(), code, "{text}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a worker has done beside its looks, because it takes its time.
+
+use crate::client::ClientError;
+use crate::kubelet::hooks::HookError;
+use crate::kubelet::images::plan::Unavailable;
+use crate::runtime::{ContainerId, ImageStatus, RuntimeError};
+use futures_util::future::BoxFuture;
+
+/// Something under way.
+pub(super) type Job = BoxFuture<'static, Done>;
+
+/// What it came to.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// An image was fetched for a container, or not.
+    Fetched {
+        container: String,
+        reference: String,
+        failures: u32,
+        result: Result<ImageStatus, Unavailable>,
+    },
+    Stopped {
+        container: ContainerId,
+        result: Result<(), RuntimeError>,
+    },
+    /// The hook after a container's start.
+    Hooked {
+        container: ContainerId,
+        result: Result<(), HookError>,
+    },
+    /// A status was written, or not. `hash` says which.
+    Reported {
+        hash: u64,
+        result: Result<(), ClientError>,
+    },
+    /// The pod's object was deleted, or not.
+    Deleted(Result<(), ClientError>),
+}

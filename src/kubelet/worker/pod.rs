@@ -1,0 +1,274 @@
+//! The worker of one pod.
+
+use super::job::{Done, Job};
+use super::report::Reporter;
+use super::shared::Shared;
+use crate::client::key_of;
+use crate::kubelet::announce::Announcer;
+use crate::kubelet::container::mounts::ReadyVolume;
+use crate::kubelet::images::plan::{NeededImage, Progress};
+use crate::kubelet::pod::plan::{Ending, Memory, Observed, PodPlan, Waiting, plan};
+use crate::kubelet::pod::{BoundPod, PodFacts, Probes};
+use crate::runtime::{ContainerId, SandboxId};
+use crate::stdx::{Backoff, chain};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::warn;
+
+/// What passes before something that failed on this node is tried again.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+
+/// A worker that always finds something to do has a bug. After so many looks in a row it rests for
+/// a moment, and says so.
+const LOOKS_IN_A_ROW_MAX: u32 = 50;
+const REST: SignedDuration = SignedDuration::from_secs(1);
+
+/// What a worker does after a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Something was done: see what comes of it.
+    LookAgain,
+    /// Sleep until something happens, or until then.
+    Wait(Option<Timestamp>),
+    /// The pod is gone and nothing of it is left.
+    Leave,
+}
+
+/// Something that failed, and when to try it again.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) failures: u32,
+    pub(super) retry_at: Timestamp,
+    /// What a container's status shows meanwhile.
+    pub(super) waiting: Option<Waiting>,
+}
+
+impl Failure {
+    /// After one more failure.
+    pub(super) fn after(previous: Option<&Self>, now: Timestamp) -> Self {
+        let failures = previous.map_or(0, |previous| previous.failures).saturating_add(1);
+        let delay = SignedDuration::try_from(RETRY.delay(failures)).unwrap_or(SignedDuration::MAX);
+        let retry_at = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
+        Self { failures, retry_at, waiting: None }
+    }
+}
+
+/// Where the pod is on the network.
+#[derive(Clone, Debug)]
+pub(super) struct Attached {
+    pub(super) sandbox: SandboxId,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug)]
+pub(super) struct PodWorker {
+    pub(super) shared: Arc<Shared>,
+    /// As the API had it last.
+    pub(super) pod: BoundPod,
+    /// The API has it no more.
+    pub(super) gone: bool,
+    pub(super) memory: Memory,
+    pub(super) probes: Probes,
+    pub(super) announcer: Announcer,
+    pub(super) reporter: Reporter,
+    /// By container name.
+    pub(super) images: BTreeMap<String, NeededImage>,
+    pub(super) start_failures: BTreeMap<String, Failure>,
+    /// Why containers wait, as of this look.
+    pub(super) waiting: BTreeMap<String, Waiting>,
+    pub(super) sandbox_failure: Option<Failure>,
+    pub(super) volume_failure: Option<Failure>,
+    pub(super) end_failure: Option<Failure>,
+    /// The volumes, and from what they were made.
+    pub(super) volumes: Option<(u64, BTreeMap<String, ReadyVolume>)>,
+    pub(super) attached: Option<Attached>,
+    /// What is being ended, and when it will be killed.
+    pub(super) stopping: BTreeMap<ContainerId, Timestamp>,
+    /// What ended containers left, by their ids.
+    pub(super) last_words: BTreeMap<ContainerId, String>,
+    /// How far the pod's end is.
+    pub(super) end: super::end::EndProgress,
+    pub(super) jobs: JoinSet<Done>,
+}
+
+impl PodWorker {
+    pub(super) fn new(shared: Arc<Shared>, pod: BoundPod) -> Self {
+        let now = shared.clock.now();
+        let started_at = Some(pod.started_at().unwrap_or(now));
+        Self {
+            announcer: Announcer::new(shared.events.clone()),
+            reporter: Reporter::new(&pod, now),
+            shared,
+            pod,
+            gone: false,
+            memory: Memory { started_at, ..Memory::default() },
+            probes: Probes::default(),
+            images: BTreeMap::new(),
+            start_failures: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            sandbox_failure: None,
+            volume_failure: None,
+            end_failure: None,
+            volumes: None,
+            attached: None,
+            stopping: BTreeMap::new(),
+            last_words: BTreeMap::new(),
+            end: super::end::EndProgress::default(),
+            jobs: JoinSet::new(),
+        }
+    }
+
+    /// Works until the pod is gone.
+    pub(super) async fn run(mut self, poke: Arc<Notify>) {
+        let mut in_a_row = 0;
+        loop {
+            let mut next = self.look().await;
+            in_a_row = if next == Next::LookAgain { in_a_row + 1 } else { 0 };
+            if in_a_row > LOOKS_IN_A_ROW_MAX {
+                warn!(pod = %self.pod, "the plan for this pod does not come to rest");
+                next = Next::Wait(self.shared.clock.now().saturating_add(REST).ok());
+            }
+            match next {
+                Next::LookAgain => {}
+                Next::Wait(until) => self.wait(&poke, until).await,
+                Next::Leave => return,
+            }
+        }
+    }
+
+    async fn wait(&mut self, poke: &Notify, until: Option<Timestamp>) {
+        let left = until.map(|until| until.duration_since(self.shared.clock.now()));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or(Duration::ZERO));
+        let alarm = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = poke.notified() => {}
+            Some(done) = self.jobs.join_next() => self.take(done),
+            () = alarm => {}
+        }
+        while let Some(done) = self.jobs.try_join_next() {
+            self.take(done);
+        }
+    }
+
+    /// One look at the pod: what there is, what is to be done, and the doing.
+    async fn look(&mut self) -> Next {
+        self.refresh();
+        let now = self.shared.clock.now();
+        let facts = match self.observe(now).await {
+            Ok(facts) => facts,
+            Err(error) => {
+                warn!(pod = %self.pod, error = chain(&error), "cannot look at a pod");
+                return Next::Wait(Some(Failure::after(None, now).retry_at));
+            }
+        };
+        let plan = plan(&Observed {
+            pod: &self.pod,
+            facts: &facts,
+            memory: &self.memory,
+            probes: &self.probes,
+            now,
+        });
+        if let Some(ending) = &plan.ending
+            && self.memory.ending.as_ref().is_none_or(|(known, _)| known != ending)
+        {
+            let since = self.memory.ending.take().map_or(now, |(_, since)| since);
+            self.memory.ending = Some((ending.clone(), since));
+        }
+        if plan.ended {
+            return self.end(&facts, &plan, now).await;
+        }
+        self.stop(&plan.stop, now);
+        let next = self.advance(&facts, &plan, now).await;
+        if next != Next::LookAgain {
+            self.report(&facts, &plan, now);
+        }
+        match next {
+            Next::Wait(until) => Next::Wait(self.earliest(until, &plan)),
+            next => next,
+        }
+    }
+
+    fn earliest(&self, until: Option<Timestamp>, plan: &PodPlan) -> Option<Timestamp> {
+        let retry_report = self.reporter.retry_at();
+        [until, plan.recheck_at, retry_report].into_iter().flatten().min()
+    }
+
+    /// Takes the newest form of the pod from the cache.
+    fn refresh(&mut self) {
+        let found = self.shared.pods.get(&self.pod.key());
+        let found = found.filter(|object| object.metadata.uid.as_deref() == Some(self.pod.uid()));
+        match found.and_then(BoundPod::read) {
+            Some(pod) => self.pod = pod,
+            None if self.gone => {}
+            None => {
+                self.gone = true;
+                let now = self.shared.clock.now();
+                let since = self.memory.ending.take().map_or(now, |(_, since)| since);
+                self.memory.ending = Some((Ending::Deleted, since));
+            }
+        }
+    }
+
+    /// Takes what a job has come to.
+    fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let now = self.shared.clock.now();
+        match done {
+            Ok(Done::Fetched { container, reference, failures, result }) => {
+                let progress = match result {
+                    Ok(image) => {
+                        self.shared.keeper.look_again();
+                        Progress::Ready(image)
+                    }
+                    Err(why) => Progress::Failed { why, failures: failures + 1, at: now },
+                };
+                self.images.insert(container, NeededImage { reference, progress });
+            }
+            Ok(Done::Stopped { container, result }) => {
+                // A later look orders it again, if it still runs.
+                self.stopping.remove(&container);
+                if let Err(error) = result {
+                    warn!(pod = %self.pod, %container, error = chain(&error), "cannot end a container");
+                }
+            }
+            Ok(Done::Hooked { container, result }) => self.take_hook(&container, result),
+            Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
+            Ok(Done::Deleted(result)) => self.take_deletion(result, now),
+            Err(error) => warn!(pod = %self.pod, %error, "a job of a pod's worker panicked"),
+        }
+    }
+
+    /// Begins something that takes its time.
+    pub(super) fn begin(&mut self, job: Job) {
+        self.jobs.spawn(job);
+    }
+
+    /// The facts that containers and volumes are told of.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        if self.pod.uses_node_network() {
+            return self.shared.node().addresses;
+        }
+        self.attached.as_ref().map(|attached| attached.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Whether the pod's own place on the network, where it has one, is the one of its sandbox.
+    pub(super) fn is_attached(&self, facts: &PodFacts) -> bool {
+        let sandbox = facts.ready_sandbox().map(|sandbox| &sandbox.id);
+        let attached = self.attached.as_ref().map(|attached| &attached.sandbox);
+        self.pod.uses_node_network() || (sandbox.is_some() && sandbox == attached)
+    }
+
+    /// For messages of those who know the object and not the pod.
+    pub(super) fn key(&self) -> crate::api::ObjectKey {
+        key_of(&self.pod.object().metadata)
+    }
+}

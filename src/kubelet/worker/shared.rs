@@ -1,0 +1,72 @@
+//! What the workers of all pods have in common.
+
+use crate::api::pod::{Amounts, amounts};
+use crate::client::{Cache, Client, EventRecorder};
+use crate::kubelet::Config;
+use crate::kubelet::exits::Exits;
+use crate::kubelet::images::ImageFetcher;
+use crate::kubelet::node::NodeKeeper;
+use crate::kubelet::references::ReferenceCaches;
+use crate::network::PodNetwork;
+use crate::runtime::Runtime;
+use crate::stdx::Clock;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+
+/// So many sandboxes and containers are made at once; others wait for their turn. Making one is
+/// mostly processor time, and more side by side make each of them late.
+const STARTS_AT_ONCE_MAX: usize = 8;
+
+/// What the workers need to know of their node, as of now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::kubelet) struct NodeState {
+    /// The primary one first.
+    pub(in crate::kubelet) addresses: Vec<IpAddr>,
+    /// What the node can give to pods; empty before it has registered.
+    pub(in crate::kubelet) allocatable: Amounts,
+    pub(in crate::kubelet) memory_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(in crate::kubelet) struct Shared {
+    pub(in crate::kubelet) config: Config,
+    pub(in crate::kubelet) client: Client,
+    pub(in crate::kubelet) runtime: Arc<dyn Runtime>,
+    pub(in crate::kubelet) network: Arc<dyn PodNetwork>,
+    pub(in crate::kubelet) events: EventRecorder,
+    pub(in crate::kubelet) clock: Clock,
+    /// The pods that are bound to this node.
+    pub(in crate::kubelet) pods: Arc<Cache<Pod>>,
+    pub(in crate::kubelet) services: Arc<Cache<Service>>,
+    pub(in crate::kubelet) references: ReferenceCaches,
+    pub(in crate::kubelet) images: ImageFetcher,
+    pub(in crate::kubelet) keeper: NodeKeeper,
+    pub(in crate::kubelet) memory_bytes: u64,
+    /// Whether pods can be put on the network.
+    pub(in crate::kubelet) network_open: watch::Receiver<bool>,
+    pub(in crate::kubelet) starts: Semaphore,
+    pub(in crate::kubelet) exits: Exits,
+}
+
+impl Shared {
+    /// The right to make one thing more at once.
+    pub(in crate::kubelet) fn starts() -> Semaphore {
+        Semaphore::new(STARTS_AT_ONCE_MAX)
+    }
+
+    pub(in crate::kubelet) fn node(&self) -> NodeState {
+        let node = self.keeper.node();
+        let status = node.as_ref().and_then(|node| node.status.as_ref());
+        NodeState {
+            addresses: self.config.node.addresses.clone(),
+            allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
+            memory_bytes: self.memory_bytes,
+        }
+    }
+
+    pub(in crate::kubelet) fn is_network_open(&self) -> bool {
+        *self.network_open.borrow()
+    }
+}

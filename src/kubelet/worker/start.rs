@@ -1,0 +1,212 @@
+//! Carries a plan out: sandbox, containers, and what nobody needs any more.
+
+use super::configure::Problem;
+use super::job::Done;
+use super::pod::{Failure, Next, PodWorker};
+use crate::api::pod::is_sidecar;
+use crate::kubelet::container::references::References;
+use crate::kubelet::hooks;
+use crate::kubelet::images::plan::{Next as NextForImage, next as next_for_image};
+use crate::kubelet::pod::plan::{PodPlan, SandboxPlan, Slot, Start, Waiting};
+use crate::kubelet::pod::{PodFacts, ProbeKind, ProbeResult, Restarts};
+use crate::runtime::{ContainerConfig, ContainerId, RuntimeError, SandboxId};
+use crate::stdx::chain;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::warn;
+
+/// A hook after a container's start has this long; upstream lets it take for ever.
+const POST_START_WITHIN: Duration = Duration::from_secs(600);
+
+/// What came of trying to start a container.
+enum Outcome {
+    Started,
+    /// Something has to happen first, or a time has to come.
+    NotYet(Option<Timestamp>),
+}
+
+impl PodWorker {
+    /// Does what the plan says, as far as it can be done now.
+    pub(super) async fn advance(
+        &mut self,
+        facts: &PodFacts,
+        plan: &PodPlan,
+        now: Timestamp,
+    ) -> Next {
+        self.waiting = plan.backing_off.clone();
+        self.tell_of_back_off(facts, plan);
+        self.tidy(facts, plan).await;
+        if plan.ending.is_some() {
+            return Next::Wait(None);
+        }
+        let references = self.references();
+        self.look_for_images(plan, &references, now).await;
+        if self.volumes_ready(&references, now).await.is_none() {
+            let retry_at = self.volume_failure.as_ref().map(|failure| failure.retry_at);
+            return Next::Wait(retry_at);
+        }
+        if let SandboxPlan::Create { attempt } = plan.sandbox {
+            return self.make_sandbox(facts, attempt, now).await;
+        }
+        if let Some(wait) = self.ensure_attached(facts, now).await {
+            return wait;
+        }
+        self.start_all(facts, plan, &references, now).await
+    }
+
+    /// A sandbox that an earlier process made is on the network already: this asks for its place.
+    async fn ensure_attached(&mut self, facts: &PodFacts, now: Timestamp) -> Option<Next> {
+        let sandbox = facts.ready_sandbox()?.clone();
+        if self.is_attached(facts) {
+            return None;
+        }
+        if !self.shared.is_network_open() {
+            return Some(Next::Wait(None));
+        }
+        match self.attach(&sandbox).await {
+            Ok(()) => None,
+            Err(error) => {
+                warn!(pod = %self.pod, error = chain(&error), "cannot attach a pod to the network");
+                let failure = Failure::after(self.sandbox_failure.as_ref(), now);
+                let retry_at = failure.retry_at;
+                self.sandbox_failure = Some(failure);
+                Some(Next::Wait(Some(retry_at)))
+            }
+        }
+    }
+
+    async fn start_all(
+        &mut self,
+        facts: &PodFacts,
+        plan: &PodPlan,
+        references: &References,
+        now: Timestamp,
+    ) -> Next {
+        let Some(sandbox) = facts.ready_sandbox().map(|sandbox| sandbox.id.clone()) else {
+            return Next::Wait(None);
+        };
+        let mut any_started = false;
+        let mut until: Option<Timestamp> = None;
+        for start in &plan.start {
+            match self.start(&sandbox, start, references, now).await {
+                Outcome::Started => {
+                    self.remember_start(facts, start, now);
+                    any_started = true;
+                }
+                Outcome::NotYet(at) => {
+                    until = [until, at].into_iter().flatten().min();
+                    let container = start.slot.of(&self.pod);
+                    if matches!(start.slot, Slot::Init(_)) && !is_sidecar(container) {
+                        break;
+                    }
+                }
+            }
+        }
+        if any_started { Next::LookAgain } else { Next::Wait(until) }
+    }
+
+    fn remember_start(&mut self, facts: &PodFacts, start: &Start, now: Timestamp) {
+        let container = start.slot.of(&self.pod);
+        let name = container.name.clone();
+        let ended = facts.latest(&name).and_then(|latest| latest.finished_at());
+        if let Some(finished_at) = ended {
+            let image = container.image.as_deref().unwrap_or_default();
+            let known = self.memory.restarts.get(&name);
+            let restarts = Restarts::after_restart(known, image, finished_at, now);
+            self.memory.restarts.insert(name.clone(), restarts);
+        }
+        self.images.remove(&name);
+    }
+
+    /// Starts a container whose image is there.
+    async fn start(
+        &mut self,
+        sandbox: &SandboxId,
+        start: &Start,
+        references: &References,
+        now: Timestamp,
+    ) -> Outcome {
+        let spec = start.slot.of(&self.pod).clone();
+        if let Some(failure) = self.start_failures.get(&spec.name)
+            && now < failure.retry_at
+        {
+            self.waiting.extend(failure.waiting.clone().map(|it| (spec.name.clone(), it)));
+            return Outcome::NotYet(Some(failure.retry_at));
+        }
+        let reference = spec.image.as_deref().unwrap_or_default();
+        let needed = self.images.get(&spec.name);
+        let image = match next_for_image(needed, reference, now) {
+            NextForImage::Use(image) => image,
+            NextForImage::Wait { waiting, until } => {
+                self.tell_of_image(start.slot, &waiting);
+                self.waiting.insert(spec.name, waiting);
+                return Outcome::NotYet(until);
+            }
+            NextForImage::Fetch { .. } | NextForImage::Await => {
+                return Outcome::NotYet(None);
+            }
+        };
+        let config = match self.configure(start, &image, references).await {
+            Ok(config) => config,
+            Err(Problem::Pending) => return Outcome::NotYet(None),
+            Err(Problem::Told(message)) => {
+                self.tell_of_failure(start.slot, &message);
+                let waiting = Waiting { reason: "CreateContainerConfigError", message };
+                self.waiting.insert(spec.name, waiting);
+                // Whatever is missing rings when it comes.
+                return Outcome::NotYet(None);
+            }
+        };
+        match self.make_and_start(sandbox, start.slot, config).await {
+            Ok(()) => {
+                self.start_failures.remove(&spec.name);
+                Outcome::Started
+            }
+            Err((reason, error)) => {
+                let message = chain(&error);
+                self.tell_of_failure(start.slot, &message);
+                let waiting = Waiting { reason, message };
+                self.waiting.insert(spec.name.clone(), waiting.clone());
+                let known = self.start_failures.get(&spec.name);
+                let failure = Failure { waiting: Some(waiting), ..Failure::after(known, now) };
+                let retry_at = failure.retry_at;
+                self.start_failures.insert(spec.name, failure);
+                Outcome::NotYet(Some(retry_at))
+            }
+        }
+    }
+
+    /// Makes and starts. The word is the reason that the container's status shows on failure.
+    async fn make_and_start(
+        &mut self,
+        sandbox: &SandboxId,
+        slot: Slot,
+        config: ContainerConfig,
+    ) -> Result<(), (&'static str, RuntimeError)> {
+        let shared = Arc::clone(&self.shared);
+        let turn = shared.starts.acquire().await.expect("the semaphore is never closed");
+        let made = shared.runtime.create_container(sandbox, config).await;
+        let id = made.map_err(|error| ("CreateContainerError", error))?;
+        self.tell_of_container(slot, "Created", "Container created");
+        let started = shared.runtime.start_container(&id).await;
+        drop(turn);
+        started.map_err(|error| ("RunContainerError", error))?;
+        self.tell_of_container(slot, "Started", "Container started");
+        self.begin_post_start(slot, id);
+        Ok(())
+    }
+
+    fn begin_post_start(&mut self, slot: Slot, container: ContainerId) {
+        let lifecycle = slot.of(&self.pod).lifecycle.as_ref();
+        let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) else {
+            return;
+        };
+        self.probes.record(container.clone(), ProbeKind::Startup, ProbeResult::Waiting);
+        let runtime = Arc::clone(&self.shared.runtime);
+        self.begin(Box::pin(async move {
+            let result = hooks::run(&*runtime, &container, &hook, POST_START_WITHIN).await;
+            Done::Hooked { container, result }
+        }));
+    }
+}

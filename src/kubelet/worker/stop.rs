@@ -1,0 +1,105 @@
+//! Ends containers: the hook first, then the signal, then the kill.
+
+use super::job::Done;
+use super::pod::PodWorker;
+use crate::client::EventType;
+use crate::kubelet::announce::{News, container_reference, pod_reference, slot_of};
+use crate::kubelet::hooks::{self, HookError};
+use crate::kubelet::pod::plan::Stop;
+use crate::kubelet::pod::{ProbeKind, ProbeResult};
+use crate::runtime::ContainerId;
+use crate::stdx::{chain, monotonic};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{LifecycleHandler, ObjectReference};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::debug;
+
+/// A kill that would come less than this earlier than the one that is under way is the same one.
+const SAME_KILL: SignedDuration = SignedDuration::from_millis(500);
+
+/// A container has this long between its signal and its kill, whatever its hook has taken.
+const SIGNAL_TO_KILL_MIN: Duration = Duration::from_secs(2);
+
+impl PodWorker {
+    pub(super) fn stop(&mut self, stops: &[Stop], now: Timestamp) {
+        for stop in stops {
+            let kill_at = now.saturating_add(stop.grace).unwrap_or(Timestamp::MAX);
+            let under_way = self.stopping.get(&stop.container).copied();
+            if under_way.is_some_and(|known| known.duration_since(kill_at) < SAME_KILL) {
+                continue;
+            }
+            if stop.replaced {
+                self.memory.replaced.insert(stop.container.clone());
+            }
+            self.stopping.insert(stop.container.clone(), kill_at);
+            if under_way.is_none() {
+                self.announcer.say(News {
+                    regarding: self.reference(&stop.name),
+                    kind: EventType::Normal,
+                    reason: "Killing",
+                    message: stop.message.clone(),
+                });
+            }
+            // A shorter grace does not run the hook again.
+            let hook = if under_way.is_none() { self.pre_stop(&stop.name) } else { None };
+            self.begin_stop(stop, hook);
+        }
+    }
+
+    fn begin_stop(&mut self, stop: &Stop, hook: Option<LifecycleHandler>) {
+        let shared = Arc::clone(&self.shared);
+        let container = stop.container.clone();
+        let grace = Duration::try_from(stop.grace).unwrap_or(Duration::ZERO);
+        let regarding = self.reference(&stop.name);
+        self.begin(Box::pin(async move {
+            let since = monotonic();
+            if let Some(hook) = hook {
+                let ran = hooks::run(&*shared.runtime, &container, &hook, grace);
+                let ran = tokio::time::timeout(grace, ran).await;
+                if let Ok(Err(error)) = ran {
+                    debug!(%container, error = chain(&error), "a preStop hook failed");
+                    // Upstream says no more, so that no secret gets into an event.
+                    let message = "PreStopHook failed".to_owned();
+                    let kind = EventType::Warning;
+                    shared.events.record(regarding, kind, "FailedPreStopHook", message);
+                }
+            }
+            let left = grace.saturating_sub(monotonic().duration_since(since));
+            let left = left.max(SIGNAL_TO_KILL_MIN.min(grace));
+            let result = shared.runtime.stop_container(&container, left).await;
+            Done::Stopped { container, result }
+        }));
+    }
+
+    fn pre_stop(&self, name: &str) -> Option<LifecycleHandler> {
+        let container = slot_of(&self.pod, name)?.of(&self.pod);
+        container.lifecycle.as_ref()?.pre_stop.clone()
+    }
+
+    /// The container of that name, or the pod where its spec has no such container any more.
+    pub(super) fn reference(&self, name: &str) -> ObjectReference {
+        match slot_of(&self.pod, name) {
+            Some(slot) => container_reference(&self.pod, slot),
+            None => pod_reference(&self.pod),
+        }
+    }
+
+    /// The hook after a start has ended: the container counts as started, or has to go.
+    pub(super) fn take_hook(&mut self, container: &ContainerId, result: Result<(), HookError>) {
+        let probed = match result {
+            Ok(()) => ProbeResult::Passed,
+            Err(error) => {
+                debug!(%container, error = chain(&error), "a postStart hook failed");
+                self.announcer.say(News {
+                    regarding: pod_reference(&self.pod),
+                    kind: EventType::Warning,
+                    reason: "FailedPostStartHook",
+                    message: "PostStartHook failed".to_owned(),
+                });
+                ProbeResult::Failed
+            }
+        };
+        self.probes.record(container.clone(), ProbeKind::Startup, probed);
+    }
+}
