@@ -4,9 +4,11 @@
 
 pub mod api;
 pub mod apiserver;
+pub mod cli;
 pub mod client;
 pub mod control;
 pub mod controllers;
+pub mod daemon;
 pub mod kubelet;
 pub mod network;
 pub mod pki;

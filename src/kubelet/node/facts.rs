@@ -77,7 +77,10 @@ fn memory_available(meminfo: &str) -> u64 {
 }
 
 fn storage(directory: &Path) -> io::Result<Storage> {
-    let facts = rustix::fs::statvfs(directory)?;
+    let facts = rustix::fs::statvfs(directory).map_err(|errno| {
+        let error = io::Error::from(errno);
+        io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+    })?;
     Ok(Storage {
         total_bytes: facts.f_blocks.saturating_mul(facts.f_frsize),
         available_bytes: facts.f_bavail.saturating_mul(facts.f_frsize),

@@ -128,7 +128,7 @@ impl ShimRuntime {
     }
 
     /// Lets go of everything, which runs on. Waits for operations under way, `deadline` at most.
-    pub async fn close(self, deadline: Duration) {
+    pub async fn close(&self, deadline: Duration) {
         self.engine.shutdown.cancel();
         self.engine.tasks.close();
         if tokio::time::timeout(deadline, self.engine.tasks.wait()).await.is_err() {

@@ -1,0 +1,107 @@
+//! Values of flags that are more than a text: parsed once, here.
+
+use crate::daemon::NodePortRange;
+use k8s_openapi::api::core::v1::Taint;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// `key=value`, or `key` or `key=` for an empty value.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let mut problems = crate::api::names::qualified_name(key);
+    problems.extend(crate::api::names::label_value(value));
+    if problems.is_empty() {
+        Ok((key.to_owned(), value.to_owned()))
+    } else {
+        Err(problems.join("; "))
+    }
+}
+
+/// `key=value:Effect`, `key:Effect`.
+pub(super) fn taint(text: &str) -> Result<Taint, String> {
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    let wanted = "a taint is key=value:Effect";
+    let (pair, effect) = text.rsplit_once(':').ok_or(wanted)?;
+    if !EFFECTS.contains(&effect) {
+        return Err(format!("{wanted}, and {effect:?} is none of {}", EFFECTS.join(", ")));
+    }
+    let (key, value) = label(pair)?;
+    let value = Some(value).filter(|value| !value.is_empty());
+    Ok(Taint { key, value, effect: effect.to_owned(), time_added: None })
+}
+
+/// `30000-32767`.
+pub(super) fn node_ports(text: &str) -> Result<NodePortRange, String> {
+    let wanted = "a port range is FIRST-LAST, both between 1 and 65535";
+    let (first, last) = text.split_once('-').ok_or(wanted)?;
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(NodePortRange { first, last }),
+        _ => Err(wanted.to_owned()),
+    }
+}
+
+/// An octal file mode, as chmod takes it.
+pub(super) fn file_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("a file mode has three octal digits, such as 600 or 644".to_owned()),
+    }
+}
+
+/// `90s`, `5m`, `1h30m`; the units of Go's durations from a second upwards.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = "a duration is a number with a unit, such as 90s, 5m or 1h30m";
+    let units = BTreeMap::from([('s', 1), ('m', 60), ('h', 3600)]);
+    let mut seconds = 0_u64;
+    let mut digits = String::new();
+    for letter in text.chars() {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        let unit = units.get(&letter).ok_or(wanted)?;
+        let count: u64 = digits.parse().map_err(|_| wanted)?;
+        seconds =
+            count.checked_mul(*unit).and_then(|add| seconds.checked_add(add)).ok_or(wanted)?;
+        digits.clear();
+    }
+    if digits.is_empty() && !text.is_empty() {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(wanted.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Debug;
+
+    #[track_caller]
+    fn check<T: Debug>(actual: Result<T, String>, expected: &str) {
+        let actual = match actual {
+            Ok(value) => format!("{value:?}"),
+            Err(error) => error,
+        };
+        assert!(actual.starts_with(expected), "{actual}");
+    }
+
+    #[test]
+    fn values_are_parsed_or_explained() {
+        check(label("a=b"), r#"("a", "b")"#);
+        check(label("a"), r#"("a", "")"#);
+        check(label("-=b"), "name part must consist of");
+        check(taint("gpu=yes:NoSchedule"), r#"Taint { effect: "NoSchedule", key: "gpu""#);
+        check(taint("gpu:NoExecute"), r#"Taint { effect: "NoExecute", key: "gpu""#);
+        check(taint("gpu=yes"), "a taint is");
+        check(taint("gpu=yes:Maybe"), "a taint is key=value:Effect, and \"Maybe\" is none of");
+        check(node_ports("30000-32767"), "NodePortRange { first: 30000, last: 32767 }");
+        check(node_ports("2-1"), "a port range");
+        check(file_mode("644"), "420");
+        check(file_mode("888"), "a file mode");
+        check(duration("1h30m"), "5400s");
+        check(duration("90"), "a duration");
+        check(duration(""), "a duration");
+    }
+}

@@ -1,0 +1,30 @@
+//! The address of this node, where nobody names one.
+
+use nix::ifaddrs::getifaddrs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+/// An address that is nobody's (RFC 5737): it stands for "away from here".
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// The address that packets leave this host with, or else its first one, or else loopback.
+#[must_use]
+pub fn default_address() -> IpAddr {
+    way_out().or_else(first_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Asks the kernel for a route. Connecting a UDP socket sends nothing.
+fn way_out() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((ELSEWHERE, 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+fn first_address() -> Option<IpAddr> {
+    let addresses = getifaddrs().ok()?;
+    let addresses = addresses.filter(|it| it.interface_name != super::config::BRIDGE);
+    let mut addresses = addresses
+        .filter_map(|it| it.address)
+        .filter_map(|address| address.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
+    addresses.find(|address| !address.is_loopback()).map(IpAddr::V4)
+}

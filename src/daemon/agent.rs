@@ -1,0 +1,170 @@
+//! The node agent: images, containers, the pod network and the kubelet.
+
+use super::config::{BRIDGE, Layout, ServerConfig};
+use super::control_plane::ControlPlane;
+use super::server::STOP_DEADLINE;
+use super::{images, socket};
+use crate::apiserver::Identity;
+use crate::client::{Cache, Selection};
+use crate::kubelet::files::resolv_conf::ClusterDns;
+use crate::kubelet::node::{NodeKeeper, NodeSettings};
+use crate::kubelet::volumes::Volumes;
+use crate::kubelet::{self, NodeFiles};
+use crate::network::{BridgeConfig, BridgeNetwork};
+use crate::runtime::images::{Images, Progress};
+use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
+use crate::stdx::{Clock, Tasks, TasksError, chain};
+use anyhow::Context as _;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// As many pods as upstream's kubelet takes.
+const PODS_MAX: u32 = 110;
+
+/// What the Node object says; the port itself is a later matter.
+const KUBELET_PORT: u16 = 10250;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Agent {
+    runtime: Arc<ShimRuntime>,
+    tasks: Tasks,
+}
+
+impl Agent {
+    pub(super) async fn start(
+        config: &ServerConfig,
+        clock: &Clock,
+        control_plane: &ControlPlane,
+    ) -> anyhow::Result<Self> {
+        let layout = Layout::of(&config.data_dir);
+        // Sockets and namespaces are root's business.
+        make_directory(&layout.run(), 0o700)?;
+        let mut tasks = Tasks::default();
+        let images = images::open_store(config, clock).await?;
+        socket::serve(&layout.socket(), images::service(images.clone()), &mut tasks)
+            .with_context(|| format!("cannot listen on {}", layout.socket().display()))?;
+        let runtime = Arc::new(open_runtime(&layout, images.clone(), clock).await?);
+        let network = BridgeConfig {
+            bridge: BRIDGE.to_owned(),
+            cluster_cidrs: config.cluster_cidrs.clone(),
+            state_directory: network_state(&layout),
+        };
+        let network = Arc::new(BridgeNetwork::open(network, &mut tasks)?);
+        let client = control_plane.client(Identity::node(&config.node_name));
+        let parts = kubelet::Parts {
+            services: Cache::start(client.clone(), Selection::default(), &mut tasks),
+            client,
+            runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
+            network,
+            clock: clock.clone(),
+        };
+        let settings = kubelet_config(config, &layout);
+        make_directory(&settings.volumes.pods_dir, 0o750)?;
+        make_directory(&settings.volumes.memory_dir, 0o750)?;
+        let kubelet =
+            kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
+        control_plane.local_node().set(kubelet.service());
+        import_archives(images, kubelet.keeper().clone(), &mut tasks);
+        Ok(Self { runtime, tasks })
+    }
+
+    pub(super) async fn first_failure(&mut self) -> TasksError {
+        self.tasks.first_failure().await
+    }
+
+    /// Lets go of the containers, which run on.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.tasks.stop(STOP_DEADLINE).await?;
+        self.runtime.close(STOP_DEADLINE).await;
+        Ok(())
+    }
+}
+
+fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
+    kubelet::Config {
+        node: NodeSettings {
+            name: config.node_name.clone(),
+            addresses: config.node_ips.clone(),
+            labels: config.node_labels.clone(),
+            taints: config.node_taints.clone(),
+            pods_max: PODS_MAX,
+            kubelet_port: KUBELET_PORT,
+        },
+        cluster_dns: ClusterDns {
+            addresses: config.cluster_dns.clone(),
+            domain: config.cluster_domain.clone(),
+        },
+        volumes: Volumes {
+            pods_dir: layout.agent().join("pods"),
+            memory_dir: layout.run().join("volumes"),
+        },
+        logs_dir: config.pod_logs_dir.clone(),
+        cgroup_root: cgroup_root(layout),
+        node_files: NodeFiles::usual(),
+    }
+}
+
+/// The runtime of a data directory; adopts what runs already.
+pub(super) async fn open_runtime(
+    layout: &Layout,
+    images: Images,
+    clock: &Clock,
+) -> anyhow::Result<ShimRuntime> {
+    let config = ShimRuntimeConfig {
+        data_dir: layout.data_dir(),
+        run_dir: layout.run(),
+        executable: std::env::current_exe().context("this executable cannot be found")?,
+        log_limits: LogLimits::UPSTREAM,
+        clock: clock.clone(),
+    };
+    Ok(ShimRuntime::open(config, Arc::new(images)).await?)
+}
+
+/// Where the network records what it has given to pods.
+pub(super) fn network_state(layout: &Layout) -> PathBuf {
+    layout.run().join("network")
+}
+
+/// The cgroup that all pods of a data directory are below.
+pub(super) fn cgroup_root(layout: &Layout) -> String {
+    format!("/kinglet-{}", layout.id())
+}
+
+fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// Imports the archives that wait in the data directory, while everything else starts.
+fn import_archives(images: Images, keeper: NodeKeeper, tasks: &mut Tasks) {
+    let shutdown = tasks.shutdown();
+    tasks.spawn("image-archives", async move {
+        let work = async {
+            match images.import_directory(&Progress::none()).await {
+                Ok(files) => {
+                    for file in files {
+                        let path = file.path.display();
+                        match file.result {
+                            Ok(ids) => info!("imported {} images of {path}", ids.len()),
+                            Err(error) => warn!(error = chain(&error), "{path} was left out"),
+                        }
+                    }
+                }
+                Err(error) => warn!(error = chain(&error), "importing images failed"),
+            }
+            keeper.look_again();
+            if let Err(error) = images.sweep().await {
+                warn!(error = chain(&error), "removing leftovers of images failed");
+            }
+        };
+        shutdown.run_until_cancelled(work).await;
+        shutdown.cancelled().await;
+    });
+}

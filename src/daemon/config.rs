@@ -1,0 +1,126 @@
+//! What a server is told: validated, plain, and passed to each component as it needs it.
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Taint;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The name of the bridge that pods are on.
+pub(super) const BRIDGE: &str = "kinglet0";
+
+/// Parts of a server that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    Agent,
+    Scheduler,
+    Controllers,
+}
+
+/// Ports of services on nodes, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// Everything `kinglet server` can be told. All paths are absolute.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub data_dir: PathBuf,
+    pub pod_logs_dir: PathBuf,
+    pub kubeconfig: PathBuf,
+    pub kubeconfig_mode: u32,
+    pub registries_file: PathBuf,
+    pub bind_address: IpAddr,
+    pub https_port: u16,
+    pub advertise_address: IpAddr,
+    /// Names and addresses.
+    pub tls_sans: Vec<String>,
+    pub node_name: String,
+    /// The primary one first; at least one.
+    pub node_ips: Vec<IpAddr>,
+    pub node_labels: BTreeMap<String, String>,
+    pub node_taints: Vec<Taint>,
+    /// One, or one of each family.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// One, or one of each family; none overlaps the cluster's.
+    pub service_cidrs: Vec<IpNet>,
+    pub node_ports: NodePortRange,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    pub disabled: BTreeSet<Component>,
+}
+
+impl ServerConfig {
+    pub(super) fn has(&self, component: Component) -> bool {
+        !self.disabled.contains(&component)
+    }
+
+    pub(super) fn listen_address(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_address, self.https_port)
+    }
+}
+
+/// Where a data directory's parts are.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    data_dir: PathBuf,
+}
+
+impl Layout {
+    #[must_use]
+    pub fn of(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned() }
+    }
+
+    pub(super) fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone()
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.data_dir.join("server/db/state.db")
+    }
+
+    pub(super) fn tls(&self) -> PathBuf {
+        self.data_dir.join("server/tls")
+    }
+
+    /// Images and containers of this node.
+    #[must_use]
+    pub fn agent(&self) -> PathBuf {
+        self.data_dir.join("agent")
+    }
+
+    /// What dies with a reboot. Named after the data directory, so that servers do not meet.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        Path::new("/run/kinglet").join(self.id())
+    }
+
+    /// Where the command line reaches a running server.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.run().join("kinglet.sock")
+    }
+
+    /// Eight hexadecimal digits that stand for this data directory where a name must be short.
+    #[must_use]
+    pub fn id(&self) -> String {
+        // FNV-1a: the name must be the same for every version of kinglet that sees the directory.
+        let bytes = self.data_dir.as_os_str().as_encoded_bytes();
+        let mixed = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        format!("{:08x}", bytes.iter().fold(0x811c_9dc5, mixed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_keeps_its_name() {
+        let run = Layout::of(Path::new("/var/lib/kinglet")).run();
+        assert_eq!(run, Path::new("/run/kinglet/19a4230c"));
+        assert_ne!(Layout::of(Path::new("/tmp/a")).id(), Layout::of(Path::new("/tmp/b")).id());
+    }
+}

@@ -1,0 +1,222 @@
+//! The store, the API server, the controllers and the scheduler.
+
+use super::config::{Component, Layout, ServerConfig};
+use super::server::STOP_DEADLINE;
+use crate::apiserver::{self, Identity, NodeService};
+use crate::client::{Cache, Client, EventRecorder, Selection};
+use crate::controllers::nodeipam::NodeRange;
+use crate::controllers::{self, Caller, KindEntry};
+use crate::pki::{Pki, ServerTls, Subject, kubeconfig};
+use crate::registry::KINDS;
+use crate::scheduler::{self, Scheduler};
+use crate::stdx::http::{HttpService, Request, Response};
+use crate::stdx::{Clock, Tasks, TasksError, write_atomically};
+use crate::storage::Store;
+use crate::storage::sqlite::{self, Sqlite};
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpListener;
+
+/// Who asks, in logs of the API server and in events.
+const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ControlPlane {
+    store: Arc<Sqlite>,
+    api: Arc<apiserver::Server>,
+    nodes: Arc<LocalNode>,
+    api_tasks: Tasks,
+    loop_tasks: Tasks,
+}
+
+/// The kubelet of this process, known to the API server before it has started.
+#[derive(Debug)]
+pub(super) struct LocalNode {
+    name: String,
+    kubelet: OnceLock<Arc<dyn HttpService>>,
+}
+
+impl LocalNode {
+    pub(super) fn set(&self, kubelet: Arc<dyn HttpService>) {
+        // There is one agent in a server, and it starts once.
+        self.kubelet.set(kubelet).ok();
+    }
+}
+
+impl NodeService for LocalNode {
+    fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>> {
+        match self.kubelet.get().filter(|_| node == self.name) {
+            Some(kubelet) => kubelet.call(request),
+            None => {
+                let error = io::Error::other(format!("node {node} has no kubelet in this process"));
+                async { Err(error) }.boxed()
+            }
+        }
+    }
+}
+
+impl ControlPlane {
+    pub(super) async fn start(config: &ServerConfig, clock: &Clock) -> anyhow::Result<Self> {
+        let layout = Layout::of(&config.data_dir);
+        // The port first: a second server is told before it has touched anything.
+        let listener = listen(config.listen_address()).await?;
+        let store = open_store(&layout).await?;
+        let pki = Pki::open(&layout.tls(), clock.now())?;
+        let serving = pki.serving(&serving_names(config), clock.now())?;
+        let tls = ServerTls::new(&serving, pki.client_ca())?;
+        let nodes =
+            Arc::new(LocalNode { name: config.node_name.clone(), kubelet: OnceLock::new() });
+        let api = apiserver::Server::new(
+            apiserver::Config {
+                clock: clock.clone(),
+                advertise_address: config.advertise_address,
+                https_port: config.https_port,
+                service_cidrs: config.service_cidrs.clone(),
+                node_ports: config.node_ports.first..=config.node_ports.last,
+            },
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&nodes) as Arc<dyn NodeService>,
+        );
+        let mut api_tasks = Tasks::default();
+        api.serve(listener, tls.config(), &mut api_tasks);
+        api.bootstrap().await.context("failed to make the first objects of the cluster")?;
+        write_kubeconfig(config, &pki, clock)?;
+        let mut control_plane = Self { store, api, nodes, api_tasks, loop_tasks: Tasks::default() };
+        control_plane.start_loops(config, clock)?;
+        Ok(control_plane)
+    }
+
+    fn start_loops(&mut self, config: &ServerConfig, clock: &Clock) -> anyhow::Result<()> {
+        if config.has(Component::Controllers) {
+            let api = Arc::clone(&self.api);
+            let client = move |caller: Caller<'_>| {
+                let identity = match caller {
+                    Caller::ControllerManager => {
+                        Identity::new("system:kube-controller-manager", &[])
+                    }
+                    Caller::ServiceAccount(name) => Identity::service_account("kube-system", name),
+                };
+                Client::new(api.local(identity), USER_AGENT)
+            };
+            let settings = controllers::Config {
+                clock: clock.clone(),
+                kinds: KINDS.iter().map(|kind| KindEntry::of(&kind.facts)).collect(),
+                node_ranges: node_ranges(&config.cluster_cidrs)?,
+                service_cidrs: config.service_cidrs.clone(),
+            };
+            controllers::start(client, settings, &mut self.loop_tasks);
+        }
+        if config.has(Component::Scheduler) {
+            let client = self.client(Identity::new("system:kube-scheduler", &[]));
+            let tasks = &mut self.loop_tasks;
+            let recorder =
+                EventRecorder::start(client.clone(), scheduler::reporter(), clock.clone(), tasks);
+            let pods = Cache::start(client.clone(), Selection::default(), tasks);
+            let nodes = Cache::start(client.clone(), Selection::default(), tasks);
+            Scheduler::start(scheduler::Config { client, pods, nodes, recorder }, tasks);
+        }
+        Ok(())
+    }
+
+    /// A way to the API for a component of this process.
+    pub(super) fn client(&self, identity: Identity) -> Client {
+        Client::new(self.api.local(identity), USER_AGENT)
+    }
+
+    /// Where the kubelet is to be known.
+    pub(super) fn local_node(&self) -> &LocalNode {
+        &self.nodes
+    }
+
+    pub(super) async fn first_failure(&mut self) -> TasksError {
+        tokio::select! {
+            failure = self.api_tasks.first_failure() => failure,
+            failure = self.loop_tasks.first_failure() => failure,
+        }
+    }
+
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.loop_tasks.stop(STOP_DEADLINE).await?;
+        self.api_tasks.stop(STOP_DEADLINE).await?;
+        self.store.close().await.context("the store could not be closed")
+    }
+}
+
+/// A node gets 256 addresses of IPv4 and a /64 of IPv6, as upstream has it.
+fn node_ranges(cluster_cidrs: &[IpNet]) -> anyhow::Result<Vec<NodeRange>> {
+    let range = |cidr: &IpNet| {
+        let prefix = if cidr.addr().is_ipv4() { 24 } else { 64 };
+        NodeRange::new(*cidr, prefix.max(cidr.prefix_len())).context("--cluster-cidr")
+    };
+    cluster_cidrs.iter().map(range).collect()
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        let port = address.port();
+        format!(
+            "cannot listen on {address}; `ss -ltnp sport = :{port}` says who has the port, and \
+             --https-listen-port chooses another"
+        )
+    })
+}
+
+/// SQLite reads the disk when it opens.
+async fn open_store(layout: &Layout) -> anyhow::Result<Arc<Sqlite>> {
+    let path = layout.database();
+    let directory = path.parent().expect("the database is in a directory").to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let config = sqlite::Config { path: Some(path), history: sqlite::History::DEFAULT };
+        Ok::<_, anyhow::Error>(Sqlite::open(config)?)
+    });
+    Ok(Arc::new(opened.await??))
+}
+
+/// Every name and address that clients may use for the API server.
+fn serving_names(config: &ServerConfig) -> Vec<String> {
+    let domain = &config.cluster_domain;
+    let mut names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+        .map(str::to_owned)
+        .to_vec();
+    names.push(format!("kubernetes.default.svc.{domain}"));
+    names.push(config.node_name.clone());
+    let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+    let service = config.service_cidrs.iter().filter_map(|range| range.hosts().next());
+    let addresses = loopback
+        .into_iter()
+        .chain(service)
+        .chain(config.node_ips.iter().copied())
+        .chain([config.advertise_address]);
+    names.extend(addresses.map(|address| address.to_string()));
+    names.extend(config.tls_sans.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The administrator's kubeconfig, for this host.
+fn write_kubeconfig(config: &ServerConfig, pki: &Pki, clock: &Clock) -> anyhow::Result<()> {
+    let subject = Subject { user: "system:admin", groups: &["system:masters"] };
+    let admin = pki.client("client-admin", subject, clock.now())?;
+    let host = match config.bind_address {
+        address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        address => address,
+    };
+    let server = format!("https://{}", SocketAddr::new(host, config.https_port));
+    let text = kubeconfig(&server, pki.server_ca(), &admin);
+    let path = &config.kubeconfig;
+    let directory = path.parent().unwrap_or(std::path::Path::new("/"));
+    std::fs::create_dir_all(directory)
+        .and_then(|()| write_atomically(path, text.as_bytes(), config.kubeconfig_mode))
+        .with_context(|| {
+            format!("cannot write {}; --write-kubeconfig chooses another file", path.display())
+        })
+}

@@ -1,0 +1,19 @@
+//! The composition root: builds the components of a role, starts them in order and stops them in
+//! the reverse order.
+//!
+//! Start at [`Server::start`]. Architecture invariant: wiring only; nothing here decides anything
+//! about pods, nodes or requests.
+
+mod address;
+mod agent;
+mod config;
+mod control_plane;
+pub mod images;
+mod removal;
+mod server;
+mod socket;
+
+pub use address::default_address;
+pub use config::{Component, Layout, NodePortRange, ServerConfig};
+pub use removal::remove_everything;
+pub use server::{Server, run_server};

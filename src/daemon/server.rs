@@ -1,0 +1,100 @@
+//! `kinglet server`, from an empty disk to a ready node and back.
+
+use super::agent::Agent;
+use super::config::{Component, ServerConfig};
+use super::control_plane::ControlPlane;
+use crate::stdx::{Clock, TasksError, monotonic};
+use anyhow::Context as _;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+/// More threads than this only cost memory: what takes time here is the disk and the kernel.
+const WORKER_THREADS_MAX: usize = 4;
+
+/// How long each part may take to end; then it is given up.
+pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    control_plane: ControlPlane,
+    agent: Option<Agent>,
+}
+
+/// Runs a server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where it cannot start, or a part of it ends although nobody asked it to.
+pub fn run_server(config: ServerConfig) -> anyhow::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.min(WORKER_THREADS_MAX))
+        .enable_all()
+        .build()
+        .context("failed to start threads")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut server = tokio::select! {
+            server = Server::start(config) => server?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        let failure = tokio::select! {
+            failure = server.first_failure() => Some(failure),
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+        };
+        let stopped = server.stop().await;
+        match failure {
+            Some(failure) => Err(failure.into()),
+            None => stopped,
+        }
+    })
+}
+
+impl Server {
+    /// Starts everything. Returns when the API answers and the node is about to register.
+    ///
+    /// # Errors
+    /// By part: what it could not do, and what helps.
+    pub async fn start(config: ServerConfig) -> anyhow::Result<Self> {
+        let began = monotonic();
+        let clock = Clock::system();
+        let control_plane = ControlPlane::start(&config, &clock).await?;
+        let address = config.listen_address();
+        let milliseconds = began.elapsed().as_millis();
+        info!("the API server answers at https://{address} after {milliseconds} ms");
+        let agent = match config.has(Component::Agent) {
+            true => Some(Agent::start(&config, &clock, &control_plane).await?),
+            false => None,
+        };
+        Ok(Self { control_plane, agent })
+    }
+
+    /// Waits until a part ends although nobody asked it to.
+    pub async fn first_failure(&mut self) -> TasksError {
+        let agent = async {
+            match &mut self.agent {
+                Some(agent) => agent.first_failure().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            failure = agent => failure,
+            failure = self.control_plane.first_failure() => failure,
+        }
+    }
+
+    /// Stops everything, the store last. Containers run on.
+    ///
+    /// # Errors
+    /// Where a part did not end in time or the store could not be closed.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        if let Some(agent) = self.agent {
+            agent.stop().await?;
+        }
+        self.control_plane.stop().await
+    }
+}
