@@ -1,0 +1,196 @@
+//! Clients that ask the API server over TLS, each on a connection of its own.
+
+use super::machine::Machine;
+use http::Method;
+use k8s_openapi::api::core::v1::Pod;
+use kinglet::api::ObjectKey;
+use kinglet::client::remote::Remote;
+use kinglet::client::{Client, Content, Kubeconfig};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// Creates under way at once while objects are made that are measured later.
+const FILL_SIDE_BY_SIDE: usize = 64;
+
+/// How long a pod may take before the benchmark gives up.
+const POD_DEADLINE: Duration = Duration::from_secs(120);
+
+pub struct Load<'a> {
+    machine: &'a Machine,
+    kubeconfig: Kubeconfig,
+    created: AtomicUsize,
+}
+
+pub struct Latencies {
+    pub rate: f64,
+    /// Milliseconds.
+    pub p50: f64,
+    pub p99: f64,
+}
+
+impl<'a> Load<'a> {
+    pub fn new(machine: &'a Machine) -> Self {
+        let kubeconfig = Kubeconfig::read(&machine.path("kinglet.yaml")).unwrap();
+        Self { machine, kubeconfig, created: AtomicUsize::new(0) }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(Arc::new(Remote::new(&self.kubeconfig).unwrap()), "bench")
+    }
+
+    /// Runs `work` in the machine's network.
+    fn run<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        self.machine.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(work())
+        })
+    }
+
+    /// Creates a second of ConfigMaps of 256 bytes by so many clients side by side.
+    pub fn creates(&self, clients: usize, length: Duration) -> f64 {
+        let before = self.created.load(Ordering::Relaxed);
+        let began = now();
+        self.each_until(clients, length, async |client: &Client, index| {
+            client.request(Method::POST, CONFIG_MAPS, Some(config_map(index))).await.unwrap();
+        });
+        let count = self.created.load(Ordering::Relaxed) - before;
+        rate(count, began.elapsed())
+    }
+
+    /// Sees to it that there are at least so many ConfigMaps.
+    pub fn fill(&self, count: usize) {
+        let client = self.client();
+        self.run(async || {
+            while self.created.load(Ordering::Relaxed) < count {
+                let creates = (0..FILL_SIDE_BY_SIDE).map(|_| {
+                    let map = config_map(self.created.fetch_add(1, Ordering::Relaxed));
+                    client.request(Method::POST, CONFIG_MAPS, Some(map))
+                });
+                futures_util::future::try_join_all(creates).await.unwrap();
+            }
+        });
+    }
+
+    pub fn gets(&self, clients: usize, length: Duration) -> Latencies {
+        let path = format!("{CONFIG_MAPS}/c-0");
+        let times = std::sync::Mutex::new(Vec::new());
+        let began = now();
+        self.each_until(clients, length, async |client: &Client, _| {
+            let asked = now();
+            client.request(Method::GET, &path, None).await.unwrap();
+            times.lock().unwrap().push(asked.elapsed().as_secs_f64() * 1000.0);
+        });
+        let elapsed = began.elapsed();
+        let mut times = times.into_inner().unwrap();
+        Latencies {
+            rate: rate(times.len(), elapsed),
+            p50: percentile(&mut times, 50),
+            p99: percentile(&mut times, 99),
+        }
+    }
+
+    /// The median of so many lists of 10,000, in milliseconds.
+    pub fn list(&self, count: usize) -> f64 {
+        let path = format!("{CONFIG_MAPS}?limit=10000");
+        let client = self.client();
+        let mut times: Vec<f64> = self.run(async || {
+            let mut times = Vec::new();
+            for _ in 0..count {
+                let asked = now();
+                client.request(Method::GET, &path, None).await.unwrap();
+                times.push(asked.elapsed().as_secs_f64() * 1000.0);
+            }
+            times
+        });
+        percentile(&mut times, 50)
+    }
+
+    /// From the creation of one pod to its being Running, as a client sees it.
+    pub fn start_pod(&self, manifest: &str) -> Duration {
+        self.start_pods(manifest, 1)
+    }
+
+    pub fn start_pods(&self, manifest: &str, count: usize) -> Duration {
+        let pods: Vec<Value> = manifest
+            .split("---\n")
+            .filter(|document| !document.trim().is_empty())
+            .map(|document| serde_saphyr::from_str(document).unwrap())
+            .collect();
+        assert_eq!(pods.len(), count);
+        let client = self.client();
+        self.run(async || {
+            let began = now();
+            for pod in &pods {
+                let path = "/api/v1/namespaces/default/pods";
+                client.request(Method::POST, path, Some(Content::json(pod))).await.unwrap();
+            }
+            let names = pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
+            for name in names {
+                wait_running(&client, name, began).await;
+            }
+            began.elapsed()
+        })
+    }
+
+    /// Has each client do `work` again and again, with a number of its own each time.
+    fn each_until(
+        &self,
+        clients: usize,
+        length: Duration,
+        work: impl AsyncFn(&Client, usize) + Send + Sync,
+    ) {
+        let clients: Vec<Client> = (0..clients).map(|_| self.client()).collect();
+        self.run(async || {
+            let loops = clients.iter().map(|client| async {
+                loop {
+                    let index = self.created.fetch_add(1, Ordering::Relaxed);
+                    work(client, index).await;
+                }
+            });
+            let all = futures_util::future::join_all(loops);
+            // Ends by the clock: the loops have no end.
+            tokio::time::timeout(length, all).await.ok();
+        });
+    }
+}
+
+/// Watches one pod until it runs: what a client that waits sees.
+async fn wait_running(client: &Client, name: &str, began: Instant) {
+    let key = ObjectKey::namespaced("default", name);
+    loop {
+        let pod: Pod = client.get(&key).await.unwrap();
+        if kinglet::api::pod::phase(&pod) == "Running" {
+            return;
+        }
+        assert!(began.elapsed() < POD_DEADLINE, "pod {name} does not start: {:?}", pod.status);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn config_map(index: usize) -> Content {
+    Content::json(&json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": format!("c-{index}")},
+        "data": {"payload": "x".repeat(256)},
+    }))
+}
+
+fn rate(count: usize, elapsed: Duration) -> f64 {
+    f64::from(u32::try_from(count).unwrap()) / elapsed.as_secs_f64()
+}
+
+/// The value that so many of a hundred are not above.
+pub fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let index = (values.len() * percent / 100).min(values.len().saturating_sub(1));
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn now() -> Instant {
+    kinglet::stdx::monotonic()
+}

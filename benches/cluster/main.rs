@@ -1,0 +1,125 @@
+//! What the whole product takes: time, memory, processor and disk, beside the figures to reach.
+//!
+//! Runs the release executable on a machine of its own (a network namespace), with real containers.
+//! Figures are of one run on whatever machine this is; compare runs of one machine.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot measure has to stop")]
+#![expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
+
+mod load;
+#[path = "../../tests/e2e/machine.rs"]
+mod machine;
+mod process;
+#[path = "../../tests/e2e/push.rs"]
+mod push;
+
+use load::Load;
+use machine::Machine;
+use nix::sys::signal::Signal;
+use process::Usage;
+use std::time::{Duration, Instant};
+
+const IDLE_SECONDS: u64 = 60;
+const PODS_ONE_BY_ONE: usize = 50;
+const PODS_AT_ONCE: usize = 30;
+const LISTED_OBJECTS: usize = 10_000;
+
+fn main() {
+    let mut machine = Machine::new();
+    machine.start_registry(&["1"]);
+    start(&mut machine, "start, empty disk", "0.1 s / 0.5 s");
+    idle(&machine, "idle, no pods", "40 MiB, 0.12 s, 0");
+    requests(&machine);
+    pods_one_by_one(&machine);
+    pods_at_once(&machine);
+    idle(&machine, "idle, 30 pods", "-, 0.3 s, 0");
+    memory(&machine);
+    machine.stop(Signal::SIGTERM);
+    start(&mut machine, "restart, 10,000 objects, 30 pods", "0.5 s");
+    machine.stop(Signal::SIGTERM);
+    machine.killall();
+}
+
+fn row(what: &str, measured: &str, reach: &str) {
+    println!("{what:<44} {measured:<36} to reach: {reach}");
+}
+
+fn now() -> Instant {
+    kinglet::stdx::monotonic()
+}
+
+/// From the start of the process to an answer, and to a ready node.
+fn start(machine: &mut Machine, what: &str, reach: &str) {
+    let began = now();
+    let (answers, ready) = machine.start_timed();
+    let seconds = |at: Instant| at.duration_since(began).as_secs_f64();
+    let measured = format!("{:.3} s to readyz, {:.3} s to Ready", seconds(answers), seconds(ready));
+    row(what, &measured, reach);
+}
+
+fn idle(machine: &Machine, what: &str, reach: &str) {
+    // What a start or a test has left to do is not idling.
+    std::thread::sleep(Duration::from_secs(5));
+    let before = Usage::of(machine.server_pid());
+    std::thread::sleep(Duration::from_secs(IDLE_SECONDS));
+    let after = Usage::of(machine.server_pid());
+    let measured = format!(
+        "{:.1} MiB, {:.2} s of CPU, {} bytes written",
+        after.rss_mib,
+        after.cpu_seconds - before.cpu_seconds,
+        after.written_bytes - before.written_bytes,
+    );
+    row(what, &measured, reach);
+}
+
+fn requests(machine: &Machine) {
+    let load = Load::new(machine);
+    for (clients, reach) in [(1, "1,500/s"), (8, "-"), (64, "8,000/s (32)")] {
+        let rate = load.creates(clients, Duration::from_secs(5));
+        row(&format!("durable creates, {clients} clients"), &format!("{rate:.0}/s"), reach);
+    }
+    load.fill(LISTED_OBJECTS);
+    let gets = load.gets(32, Duration::from_secs(5));
+    let measured = format!("{:.0}/s, p50 {:.2} ms, p99 {:.2} ms", gets.rate, gets.p50, gets.p99);
+    row("GET, 32 clients", &measured, "20,000/s");
+    let milliseconds = load.list(10);
+    row("LIST of 10,000, whole body", &format!("{milliseconds:.1} ms"), "15 ms");
+    let usage = Usage::of(machine.server_pid());
+    row("RSS after all these", &format!("{:.1} MiB", usage.rss_mib), "60 MiB (65,000)");
+}
+
+fn pod(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: bench}}}}\nspec:\n  \
+         terminationGracePeriodSeconds: 0\n  containers:\n  - {{name: web, image: \
+         '127.0.0.1:5000/hello:1', imagePullPolicy: IfNotPresent}}\n---\n"
+    )
+}
+
+fn pods_one_by_one(machine: &Machine) {
+    let load = Load::new(machine);
+    // The first one fetches the image.
+    load.start_pod(&pod("first"));
+    let mut times: Vec<f64> = (0..PODS_ONE_BY_ONE)
+        .map(|index| load.start_pod(&pod(&format!("one-{index}"))).as_secs_f64() * 1000.0)
+        .collect();
+    let (p50, p99) = (load::percentile(&mut times, 50), load::percentile(&mut times, 99));
+    let measured = format!("p50 {p50:.0} ms, p99 {p99:.0} ms");
+    row("pod start, image present, one by one", &measured, "150 / 400 ms");
+    machine.kubectl(&["delete", "pod", "-l", "app=bench", "--timeout=120s"]);
+}
+
+fn pods_at_once(machine: &Machine) {
+    let manifest: String = (0..PODS_AT_ONCE).map(|index| pod(&format!("many-{index}"))).collect();
+    let load = Load::new(machine);
+    let took = load.start_pods(&manifest, PODS_AT_ONCE);
+    row("30 pods at once, all Running", &format!("{:.2} s", took.as_secs_f64()), "1.5 s");
+}
+
+fn memory(machine: &Machine) {
+    let all = process::pss_mib_of_tree(machine.server_pid(), &machine.path("data"));
+    let server = Usage::of(machine.server_pid()).pss_mib;
+    let each = (all - server) / f64::from(u32::try_from(PODS_AT_ONCE).unwrap());
+    let measured = format!("{all:.0} MiB in all, {server:.0} the server, {each:.1} a pod");
+    row("PSS with 30 pods, shims and loggers included", &measured, "100 MiB");
+}

@@ -1,0 +1,60 @@
+//! What pods have on a host while they run, and must not have left when they are gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Traces of the pods of one data directory on this host.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Traces {
+    pub processes: BTreeSet<String>,
+    pub mounts: BTreeSet<String>,
+    pub cgroups: BTreeSet<String>,
+}
+
+impl Traces {
+    /// Everything whose name or command line has one of `marks` in it.
+    pub fn of(marks: &[&str]) -> Self {
+        let marked = |text: &str| marks.iter().any(|mark| text.contains(mark));
+        Self {
+            processes: processes().into_iter().filter(|line| marked(line)).collect(),
+            mounts: lines("/proc/self/mountinfo").filter(|line| marked(line)).collect(),
+            cgroups: cgroups(Path::new("/sys/fs/cgroup"), &marked),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty() && self.mounts.is_empty() && self.cgroups.is_empty()
+    }
+}
+
+fn lines(path: &str) -> impl Iterator<Item = String> + use<> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+fn processes() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let pids = pids.filter(|name| name.parse::<u32>().is_ok() && *name != own);
+    pids.filter_map(|pid| {
+        // Processes end while they are looked at.
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        Some(format!("{pid} {}", line.replace('\0', " ")))
+    })
+    .collect()
+}
+
+fn cgroups(directory: &Path, marked: &impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let path = entry.path();
+            if marked(&path.to_string_lossy()) {
+                found.insert(path.to_string_lossy().into_owned());
+            }
+            found.extend(cgroups(&path, marked));
+        }
+    }
+    found
+}

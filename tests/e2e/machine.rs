@@ -1,0 +1,335 @@
+//! A machine for one test: a network namespace with no way out, a data directory, a registry, and
+//! the real kinglet and kubectl in it.
+
+use kinglet::client::remote::Remote;
+use kinglet::client::{Client, Kubeconfig};
+use kinglet::sys::namespace::{self, Kind};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Everything here takes seconds at most; a machine that is busy with builds takes longer.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// How long a server may take to end when it is told to.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct Machine {
+    directory: tempfile::TempDir,
+    network: PathBuf,
+    server: Option<Child>,
+    registry: Option<Child>,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "needs root: run `make test` as root");
+        let directory = tempfile::Builder::new().prefix("kinglet-e2e.").tempdir().unwrap();
+        let network = directory.path().join("net");
+        namespace::make_pinned(&[(Kind::Network, network.clone())], namespace::loopback_up)
+            .unwrap();
+        let machine = Self { directory, network, server: None, registry: None };
+        // The node's address. A veth pair stands in for a network card: it leads nowhere.
+        machine.run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
+        machine.run("ip", &["addr", "add", "192.0.2.10/24", "dev", "up0"]);
+        machine.run("ip", &["link", "set", "up0", "up"]);
+        machine.run("ip", &["link", "set", "up1", "up"]);
+        machine
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A command that runs in the machine's network.
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        #[expect(clippy::disallowed_methods, reason = "tests need the child's id and its pipes")]
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.network.display())).arg("--").arg(program);
+        command.args(arguments).env("KUBECONFIG", self.path("kinglet.yaml")).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a program to its end and says what it printed.
+    pub fn try_run(&self, program: &str, arguments: &[&str]) -> Output {
+        self.command(program, arguments).output().unwrap()
+    }
+
+    #[track_caller]
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.try_run(program, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.run("kubectl", arguments)
+    }
+
+    /// What kubectl complains about, where it has to.
+    #[track_caller]
+    pub fn kubectl_refused(&self, arguments: &[&str]) -> String {
+        let output = self.try_run("kubectl", arguments);
+        assert!(!output.status.success(), "kubectl {arguments:?} was not refused");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) {
+        let path = self.path("manifest.yaml");
+        std::fs::write(&path, manifest).unwrap();
+        self.kubectl(&["apply", "-f", path.to_str().unwrap()]);
+    }
+
+    /// The arguments of this machine's server.
+    fn server_arguments(&self) -> Vec<String> {
+        let file = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        [
+            ("--data-dir", file("data")),
+            ("--write-kubeconfig", file("kinglet.yaml")),
+            ("--pod-logs-dir", file("logs")),
+            ("--private-registry", file("registries.yaml")),
+            ("--config", "/dev/null".to_owned()),
+            ("--node-name", "one".to_owned()),
+            ("--node-ip", "192.0.2.10".to_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
+    }
+
+    pub fn kinglet(&self, arguments: &[&str]) -> Output {
+        self.try_run(env!("CARGO_BIN_EXE_kinglet"), arguments)
+    }
+
+    /// A further server on this machine, which is expected to end by itself.
+    pub fn second_server(&self, further: &[&str]) -> Output {
+        let arguments = self.server_arguments();
+        let mut words = vec!["server"];
+        words.extend(arguments.iter().map(String::as_str));
+        words.extend(further);
+        self.kinglet(&words)
+    }
+
+    /// Starts the server and waits until its node is ready.
+    pub fn start(&mut self) {
+        self.start_timed();
+    }
+
+    /// As [`Machine::start`]; says when the API answered and when the node was ready. Looks often
+    /// and without starting programs, so that it tells times.
+    pub fn start_timed(&mut self) -> (Instant, Instant) {
+        self.spawn_server();
+        let look = |path: &str| self.asked(path);
+        self.eventually("the server answers", || look("/readyz").is_some());
+        let answers = now();
+        self.eventually("the node is ready", || {
+            let node =
+                look("/api/v1/nodes/one").and_then(|body| serde_json::from_slice(&body).ok());
+            let node: serde_json::Value = node.unwrap_or_default();
+            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
+        });
+        (answers, now())
+    }
+
+    /// Asks the API server as the administrator; `None` where it says no or nothing.
+    fn asked(&self, path: &str) -> Option<Vec<u8>> {
+        let kubeconfig = Kubeconfig::read(&self.path("kinglet.yaml")).ok()?;
+        let service = std::sync::Arc::new(Remote::new(&kubeconfig).ok()?);
+        let answer = self.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let client = Client::new(service, "test");
+            runtime.unwrap().block_on(client.request(http::Method::GET, path, None))
+        });
+        answer.ok().map(|body| body.to_vec())
+    }
+
+    /// Runs `work` on a thread in the machine's network.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        namespace::run_in_network(&self.network, work).unwrap()
+    }
+
+    fn spawn_server(&mut self) {
+        let arguments = self.server_arguments();
+        let mut words = vec!["server"];
+        words.extend(arguments.iter().map(String::as_str));
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("server.log"))
+            .unwrap();
+        let mut command = self.command(env!("CARGO_BIN_EXE_kinglet"), &words);
+        command.stdout(Stdio::null()).stderr(log);
+        self.server = Some(command.spawn().unwrap());
+    }
+
+    /// The server's process; nsenter becomes it.
+    pub fn server_pid(&self) -> i32 {
+        self.server.as_ref().unwrap().id().try_into().unwrap()
+    }
+
+    /// Ends the server as `signal` does and waits until it has.
+    pub fn stop(&mut self, signal: nix::sys::signal::Signal) {
+        let Some(mut server) = self.server.take() else { return };
+        let pid = nix::unistd::Pid::from_raw(server.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+        let ended = wait(&mut server, STOP_DEADLINE);
+        assert!(ended.is_some(), "the server did not end on {signal}:\n{}", self.server_log());
+        let status = ended.unwrap();
+        if signal != nix::sys::signal::Signal::SIGKILL {
+            assert_eq!(status.code(), Some(0), "{:?}:\n{}", status.signal(), self.server_log());
+        }
+    }
+
+    pub fn server_log(&self) -> String {
+        std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
+    }
+
+    /// Starts a registry on 127.0.0.1:5000 and puts the test image into it under `tags`.
+    pub fn start_registry(&mut self, tags: &[&str]) {
+        let root = self.path("registry");
+        let config = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:5000\n",
+            root.display()
+        );
+        std::fs::write(self.path("registry.yml"), config).unwrap();
+        let path = self.path("registry.yml");
+        let mut command = self.command("docker-registry", &["serve", path.to_str().unwrap()]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.registry = Some(command.spawn().unwrap());
+        self.eventually("the registry answers", || {
+            self.http("127.0.0.1:5000", "GET", "/v2/", &[], b"").is_some()
+        });
+        let archive = self.path("image.tar");
+        example_image(&archive);
+        let image = super::push::Image::of_docker_archive(&archive);
+        for tag in tags {
+            image.push(self, "127.0.0.1:5000", "hello", tag);
+        }
+    }
+
+    /// One request from inside the machine's network; `None` where nobody listens. Returns the
+    /// status line, the head and the body.
+    pub fn http(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Answer> {
+        let address: SocketAddr = address.parse().unwrap();
+        let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n");
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        self.inside(|| {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+            stream.write_all(request.as_bytes()).ok()?;
+            stream.write_all(body).ok()?;
+            Answer::read(&mut BufReader::new(stream))
+        })
+    }
+
+    #[track_caller]
+    pub fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = now() + DEADLINE;
+        while !holds() {
+            assert!(now() < deadline, "not in {DEADLINE:?}: {what}\n{}", self.server_log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Removes what the machine's pods left behind, as `make run` does at its end.
+    pub fn killall(&self) {
+        let data = self.path("data");
+        let output = self.kinglet(&["killall", "--data-dir", data.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "killall: {said}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for mut child in self.server.take().into_iter().chain(self.registry.take()) {
+            // A child that has ended already is what is wanted here.
+            child.kill().ok();
+            child.wait().ok();
+        }
+        if std::thread::panicking() {
+            let data = self.path("data");
+            self.kinglet(&["killall", "--data-dir", data.to_str().unwrap()]);
+            // The log is all there is to find out by.
+            std::io::stderr().write_all(self.server_log().as_bytes()).ok();
+        }
+        namespace::unpin(&self.network).ok();
+    }
+}
+
+/// What a server answered.
+pub struct Answer {
+    pub code: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(stream: &mut impl std::io::BufRead) -> Option<Self> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).ok()?;
+        let code = head.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Self { code, head, body })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let named = |line: &'_ str| {
+            line.split_once(": ").is_some_and(|(n, _)| n.eq_ignore_ascii_case(name))
+        };
+        let line = self.head.lines().find(|line| named(line))?;
+        line.split_once(": ").map(|(_, value)| value.trim())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+fn example_image(archive: &Path) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/example-image.sh");
+    #[expect(clippy::disallowed_methods, reason = "a script of this repository")]
+    let status = Command::new(script).arg(archive).status().unwrap();
+    assert!(status.success());
+}
+
+fn wait(child: &mut Child, deadline: Duration) -> Option<std::process::ExitStatus> {
+    let end = now() + deadline;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if now() >= end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn now() -> Instant {
+    kinglet::stdx::monotonic()
+}

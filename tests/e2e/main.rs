@@ -1,0 +1,12 @@
+//! The product as users meet it: the real executable, the real kubectl, containers from a registry.
+//!
+//! Needs root, kubectl, docker-registry, containerd's shim, runc and nft.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod deployment;
+mod leftovers;
+mod machine;
+mod mistakes;
+mod push;
+mod restart;

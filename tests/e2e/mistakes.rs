@@ -1,0 +1,71 @@
+//! Mistakes get one clear error and change nothing.
+
+use super::machine::Machine;
+
+#[test]
+fn two_servers_do_not_share_a_data_directory_or_a_port() {
+    let mut machine = Machine::new();
+    machine.start();
+    let output = machine.second_server(&["--https-listen-port", "7443"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    let data = machine.path("data");
+    assert!(said.contains(data.to_str().unwrap()), "{said}");
+    let other = machine.path("other");
+    let output = machine.second_server(&["--data-dir", other.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(said.contains("6443"), "{said}");
+    machine.stop(nix::sys::signal::Signal::SIGTERM);
+    machine.killall();
+}
+
+#[test]
+fn wrong_flags_and_keys_are_named() {
+    let machine = Machine::new();
+    for (arguments, expected) in [
+        (&["server", "--node-taint", "a=b"][..], "a taint is key=value:Effect"),
+        (&["server", "--cluster-cidr", "10.43.0.0/16"], "overlap"),
+        (&["server", "--https-listen-port", "70000"], "70000"),
+        (&["server", "--config", "/nonexistent.yaml"], "/nonexistent.yaml"),
+        (&["serve"], "server"),
+        (&["image", "import", "/nonexistent.tar"], "/nonexistent.tar"),
+    ] {
+        let output = machine.kinglet(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    let path = machine.path("config.yaml");
+    std::fs::write(&path, "node-nam: one\n").unwrap();
+    let output = machine.kinglet(&["server", "--config", path.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("did you mean `node-name`?"), "{said}");
+}
+
+#[test]
+fn bad_manifests_are_refused_by_name() {
+    let mut machine = Machine::new();
+    machine.start();
+    let refused = |manifest: &str, expected: &str| {
+        let path = machine.path("bad.yaml");
+        std::fs::write(&path, manifest).unwrap();
+        let said = machine.kubectl_refused(&["apply", "-f", path.to_str().unwrap()]);
+        assert!(said.contains(expected), "{manifest}: {said}");
+    };
+    refused(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Bad_Name}\n",
+        "metadata.name: Invalid value",
+    );
+    refused(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndatta: {}\n",
+        "unknown field \"datta\"",
+    );
+    refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\n",
+        "spec.containers: Required value",
+    );
+    refused("apiVersion: v1\nkind: Nothing\nmetadata: {name: a}\n", "Nothing");
+    machine.stop(nix::sys::signal::Signal::SIGTERM);
+    machine.killall();
+}
