@@ -1,0 +1,76 @@
+# kinglet's tasks. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt lint build static bench deps deny doc golden clean
+
+CARGO ?= cargo
+MUSL := x86_64-unknown-linux-musl
+IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
+
+help: ## List the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+run: ## Start a cluster of one with the examples, until Ctrl-C; leaves the host clean (root)
+ifeq ($(IS_ROOT),yes)
+	@packaging/deps.sh run
+	$(CARGO) build --bin kinglet
+	@packaging/run.sh target/debug/kinglet
+else
+	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make run"; exit 1
+endif
+
+test: ## Install what the tests need and run all of them (root)
+ifeq ($(IS_ROOT),yes)
+	@packaging/deps.sh test
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --all-targets -- -D warnings
+	$(CARGO) test
+else
+	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make test"
+	@echo "Without root:                       make check"; exit 1
+endif
+
+check: fmt lint ## Format, lints and the tests that need neither root nor network
+	$(CARGO) test --lib --test tidy --test store --test api --test registry --test sim --test cluster --test kubelet
+	@$(MAKE) --no-print-directory deny doc
+
+fmt: ## Check the format
+	$(CARGO) fmt --check
+
+lint: ## Check with clippy
+	$(CARGO) clippy --all-targets -- -D warnings
+
+deny: ## Check licences and sources of dependencies, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	else echo "cargo-deny is not installed; licences are not checked (cargo install cargo-deny)"; fi
+
+doc: ## Check the documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+
+build: ## Build the release executable
+	$(CARGO) build --release
+
+static: ## Build a static executable (musl)
+	@packaging/deps.sh static
+	rustup target add $(MUSL)
+	$(CARGO) build --release --target $(MUSL)
+	@ls -l target/$(MUSL)/release/kinglet
+
+bench: ## Measure what DESIGN asks for, on the release build (root)
+ifeq ($(IS_ROOT),yes)
+	@packaging/deps.sh test
+	$(CARGO) build --release
+	$(CARGO) bench --bench cluster
+else
+	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make bench"; exit 1
+endif
+
+golden: ## Rewrite the golden files; review the difference
+	UPDATE_GOLDEN=1 $(CARGO) test --lib --test registry
+
+deps: ## Install what the tests need
+	@packaging/deps.sh test
+
+clean: ## Remove what was built
+	$(CARGO) clean
