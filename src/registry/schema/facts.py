@@ -5,7 +5,8 @@
 
 OPENAPI      a folder with swagger.json and v3/ (Kubernetes: api/openapi-spec)
 PROTOS       a folder with upstream's generated.proto files of the release, at any depth
-GO           a folder with upstream's zz_generated.openapi.go files, at any depth (for enums)
+GO           a folder with upstream's zz_generated.openapi.go and types.go files, at any depth (for
+             enums and pointers)
 K8S_OPENAPI  the v1_NN folder of the k8s-openapi crate: it decides which types and fields exist
 
 Only facts are taken: names, types, numbers, semantics. What is ambiguous is reported on stderr.
@@ -33,7 +34,8 @@ HEADER = """\
 # facts of fields  required, zero (the default is the type's zero value), default=JSON,
 #                  list=atomic|set|map:KEYS, map=atomic|granular, patch=STRATEGY, key=MERGEKEY,
 #                  enum=A|B (a `~` stands for a space), deprecated,
-#                  wrapped (in protobuf the list is a message)
+#                  wrapped (in protobuf the list is a message),
+#                  pointer (a zero of this scalar is a value; elsewhere it is absence)
 """
 
 # Types that are values of their own and not structs.
@@ -324,7 +326,36 @@ def print_type(name, definition, context):
             facts.append("wrapped")
         if "wrapped" not in facts:
             check_proto(name, field, text, kind)
+        if text in POINTED and (short_name(package), short, field) in context["pointers"]:
+            facts.append("pointer")
         print(" ".join(["  " + field, path, text, *facts]))
+
+
+GO_STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.M | re.S)
+GO_FIELD = re.compile(r'^\t(\w+\s+)?([*\w.\[\]]+)\s+`json:"([^",]*)([^"]*)"', re.M)
+POINTED = ("string", "bool", "int32", "int64", "double")
+
+
+def read_pointers(go):
+    """The fields that Go has as pointers, as (package, type, field)."""
+    structs = {}
+    for path in sorted(go.rglob("types*.go")):
+        package = "/".join(path.parts[-3:-1])
+        for name, body in GO_STRUCT.findall(path.read_text()):
+            structs[package, name] = GO_FIELD.findall(body)
+    found = set()
+
+    def visit(package, name, owner):
+        for _, kind, field, options in structs.get((package, name), []):
+            if field:
+                if kind.startswith("*"):
+                    found.add((*owner, field))
+            elif "inline" in options or not options:
+                visit(package, kind.lstrip("*"), owner)
+
+    for package, name in structs:
+        visit(package, name, (package, name))
+    return found
 
 
 def check_proto(name, field, text, kind):
@@ -346,7 +377,8 @@ def main():
         if name not in SCALARS:
             packages.setdefault(name.rsplit(".", 1)[0], {})[name] = definition
     shorts = {package: short_name(package) for package in packages}
-    context = {"protos": protos, "v3": v3, "enums": read_enums(go), "shorts": shorts}
+    context = {"protos": protos, "v3": v3, "enums": read_enums(go), "shorts": shorts,
+               "pointers": read_pointers(go)}
     print(HEADER)
     for package, types in sorted(packages.items()):
         print("package", shorts[package], package, group_version(package, types))

@@ -109,6 +109,7 @@ struct FieldFacts {
     required: bool,
     zero: bool,
     wrapped: bool,
+    pointer: bool,
     deprecated: bool,
     list: Option<ListKind>,
     map: Option<MapKind>,
@@ -275,6 +276,13 @@ impl<'t> FieldView<'t> {
     #[must_use]
     pub fn is_wrapped(&self) -> bool {
         self.facts().wrapped
+    }
+
+    /// Whether a zero of this scalar says something. Elsewhere it is as good as nothing, and Go
+    /// clients send it in protobuf where they mean nothing.
+    #[must_use]
+    pub fn is_pointer(&self) -> bool {
+        self.facts().pointer
     }
 
     #[must_use]
