@@ -146,6 +146,22 @@ async fn yaml_is_taken() {
 }
 
 #[tokio::test]
+async fn protobuf_is_taken() {
+    let api = Api::start().await;
+    // {apiVersion: v1, kind: ConfigMap}, and of the object {name: a} and the entry k: v.
+    let body: &[u8] = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\
+        \x0a\x03\x0a\x01a\x12\x06\x0a\x01k\x12\x01v";
+    let headers = [(http::header::CONTENT_TYPE, "application/vnd.kubernetes.protobuf")];
+    let created = api.send(http::Method::POST, CONFIG_MAPS, &headers, body).await.ok();
+    assert_eq!(created["metadata"]["name"], "a");
+    assert_eq!(created["data"], json!({"k": "v"}));
+    let pod = "/api/v1/namespaces/default/pods";
+    let (code, _, message) = api.send(http::Method::POST, pod, &headers, body).await.refused();
+    assert_eq!(code, 400);
+    assert!(message.contains("cannot be handled as a Pod"), "{message}");
+}
+
+#[tokio::test]
 async fn unknown_fields_are_dropped_warned_about_or_refused() {
     let api = Api::start().await;
     let map = |name: &str| json!({"metadata": {"name": name}, "dada": {"k": "v"}});

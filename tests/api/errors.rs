@@ -74,9 +74,11 @@ async fn bad_bodies_are_refused() {
         assert_eq!(is, code, "{body}: {message}");
         assert!(message.contains(part), "{body}: {message}");
     }
-    let headers = [(CONTENT_TYPE, "application/vnd.kubernetes.protobuf")];
-    let answer = api.send(Method::POST, CONFIG_MAPS, &headers, "k8s").await;
-    assert_eq!(answer.refused().0, 415);
+    for (media_type, code) in [("application/vnd.kubernetes.protobuf", 400), ("text/plain", 415)] {
+        let headers = [(CONTENT_TYPE, media_type)];
+        let answer = api.send(Method::POST, CONFIG_MAPS, &headers, "k8s").await;
+        assert_eq!(answer.refused().0, code, "{media_type}");
+    }
     let answer = api.get_as(CONFIG_MAPS, "application/vnd.kubernetes.protobuf").await;
     assert_eq!(answer.refused().0, 406);
 }

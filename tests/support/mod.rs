@@ -205,7 +205,11 @@ pub(crate) struct Lines {
 impl Lines {
     /// The next event; `None` at the end of the watch.
     pub(crate) async fn next(&mut self) -> Option<Value> {
-        tokio::time::timeout(DEADLINE, self.read_line()).await.expect("an event in time")
+        self.next_within(DEADLINE).await
+    }
+
+    pub(crate) async fn next_within(&mut self, time: Duration) -> Option<Value> {
+        tokio::time::timeout(time, self.read_line()).await.expect("an event in time")
     }
 
     async fn read_line(&mut self) -> Option<Value> {

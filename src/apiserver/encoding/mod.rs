@@ -6,6 +6,7 @@
 mod accept;
 mod lists;
 mod partial;
+pub(super) mod protobuf;
 pub(super) mod splice;
 mod table;
 

@@ -8,6 +8,7 @@ use super::{Call, decode};
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey};
 use crate::registry::Object;
+use crate::registry::schema::types;
 use crate::stdx::http::Response;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use serde_json::json;
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let mut document = decode::document(call)?;
+    let mut document = decode::document(call, types::BINDING)?;
     document["apiVersion"] = json!("v1");
     document["kind"] = json!("Binding");
     let binding: Binding = serde_json::from_value(document)

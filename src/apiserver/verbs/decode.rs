@@ -1,11 +1,14 @@
 //! From the body of a request to a typed object: format, type, fields, in upstream's order and
 //! words (apiserver pkg/endpoints/handlers/create.go and rest.go, v1.35).
 
+use super::super::encoding::protobuf::{Envelope, ProtobufError};
 use super::super::query::FieldValidation;
 use super::Call;
 use crate::api::status::{Reason, Status};
 use crate::api::{FieldError, FieldPath, Revision};
-use crate::registry::schema::{self, Checked, DecodeError, Format, StrictProblems};
+use crate::registry::schema::{
+    self, Checked, DecodeError, Decoded, Format, StrictProblems, TypeRef,
+};
 use crate::registry::{Kind, Object};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -27,12 +30,21 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
     if media_type.is_empty() { "application/json" } else { media_type }
 }
 
-/// The format of a request's body.
-pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Status> {
+/// How a request's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Text(Format),
+    Protobuf,
+}
+
+fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Status> {
     match media_type(headers) {
-        "application/json" => Ok(Format::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
-        _ => Err(unsupported_media_type("application/json, application/yaml")),
+        "application/json" => Ok(Encoding::Text(Format::Json)),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Text(Format::Yaml)),
+        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
+        _ => Err(unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 
@@ -44,13 +56,31 @@ pub(super) fn unsupported_media_type(supported: &str) -> Status {
     Status::new(Reason::UnsupportedMediaType, message)
 }
 
-/// A document that is not an object of the call's kind, such as delete options or a binding.
-pub(super) fn document(call: &Call<'_>) -> Result<Value, Status> {
-    let decoded = schema::decode(&call.body, format_of(call.headers)?).map_err(unreadable)?;
-    if decoded.value.is_object() {
-        return Ok(decoded.value);
+/// A document that is not an object of the call's kind, such as delete options or a binding: of
+/// the type `of`.
+pub(super) fn document(call: &Call<'_>, of: TypeRef) -> Result<Value, Status> {
+    let value = match encoding_of(call.headers)? {
+        Encoding::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?.value,
+        Encoding::Protobuf => {
+            let decoded = Envelope::open(&call.body).and_then(|envelope| envelope.decode(of));
+            decoded.map_err(unreadable_message)?
+        }
+    };
+    if value.is_object() {
+        return Ok(value);
     }
     Err(Status::bad_request("the body of the request is not an object"))
+}
+
+/// An object of the call's kind in protobuf, whose messages tell nothing of their type.
+fn message(call: &Call<'_>) -> Result<Value, Status> {
+    let envelope = Envelope::open(&call.body).map_err(unreadable_message)?;
+    check_type(call.kind, &mut json!({"apiVersion": envelope.api_version, "kind": envelope.kind}))?;
+    envelope.decode(call.kind.schema).map_err(unreadable_message)
+}
+
+fn unreadable_message(error: ProtobufError) -> Status {
+    Status::bad_request(error.to_string())
 }
 
 fn unreadable(error: DecodeError) -> Status {
@@ -66,12 +96,21 @@ fn unreadable(error: DecodeError) -> Status {
 
 /// The object in the body of a create or update.
 pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Submitted, Status> {
-    let format = format_of(call.headers)?;
-    let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+    let encoding = encoding_of(call.headers)?;
+    let mut decoded = match encoding {
+        Encoding::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?,
+        Encoding::Protobuf => Decoded { value: message(call)?, duplicates: Vec::new() },
+    };
     check_type(call.kind, &mut decoded.value)?;
     let checked = schema::check(call.kind.schema, &mut decoded.value);
-    let problems =
-        StrictProblems::of_document(call.kind.schema, (&call.body, format), &decoded, &checked);
+    let problems = match encoding {
+        Encoding::Text(format) => {
+            let text = (&call.body[..], format);
+            StrictProblems::of_document(call.kind.schema, text, &decoded, &checked)
+        }
+        // What a message has beyond its type has no name to tell.
+        Encoding::Protobuf => StrictProblems::default(),
+    };
     match validation {
         FieldValidation::Strict if !problems.is_empty() => {
             return Err(cannot_handle(call.kind, &problems.to_string()));

@@ -13,6 +13,7 @@ use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
 use crate::registry::Object;
 use crate::registry::metadata::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER};
+use crate::registry::schema::types;
 use crate::stdx::http::Response;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -263,7 +264,7 @@ impl DeleteOptions {
         let wire = if call.body.is_empty() {
             of_query(call.query)?
         } else {
-            serde_json::from_value::<Wire>(decode::document(call)?)
+            serde_json::from_value::<Wire>(decode::document(call, types::DELETE_OPTIONS)?)
                 .map_err(|error| Status::bad_request(format!("error decoding options: {error}")))?
         };
         Self::of_wire(wire)

@@ -9,6 +9,7 @@ use super::update::{amend, modified};
 use super::{Call, decode};
 use crate::api::status::Status;
 use crate::registry::Object;
+use crate::registry::schema::types;
 use crate::stdx::http::Response;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -18,7 +19,7 @@ use serde_json::json;
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let mut document = decode::document(call)?;
+    let mut document = decode::document(call, types::EVICTION)?;
     document["apiVersion"] = json!("policy/v1");
     document["kind"] = json!("Eviction");
     let eviction: Eviction = serde_json::from_value(document).map_err(|error| {

@@ -12,6 +12,7 @@ use super::{Call, patch};
 use crate::api::labels::Selector;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
+use crate::registry::schema::types;
 use crate::stdx::http::Response;
 use http::StatusCode;
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -61,7 +62,7 @@ fn wanted(call: &Call<'_>, shown: Scale) -> Result<Scale, Status> {
         let shown = serde_json::to_value(shown).map_err(Status::internal)?;
         patch::apply_document(call, shown)?
     } else {
-        decode::document(call)?
+        decode::document(call, types::SCALE)?
     };
     document["apiVersion"] = json!("autoscaling/v1");
     document["kind"] = json!("Scale");
