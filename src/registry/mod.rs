@@ -15,7 +15,7 @@ pub mod schema;
 
 pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, Scope, Subresource, VERBS};
 pub use kinds::KINDS;
-pub use object::{Object, Resource};
+pub use object::{Decoded, Object, Resource};
 
 /// The kind served at `group`/`version`/`plural`.
 #[must_use]
