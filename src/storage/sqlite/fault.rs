@@ -44,6 +44,8 @@ pub(super) enum Stop {
     Sqlite(rusqlite::Error),
     /// A row that another row refers to is not there.
     Missing(Seq),
+    /// A row is not as it was written.
+    Altered(Seq),
 }
 
 impl From<rusqlite::Error> for Stop {
@@ -85,6 +87,10 @@ impl Stop {
             Self::Sqlite(source) => Fault::Sqlite { path, source },
             Self::Missing(seq) => {
                 let detail = format!("row {} of the log is missing", seq.to_sql());
+                Fault::Damaged { path, detail }
+            }
+            Self::Altered(seq) => {
+                let detail = format!("row {} of the log is not as it was written", seq.to_sql());
                 Fault::Damaged { path, detail }
             }
             Self::Compacted { .. } | Self::Future { .. } | Self::Lagging { .. } => {

@@ -8,7 +8,7 @@ use crate::storage::sqlite::fault::Stop;
 use crate::storage::sqlite::history::announced;
 use crate::storage::sqlite::plan::{Known, Plan, Refusal, Write, plan};
 use crate::storage::sqlite::retention::Replaced;
-use crate::storage::sqlite::snapshot::{to_sql, value_of};
+use crate::storage::sqlite::snapshot::{checksum, to_sql, value_of};
 use crate::storage::sqlite::view::Pending;
 use crate::storage::{Commit, CommitError, Entry, Key, Op};
 use bytes::Bytes;
@@ -127,7 +127,7 @@ impl Values<'_> {
         if let Some(pending) = self.pending.get(key).filter(|pending| pending.seq == seq) {
             return Ok(pending.value.clone());
         }
-        value_of(self.transaction, seq)?.ok_or(Stop::Missing(seq))
+        value_of(self.transaction, key, seq)?.ok_or(Stop::Missing(seq))
     }
 
     fn outcomes(&self) -> Result<Vec<Result<Revision, CommitError>>, Stop> {
@@ -209,9 +209,12 @@ fn insert(
 ) -> rusqlite::Result<()> {
     let (seq, key) = (write.seq.to_sql(), write.key.as_str().as_bytes());
     let previous = write.previous.map(|previous| previous.seq.to_sql());
-    let sql = "INSERT INTO log (seq, key, previous, since, value) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let value = write.value.as_deref();
+    let sum = checksum(&write.key, value);
+    let sql = "INSERT INTO log (seq, key, previous, since, sum, value)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let mut statement = transaction.prepare_cached(sql)?;
-    statement.execute((seq, key, previous, since.map(to_sql), write.value.as_deref()))?;
+    statement.execute((seq, key, previous, since.map(to_sql), sum, value))?;
     let sql = match write.previous {
         None => "INSERT INTO current (seq, deleted, key) VALUES (?1, ?2, ?3)",
         Some(_) => "UPDATE current SET seq = ?1, deleted = ?2 WHERE key = ?3",

@@ -5,7 +5,7 @@ use crate::storage::hub::Announced;
 use crate::storage::seq::Seq;
 use crate::storage::sqlite::fault::Stop;
 use crate::storage::sqlite::snapshot::{
-    Snapshot, bytes_at, check_not_left_out, end_of, revision_from_sql, value_of,
+    Snapshot, check_not_left_out, end_of, revision_from_sql, value_in, value_of,
 };
 use crate::storage::{Event, Key};
 use bytes::Bytes;
@@ -45,7 +45,7 @@ pub(super) struct Chunk {
 /// Reads the next events after `request.after`.
 pub(super) fn read(snapshot: &Snapshot<'_>, request: &HistoryRequest) -> Result<Chunk, Stop> {
     check_reachable(snapshot, request)?;
-    let sql = "SELECT seq, key, since, previous, value FROM log
+    let sql = "SELECT seq, sum, value, key, since, previous FROM log
                WHERE seq > ?1 AND key >= ?2 AND key < ?3 ORDER BY seq";
     let mut statement = snapshot.transaction.prepare_cached(sql)?;
     let prefix = request.prefix.as_bytes();
@@ -78,14 +78,15 @@ fn check_reachable(snapshot: &Snapshot<'_>, request: &HistoryRequest) -> Result<
 
 fn event(snapshot: &Snapshot<'_>, row: &Row<'_>, known: Revision) -> Result<Announced, Stop> {
     let seq: Seq = row.get(0)?;
-    let since = row.get::<_, Option<i64>>(2)?.map(revision_from_sql);
+    let since = row.get::<_, Option<i64>>(4)?.map(revision_from_sql);
     check_not_left_out(since, seq, known)?;
-    let previous = match row.get(3)? {
-        Some(previous) => value_of(&snapshot.transaction, previous)?,
+    let key = row.get(3)?;
+    let previous = match row.get(5)? {
+        Some(previous) => value_of(&snapshot.transaction, &key, previous)?,
         None => None,
     };
-    let key = row.get(1)?;
-    Ok(announced(seq, key, bytes_at(row, 4)?, previous))
+    let value = value_in(row, &key)?;
+    Ok(announced(seq, key, value, previous))
 }
 
 /// The changes that are announced and not on disk. They are after everything that is.
@@ -93,7 +94,7 @@ fn pending(snapshot: &Snapshot<'_>, request: &HistoryRequest) -> Result<Vec<Anno
     let mut events = Vec::new();
     for (key, pending) in snapshot.pending().filter(|(_, pending)| pending.seq > request.after) {
         check_not_left_out(Some(pending.since), pending.seq, request.known)?;
-        let previous = value_of(&snapshot.transaction, pending.base)?;
+        let previous = value_of(&snapshot.transaction, key, pending.base)?;
         let value = Some(pending.value.clone());
         events.push(announced(pending.seq, key.clone(), value, previous));
     }

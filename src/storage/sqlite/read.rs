@@ -3,7 +3,7 @@
 use crate::api::Revision;
 use crate::storage::seq::Seq;
 use crate::storage::sqlite::fault::Stop;
-use crate::storage::sqlite::snapshot::{Newest, Place, Snapshot, bytes_at, end_of};
+use crate::storage::sqlite::snapshot::{Newest, Place, Snapshot, end_of, value_in, value_of};
 use crate::storage::{Entry, Key, ListRequest, Lookup, Page};
 use bytes::Bytes;
 use rusqlite::OptionalExtension as _;
@@ -141,7 +141,7 @@ fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>
     let mut values = vec![None; found.len()];
     let mut rest = wanted.as_slice();
     while !rest.is_empty() {
-        rest = fetch_run(snapshot, rest, &mut values)?;
+        rest = fetch_run(snapshot, &found, rest, &mut values)?;
     }
     let entry = |((key, place), value): ((Key, Place), Option<Bytes>)| match place {
         Place::Row(seq) => {
@@ -153,37 +153,40 @@ fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>
     Ok(found.into_iter().zip(values).map(entry).collect())
 }
 
-/// Gets the values of the rows in `wanted`, up to the first gap in the log. Returns the rest.
+/// Gets the values of the rows in `wanted`, up to the first gap in the log. Each comes with its index
+/// in `found` and `values`. Returns the rest.
 fn fetch_run<'w>(
     snapshot: &Snapshot<'_>,
+    found: &[(Key, Place)],
     wanted: &'w [(Seq, usize)],
     values: &mut [Option<Bytes>],
 ) -> Result<&'w [(Seq, usize)], Stop> {
     let [(first, _), .., (last, _)] = wanted else {
-        let sql = "SELECT value FROM log WHERE seq = ?1";
-        let mut statement = snapshot.transaction.prepare_cached(sql)?;
         for (seq, index) in wanted {
-            let value = statement.query_row([seq.to_sql()], |row| bytes_at(row, 0)).optional()?;
-            values[*index] = Some(value.flatten().ok_or(Stop::Missing(*seq))?);
+            let value = value_of(&snapshot.transaction, &found[*index].0, *seq)?;
+            values[*index] = Some(value.ok_or(Stop::Missing(*seq))?);
         }
         return Ok(&[]);
     };
-    let sql = "SELECT seq, value FROM log WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
+    let sql = "SELECT seq, sum, value FROM log WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
     let mut statement = snapshot.transaction.prepare_cached(sql)?;
     let mut rows = statement.query((first.to_sql(), last.to_sql()))?;
     let mut rest = wanted;
     let mut skipped = 0;
     while let Some(((seq, index), others)) = rest.split_first() {
         let row = rows.next()?.ok_or(Stop::Missing(*seq))?;
-        let found: Seq = row.get(0)?;
-        if found < *seq {
+        let at: Seq = row.get(0)?;
+        if at < *seq {
             skipped += 1;
             if skipped > ROWS_SKIPPED_MAX {
                 break;
             }
             continue;
         }
-        let value = bytes_at(row, 1)?.filter(|_| found == *seq);
+        if at > *seq {
+            return Err(Stop::Missing(*seq));
+        }
+        let value = value_in(row, &found[*index].0)?;
         values[*index] = Some(value.ok_or(Stop::Missing(*seq))?);
         rest = others;
         skipped = 0;

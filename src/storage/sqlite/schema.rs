@@ -22,6 +22,8 @@ pub(super) const MIGRATIONS: &[&str] = &["
         -- The revision of the first of several coalesced changes of which only this, the last,
         -- reached the disk. NULL where nothing was left out.
         since INTEGER,
+        -- Checksum of key and value (snapshot::checksum).
+        sum INTEGER NOT NULL,
         -- NULL: deleted.
         value BLOB
     );

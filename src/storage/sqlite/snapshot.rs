@@ -31,12 +31,25 @@ pub(super) fn revision_from_sql(value: i64) -> Revision {
     Revision(value.unsigned_abs())
 }
 
-/// The bytes in a column; `None` for NULL.
-pub(super) fn bytes_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Bytes>> {
-    match row.get_ref(column)? {
-        ValueRef::Null => Ok(None),
-        value => Ok(Some(Bytes::copy_from_slice(value.as_blob()?))),
+/// The CRC-32 of a key and its value. SQLite finds damage to the structure of the file, this finds
+/// damage to what we have put there, and rows taken for those of another key.
+pub(super) fn checksum(key: &Key, value: Option<&[u8]>) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(key.as_str().as_bytes());
+    sum.update(value.unwrap_or_default());
+    sum.finalize()
+}
+
+/// The value in a row of the log, whose columns begin with `seq, sum, value`. `None`: a deletion.
+pub(super) fn value_in(row: &Row<'_>, key: &Key) -> Result<Option<Bytes>, Stop> {
+    let value = match row.get_ref(2)? {
+        ValueRef::Null => None,
+        value => Some(value.as_blob().map_err(rusqlite::Error::from)?),
+    };
+    if row.get::<_, u32>(1)? != checksum(key, value) {
+        return Err(Stop::Altered(row.get(0)?));
     }
+    Ok(value.map(Bytes::copy_from_slice))
 }
 
 /// The newest row of the log. There always is one after the first write: the newest is never swept.
@@ -48,10 +61,18 @@ pub(super) fn newest_row(connection: &Connection) -> rusqlite::Result<Seq> {
 
 /// The value that a row gave its key: `None` for a deletion, and where the row is not there any
 /// more, since only rows that nobody may ask for are removed.
-pub(super) fn value_of(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<Bytes>> {
-    let mut statement = connection.prepare_cached("SELECT value FROM log WHERE seq = ?1")?;
-    let found = statement.query_row([seq.to_sql()], |row| bytes_at(row, 0)).optional()?;
-    Ok(found.flatten())
+pub(super) fn value_of(
+    connection: &Connection,
+    key: &Key,
+    seq: Seq,
+) -> Result<Option<Bytes>, Stop> {
+    let mut statement =
+        connection.prepare_cached("SELECT seq, sum, value FROM log WHERE seq = ?1")?;
+    let mut rows = statement.query([seq.to_sql()])?;
+    match rows.next()? {
+        Some(row) => value_in(row, key),
+        None => Ok(None),
+    }
 }
 
 /// The first bytes that no key with this prefix has, for `key < ?`.
