@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot measure has to stop")]
 #![expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
+#![expect(unreachable_pub, reason = "the machine is shared with the end-to-end tests")]
 
 mod load;
 #[path = "../../tests/e2e/machine.rs"]
+#[expect(dead_code, reason = "tests need more of the machine than benchmarks")]
 mod machine;
 mod process;
 #[path = "../../tests/e2e/push.rs"]

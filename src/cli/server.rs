@@ -277,7 +277,6 @@ fn host_name() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::Parser as _;
 
     #[track_caller]

@@ -2,8 +2,6 @@
 
 use crate::daemon::NodePortRange;
 use k8s_openapi::api::core::v1::Taint;
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// `key=value`, or `key` or `key=` for an empty value.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -49,30 +47,6 @@ pub(super) fn file_mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `90s`, `5m`, `1h30m`; the units of Go's durations from a second upwards.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = "a duration is a number with a unit, such as 90s, 5m or 1h30m";
-    let units = BTreeMap::from([('s', 1), ('m', 60), ('h', 3600)]);
-    let mut seconds = 0_u64;
-    let mut digits = String::new();
-    for letter in text.chars() {
-        if letter.is_ascii_digit() {
-            digits.push(letter);
-            continue;
-        }
-        let unit = units.get(&letter).ok_or(wanted)?;
-        let count: u64 = digits.parse().map_err(|_| wanted)?;
-        seconds =
-            count.checked_mul(*unit).and_then(|add| seconds.checked_add(add)).ok_or(wanted)?;
-        digits.clear();
-    }
-    if digits.is_empty() && !text.is_empty() {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err(wanted.to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,8 +74,5 @@ mod tests {
         check(node_ports("2-1"), "a port range");
         check(file_mode("644"), "420");
         check(file_mode("888"), "a file mode");
-        check(duration("1h30m"), "5400s");
-        check(duration("90"), "a duration");
-        check(duration(""), "a duration");
     }
 }

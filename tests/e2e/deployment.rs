@@ -45,7 +45,7 @@ impl Web<'_> {
             let address = pod["status"]["podIP"].as_str().unwrap().to_owned();
             let place = format!("{address}:8080");
             self.0.eventually("a pod answers at its address", || {
-                let answer = self.0.http(&place, "GET", "/", &[], b"");
+                let answer = self.0.get(&place, "/");
                 answer.is_some_and(|answer| answer.text().contains("Hello"))
             });
             addresses.insert(address);

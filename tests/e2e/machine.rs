@@ -4,7 +4,7 @@
 use kinglet::client::remote::Remote;
 use kinglet::client::{Client, Kubeconfig};
 use kinglet::sys::namespace::{self, Kind};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -204,34 +204,28 @@ impl Machine {
         let mut command = self.command("docker-registry", &["serve", path.to_str().unwrap()]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.registry = Some(command.spawn().unwrap());
-        self.eventually("the registry answers", || {
-            self.http("127.0.0.1:5000", "GET", "/v2/", &[], b"").is_some()
-        });
+        self.eventually("the registry answers", || self.get("127.0.0.1:5000", "/v2/").is_some());
         let archive = self.path("image.tar");
         example_image(&archive);
         let image = super::push::Image::of_docker_archive(&archive);
         for tag in tags {
-            image.push(self, "127.0.0.1:5000", "hello", tag);
+            image.push(self, "hello", tag);
         }
     }
 
-    /// One request from inside the machine's network; `None` where nobody listens. Returns the
-    /// status line, the head and the body.
-    pub fn http(
-        &self,
-        address: &str,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Option<Answer> {
+    /// Gets `path` from inside the machine's network; `None` where nobody listens.
+    pub fn get(&self, address: &str, path: &str) -> Option<Answer> {
+        self.ask(address, &Ask { method: "GET", path, content_type: "", body: b"" })
+    }
+
+    /// One request from inside the machine's network; `None` where nobody listens.
+    pub fn ask(&self, address: &str, ask: &Ask<'_>) -> Option<Answer> {
+        let Ask { method, path, content_type, body } = ask;
         let address: SocketAddr = address.parse().unwrap();
+        let length = body.len();
         let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n");
-        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
+        request.push_str(&format!("Content-Type: {content_type}\r\n"));
+        request.push_str(&format!("Content-Length: {length}\r\n\r\n"));
         self.inside(|| {
             let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
             stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -274,6 +268,15 @@ impl Drop for Machine {
         }
         namespace::unpin(&self.network).ok();
     }
+}
+
+/// A request.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub content_type: &'a str,
+    pub body: &'a [u8],
 }
 
 /// What a server answered.

@@ -3,6 +3,7 @@
 //! Needs root, kubectl, docker-registry, containerd's shim, runc and nft.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(unreachable_pub, reason = "the machine is shared with the benchmarks")]
 
 mod deployment;
 mod leftovers;

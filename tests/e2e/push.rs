@@ -1,6 +1,6 @@
 //! Puts an image into a registry: the write half of the protocol, which only tests need.
 
-use super::machine::Machine;
+use super::machine::{Ask, Machine};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +10,9 @@ use std::path::Path;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Where the machine's registry listens.
+const REGISTRY: &str = "127.0.0.1:5000";
 
 pub struct Image {
     config: Vec<u8>,
@@ -32,9 +35,10 @@ impl Image {
         Self { config: take("config.json"), layer: take("layer.tar") }
     }
 
-    pub fn push(&self, machine: &Machine, registry: &str, repository: &str, tag: &str) {
+    /// Puts the image under `127.0.0.1:5000/<repository>:<tag>`.
+    pub fn push(&self, machine: &Machine, repository: &str, tag: &str) {
         let blob = |bytes: &[u8], kind: &str| {
-            let digest = push_blob(machine, registry, repository, bytes);
+            let digest = push_blob(machine, repository, bytes);
             json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
         };
         let manifest = json!({
@@ -43,26 +47,29 @@ impl Image {
             "config": blob(&self.config, CONFIG),
             "layers": [blob(&self.layer, LAYER)],
         });
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        let headers = [("Content-Type", MANIFEST)];
-        let body = manifest.to_string();
-        let answer = machine.http(registry, "PUT", &path, &headers, body.as_bytes()).unwrap();
-        assert_eq!(answer.code, 201, "{}", answer.text());
+        let (path, body) = (format!("/v2/{repository}/manifests/{tag}"), manifest.to_string());
+        let body = body.as_bytes();
+        created(machine, &Ask { method: "PUT", path: &path, content_type: MANIFEST, body });
     }
 }
 
-fn push_blob(machine: &Machine, registry: &str, repository: &str, bytes: &[u8]) -> String {
+fn push_blob(machine: &Machine, repository: &str, bytes: &[u8]) -> String {
     let start = format!("/v2/{repository}/blobs/uploads/");
-    let answer = machine.http(registry, "POST", &start, &[], b"").unwrap();
+    let ask = Ask { method: "POST", path: &start, content_type: "", body: b"" };
+    let answer = machine.ask(REGISTRY, &ask).unwrap();
     assert_eq!(answer.code, 202, "{}", answer.text());
     let location = answer.header("Location").unwrap();
-    let path = location.split_once(registry).map_or(location, |(_, path)| path);
+    let path = location.split_once(REGISTRY).map_or(location, |(_, path)| path);
     let digest = digest(bytes);
     let path = format!("{path}&digest={}", digest.replace(':', "%3A"));
-    let headers = [("Content-Type", "application/octet-stream")];
-    let answer = machine.http(registry, "PUT", &path, &headers, bytes).unwrap();
-    assert_eq!(answer.code, 201, "{}", answer.text());
+    let content_type = "application/octet-stream";
+    created(machine, &Ask { method: "PUT", path: &path, content_type, body: bytes });
     digest
+}
+
+fn created(machine: &Machine, ask: &Ask<'_>) {
+    let answer = machine.ask(REGISTRY, ask).unwrap();
+    assert_eq!(answer.code, 201, "{}", answer.text());
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -32,7 +32,7 @@ fn containers_outlive_the_server_however_it_ends() {
     let before = container(&machine);
     let address = machine.kubectl(&["get", "pod", "steady", "-o", "jsonpath={.status.podIP}"]);
     let answers = |machine: &Machine| {
-        let answer = machine.http(&format!("{address}:8080"), "GET", "/", &[], b"");
+        let answer = machine.get(&format!("{address}:8080"), "/");
         answer.is_some_and(|answer| answer.text().contains("Hello"))
     };
     machine.eventually("the pod answers", || answers(&machine));
