@@ -242,6 +242,14 @@ impl Drop for Rig {
         for (pid, _) in self.processes() {
             signal::kill(pid).unwrap();
         }
+        for sandbox in entries(&self.run.join("sandboxes")) {
+            let address = fs::read_to_string(Path::new(&sandbox).join("shim.json"));
+            let address = address.unwrap_or_default();
+            if let Some(socket) = address.split('"').find_map(|text| text.strip_prefix("unix://")) {
+                // A shim that ended by itself has removed it.
+                fs::remove_file(socket).ok();
+            }
+        }
         mount::unmount_all(&self.run).unwrap();
         mount::unmount_all(&self.directory).unwrap();
         cgroups.remove(&cgroup).unwrap();
