@@ -1,4 +1,7 @@
 //! What a sandbox and a container are to be: plain data, as the CRI's messages.
+//!
+//! The runtime keeps these on disk: a field that is added has `#[serde(default)]`, so that a new
+//! version finds the containers of an older one.
 
 use super::status::ImageId;
 use std::collections::BTreeMap;
@@ -36,6 +39,7 @@ pub enum NamespaceMode {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct SandboxNamespaces {
     pub network: NamespaceMode,
     pub pid: NamespaceMode,
@@ -44,6 +48,7 @@ pub struct SandboxNamespaces {
 
 /// Limits of a pod's network traffic, in bits a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Bandwidth {
     pub ingress: Option<u64>,
     pub egress: Option<u64>,
@@ -51,6 +56,7 @@ pub struct Bandwidth {
 
 /// What a sandbox is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct SandboxConfig {
     pub pod: PodIdentity,
     /// Grows with each new sandbox of one pod.
@@ -96,6 +102,7 @@ pub struct HugepageLimit {
 
 /// Limits of a cgroup, in upstream's terms; translated for cgroup v1 and v2 by the runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct LinuxResources {
     pub cpu_shares: Option<u64>,
     /// Microseconds of processor time per period.
@@ -110,6 +117,7 @@ pub struct LinuxResources {
 
 /// Who the processes of a container are and what they may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct SecurityConfig {
     /// Over the image's user.
     pub run_as_user: Option<i64>,

@@ -89,7 +89,10 @@ impl Engine {
         let started = records::read::<StartedRecord>(&files.started()).unwrap_or_default();
         let shim = sandbox.shim();
         let (state, ending) = match (exited, &shim) {
-            (Some(exited), _) => (exited, None),
+            (Some(exited), shim) => {
+                forget_task(shim.as_deref(), &id).await;
+                (exited, None)
+            }
             (None, Some(shim)) => look(shim, &id, started).await,
             (None, None) if is_same_boot && started.is_none() => (ContainerState::Created, None),
             (None, None) if is_same_boot => (ContainerState::Created, Some(Found::ShimGone)),
@@ -177,6 +180,16 @@ async fn look(
             (ContainerState::Created, Some(Found::Ended(ending)))
         }
         (Err(_), _) => (ContainerState::Created, Some(Found::ShimGone)),
+    }
+}
+
+/// The process before this one may have ended between taking note of a container's end and telling
+/// the shim.
+async fn forget_task(shim: Option<&Shim>, id: &ContainerId) {
+    if let Some(shim) = shim
+        && let Err(error) = shim.delete(Process::first_of(&id.0)).await
+    {
+        tracing::warn!(container = %id, error = chain(&error), "a shim keeps an ended task");
     }
 }
 

@@ -55,3 +55,38 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         contents => Ok(Some(serde_json::from_slice(&contents?)?)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ContainerState;
+    use std::path::PathBuf;
+
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/runtime_records").join(name)
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_understood() {
+        let sandbox: SandboxRecord = read(&golden("sandbox-1.json")).unwrap().unwrap();
+        assert_eq!(sandbox.config.pod.name, "web-1");
+        assert_eq!(sandbox.config.cgroup, "/kubepods/burstable/pod1234");
+        let container: ContainerRecord = read(&golden("container-1.json")).unwrap().unwrap();
+        assert_eq!((container.config.name.as_str(), container.stop_signal), ("web", 3));
+        let exit: ContainerState = read(&golden("exit-1.json")).unwrap().unwrap();
+        let is_oom =
+            matches!(exit, ContainerState::Exited { exit_code: 137, oom_killed: true, .. });
+        assert!(is_oom, "{exit:?}");
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("record");
+        assert_eq!(read::<PauseRecord>(&path).unwrap(), None);
+        write(&path, &PauseRecord { pid: 7 }).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(PauseRecord { pid: 7 }));
+        fs::write(&path, "").unwrap();
+        assert!(read::<PauseRecord>(&path).is_err(), "a record that a power cut damaged");
+    }
+}

@@ -219,9 +219,11 @@ impl Engine {
         let Some(sandbox) = self.with_tables(|tables| tables.sandboxes.get(id).cloned()) else {
             return Ok(());
         };
-        let record = SandboxRecord { is_stopped: true, ..sandbox.record.clone() };
-        records::write(&sandbox.files.record(), &record)
-            .map_err(|error| failed("recording a sandbox", error))?;
+        if sandbox.shim().is_some() {
+            let record = SandboxRecord { is_stopped: true, ..sandbox.record.clone() };
+            records::write(&sandbox.files.record(), &record)
+                .map_err(|error| failed("recording a sandbox", error))?;
+        }
         let containers = self.with_tables(|tables| tables.containers_of(id));
         for stopped in join_all(containers.iter().map(|each| self.kill_container(each))).await {
             stopped?;
