@@ -171,8 +171,10 @@ async fn handle(
 ) -> Response {
     let answered = answer(server, identity, request).await;
     let mut response = answered.unwrap_or_else(|status| status_response(&status));
-    let no_cache = HeaderValue::from_static("no-cache, private");
-    response.headers_mut().insert(CACHE_CONTROL, no_cache);
+    if !response.headers().contains_key(CACHE_CONTROL) {
+        let no_cache = HeaderValue::from_static("no-cache, private");
+        response.headers_mut().insert(CACHE_CONTROL, no_cache);
+    }
     response
 }
 

@@ -43,6 +43,7 @@ pub struct Server {
     pub(super) nodes: Arc<dyn NodeService>,
     pub(super) in_flight: InFlight,
     pub(super) documents: Documents,
+    pub(super) openapi: openapi::Index,
     /// Cancelled when watches are to end because the server stops.
     pub(super) closing: CancellationToken,
     /// Whether the objects of the first start are there.
@@ -67,6 +68,7 @@ impl Server {
             nodes,
             in_flight: InFlight::new(),
             documents: Documents::default(),
+            openapi: openapi::Index::default(),
             closing: CancellationToken::new(),
             bootstrapped: AtomicBool::new(false),
         })
@@ -113,7 +115,7 @@ impl Server {
             return Ok(response);
         }
         discovery::answer(&self.documents, path, &asked.headers)
-            .or_else(|| openapi::answer(path, &asked.headers))
+            .or_else(|| openapi::answer(&self.openapi, path, &asked.query, &asked.headers))
             .ok_or_else(no_such_path)
     }
 }

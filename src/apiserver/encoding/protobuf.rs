@@ -79,7 +79,8 @@ enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
-    Fixed32(u32),
+    /// No built-in type has such a field.
+    Fixed32,
 }
 
 impl Wire<'_> {
@@ -88,7 +89,7 @@ impl Wire<'_> {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
             Self::Bytes(_) => 2,
-            Self::Fixed32(_) => 5,
+            Self::Fixed32 => 5,
         }
     }
 }
@@ -123,7 +124,10 @@ impl<'a> Fields<'a> {
                 let length = usize::try_from(length).map_err(|_| ProtobufError::Truncated)?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.array()?)),
+            5 => {
+                self.take(4)?;
+                Wire::Fixed32
+            }
             other => {
                 let wire = u8::try_from(other).expect("three bits");
                 return Err(ProtobufError::Wire { number, wire });

@@ -1,31 +1,48 @@
-//! `/openapi/v2` and `/openapi/v3`, as far as clients need them today.
+//! `/openapi/v2` and `/openapi/v3`.
 //!
-//! kubectl looks here whether the server checks fields itself (the `fieldValidation` parameter of a
+//! A document of v3 has the types of one group's version, and of paths as much as kubectl reads. It
+//! is rendered when it is asked for; clients keep it under its hash. kubectl looks here whether the server checks fields itself (the `fieldValidation` parameter of a
 //! PATCH, cli-runtime pkg/resource/query_param_verifier_v3.go, v1.35); kubectl before 1.24 cannot
 //! apply where there is no `/openapi/v2` in protobuf, and takes a document without definitions.
 
+mod schemas;
+
 use super::encoding::json_response;
+use super::query::Query;
 use crate::registry::{KINDS, Kind};
 use crate::stdx::http::{Response, full};
 use aws_lc_rs::digest;
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 /// What clients ask for. It is no media type by the rules, because of the `@`.
 const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 /// What they are given.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
+/// The index of the documents of v3, made when it is first asked for.
+#[derive(Debug, Default)]
+pub(super) struct Index(OnceLock<Value>);
+
 /// Answers if `path` (without a slash at its end) is one of these.
-pub(super) fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn answer(
+    index: &Index,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Option<Response> {
     match path {
         "/openapi/v2" => Some(second(headers)),
-        "/openapi/v3" => Some(json_response(StatusCode::OK, root().to_string())),
+        "/openapi/v3" => {
+            let root = index.0.get_or_init(root);
+            Some(json_response(StatusCode::OK, root.to_string()))
+        }
         _ => {
             let group_version = path.strip_prefix("/openapi/v3/")?;
-            Some(with_etag(document(group_version)?.to_string(), headers))
+            Some(third(document(group_version)?.to_string(), query, headers))
         }
     }
 }
@@ -101,7 +118,9 @@ fn root() -> Value {
 /// The document of one group's version.
 fn document(group_version: &str) -> Option<Value> {
     let mut paths = Map::new();
+    let mut roots = Vec::new();
     for kind in KINDS.iter().filter(|kind| path_of(kind) == group_version) {
+        roots.push(kind.schema);
         let namespace = if kind.facts.is_namespaced() { "namespaces/{namespace}/" } else { "" };
         let path = format!("/{group_version}/{namespace}{}/{{name}}", kind.facts.plural);
         paths.insert(path, json!({"patch": patch_operation(kind)}));
@@ -109,7 +128,8 @@ fn document(group_version: &str) -> Option<Value> {
     if paths.is_empty() {
         return None;
     }
-    Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {}}))
+    let components = json!({"schemas": schemas::reachable(roots)});
+    Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components}))
 }
 
 fn patch_operation(kind: &Kind) -> Value {
@@ -118,7 +138,11 @@ fn patch_operation(kind: &Kind) -> Value {
     json!({
         "operationId": format!("patch{}", facts.kind),
         "parameters": [text("dryRun"), text("fieldManager"), text("fieldValidation")],
-        "requestBody": {"content": {"application/merge-patch+json": {}}},
+        "requestBody": {"content": {
+            "application/json-patch+json": {},
+            "application/merge-patch+json": {},
+            "application/strategic-merge-patch+json": {},
+        }},
         "responses": {"200": {"description": "OK"}},
         "x-kubernetes-action": "patch",
         "x-kubernetes-group-version-kind": {
@@ -127,9 +151,11 @@ fn patch_operation(kind: &Kind) -> Value {
     })
 }
 
-fn with_etag(body: String, headers: &HeaderMap) -> Response {
-    let etag = format!("\"{}\"", hash(&body));
-    let etag = HeaderValue::from_str(&etag).expect("hexadecimal digits are a header value");
+/// A document under its hash never changes: whoever asks by it need not ask again.
+fn third(body: String, query: &Query, headers: &HeaderMap) -> Response {
+    let hash = hash(&body);
+    let is_pinned = query.get("hash") == Some(&hash);
+    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits");
     let mut response = if headers.get(IF_NONE_MATCH) == Some(&etag) {
         let mut response = Response::new(full(""));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -138,5 +164,9 @@ fn with_etag(body: String, headers: &HeaderMap) -> Response {
         json_response(StatusCode::OK, body)
     };
     response.headers_mut().insert(ETAG, etag);
+    if is_pinned {
+        let immutable = HeaderValue::from_static("public, max-age=31536000, immutable");
+        response.headers_mut().insert(CACHE_CONTROL, immutable);
+    }
     response
 }
