@@ -34,7 +34,9 @@ use images::ImageFetcher;
 use k8s_openapi::api::core::v1::Service;
 use node::{NodeConfig, NodeKeeper};
 use references::ReferenceCaches;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -82,9 +84,10 @@ impl Kubelet {
 /// the node's pods until its tasks are stopped; containers run on after that.
 ///
 /// # Errors
-/// Where this machine cannot be looked at.
+/// Where this machine cannot be looked at, or the pods' directory cannot be made.
 pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kubelet> {
     let memory_bytes = HostFacts::observe()?.memory_bytes;
+    DirBuilder::new().recursive(true).mode(0o750).create(&config.volumes.pods_dir)?;
     let Parts { client, runtime, network, services, clock } = parts;
     let reporter = Reporter { component: "kubelet".to_owned(), host: config.node.name.clone() };
     let events = EventRecorder::start(client.clone(), reporter, clock.clone(), tasks);

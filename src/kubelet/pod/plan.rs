@@ -433,20 +433,28 @@ fn start_or_back_off(observed: &Observed<'_>, slot: Slot, plan: &mut PodPlan) {
     plan.start.push(Start { slot, attempt });
 }
 
-/// Ended containers beyond the newest ended one of each name, and what was never started.
-/// Upstream's garbage collection with `MaxPerPodContainer: 1`: the newest is kept for its logs.
+/// Ended containers beyond the newest ended one of each name, and what was never started and has
+/// been replaced. Upstream's garbage collection with `MaxPerPodContainer: 1`: the newest is kept for
+/// its logs and its number.
 fn garbage(observed: &Observed<'_>) -> Vec<ContainerId> {
     const ENDED_KEPT_MAX: usize = 1;
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let ended = observed.facts.containers().iter().filter(|it| !it.is_running() && !it.lost);
-    ended
-        .filter(|container| {
-            let count = seen.entry(container.name()).or_default();
-            *count += usize::from(!container.is_left_over());
-            container.is_left_over() || *count > ENDED_KEPT_MAX
-        })
-        .map(|container| container.status.id.clone())
-        .collect()
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut ended: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut garbage = Vec::new();
+    for container in observed.facts.containers() {
+        let is_newest = seen.insert(container.name());
+        let is_needless = if container.is_left_over() {
+            !is_newest
+        } else {
+            let count = ended.entry(container.name()).or_default();
+            *count += usize::from(!container.is_running());
+            !container.is_running() && *count > ENDED_KEPT_MAX
+        };
+        if is_needless && !container.lost {
+            garbage.push(container.status.id.clone());
+        }
+    }
+    garbage
 }
 
 fn empty_sandboxes(observed: &Observed<'_>) -> Vec<SandboxId> {

@@ -66,7 +66,8 @@ fn ended_containers_start_again_as_the_policy_says() {
 
 #[test]
 fn a_container_that_was_never_started_is_made_anew() {
-    check("Never", "s0 a:0@s0=run b:0@s0=created", "start:b1 remove:b0");
+    check("Never", "s0 a:0@s0=run b:0@s0=created", "start:b1");
+    check("Never", "s0 a:0@s0=run b:0@s0=created b:1@s0=run", "remove:b0");
 }
 
 #[test]

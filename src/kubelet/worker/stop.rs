@@ -2,6 +2,7 @@
 
 use super::job::Done;
 use super::pod::PodWorker;
+use super::shared::Shared;
 use crate::client::EventType;
 use crate::kubelet::announce::{News, container_reference, pod_reference, slot_of};
 use crate::kubelet::hooks::{self, HookError};
@@ -53,20 +54,10 @@ impl PodWorker {
         let grace = Duration::try_from(stop.grace).unwrap_or(Duration::ZERO);
         let regarding = self.reference(&stop.name);
         self.begin(Box::pin(async move {
-            let since = monotonic();
-            if let Some(hook) = hook {
-                let ran = hooks::run(&*shared.runtime, &container, &hook, grace);
-                let ran = tokio::time::timeout(grace, ran).await;
-                if let Ok(Err(error)) = ran {
-                    debug!(%container, error = chain(&error), "a preStop hook failed");
-                    // Upstream says no more, so that no secret gets into an event.
-                    let message = "PreStopHook failed".to_owned();
-                    let kind = EventType::Warning;
-                    shared.events.record(regarding, kind, "FailedPreStopHook", message);
-                }
-            }
-            let left = grace.saturating_sub(monotonic().duration_since(since));
-            let left = left.max(SIGNAL_TO_KILL_MIN.min(grace));
+            let left = match hook {
+                Some(hook) => run_hook(&shared, &container, &hook, (grace, regarding)).await,
+                None => grace,
+            };
             let result = shared.runtime.stop_container(&container, left).await;
             Done::Stopped { container, result }
         }));
@@ -102,4 +93,23 @@ impl PodWorker {
         };
         self.probes.record(container.clone(), ProbeKind::Startup, probed);
     }
+}
+
+/// Runs the hook before a container's end. Returns how much of the grace is left.
+async fn run_hook(
+    shared: &Shared,
+    container: &ContainerId,
+    hook: &LifecycleHandler,
+    (grace, regarding): (Duration, ObjectReference),
+) -> Duration {
+    let since = monotonic();
+    let ran = tokio::time::timeout(grace, hooks::run(&*shared.runtime, container, hook, grace));
+    if let Ok(Err(error)) = ran.await {
+        debug!(%container, error = chain(&error), "a preStop hook failed");
+        // Upstream says no more, so that no secret gets into an event.
+        let message = "PreStopHook failed".to_owned();
+        shared.events.record(regarding, EventType::Warning, "FailedPreStopHook", message);
+    }
+    let left = grace.saturating_sub(monotonic().duration_since(since));
+    left.max(SIGNAL_TO_KILL_MIN.min(grace))
 }

@@ -1,0 +1,18 @@
+//! The kubelet, in process: against the real API server on a store in memory, with a runtime and a
+//! network that live in memory.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod adoption;
+mod away;
+mod deletion;
+mod lifecycle;
+mod logs;
+mod objects;
+mod pulls;
+mod restarts;
+mod rig;
+#[path = "../support/runtime.rs"]
+mod runtime;
+#[path = "../support/mod.rs"]
+mod support;
