@@ -10,6 +10,8 @@ mod link;
 mod plan;
 mod records;
 mod render;
+#[cfg(test)]
+mod render_tests;
 
 pub use bridge::{BridgeConfig, BridgeNetwork};
 
