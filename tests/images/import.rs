@@ -31,7 +31,7 @@ async fn archives_of_every_kind_become_the_same_image() {
             let ids: Vec<_> = images.iter().map(|image| image.id.0.clone()).collect();
             assert!(ids.iter().all(|id| *id == image.id()), "{ids:?}");
             assert_eq!((rig.layers(), rig.blobs()), (2, blobs));
-            rig.assert_tidy();
+            rig.assert_tidy().await;
             let rig = rig.reopened().await;
             let [status] = &rig.images.list()[..] else { panic!("one image") };
             assert_eq!(status.tags, ["docker.io/library/b:latest", "x.io/a:1"]);
@@ -69,9 +69,9 @@ async fn an_image_goes_with_its_last_name_and_shared_layers_stay() {
     let container = kinglet::runtime::ContainerId("c".to_owned());
     rig.images.release_rootfs(&container).await.unwrap();
     rig.images.release_rootfs(&container).await.unwrap();
-    rig.assert_empty();
+    rig.assert_empty().await;
     let rig = rig.reopened().await;
-    rig.assert_empty();
+    rig.assert_empty().await;
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn broken_archives_name_the_problem_and_change_nothing() {
         let error = rig.import(&archive).await.unwrap_err();
         assert!(error.starts_with("test.tar cannot be imported: "), "{error}");
         assert!(error.contains(expected), "{error}\nnot: {expected}");
-        rig.assert_empty();
+        rig.assert_empty().await;
     }
     rig.import(&good).await.unwrap();
     rig.import(&evil.oci_archive(&["app:1"])).await.unwrap_err();

@@ -8,6 +8,7 @@ use kinglet::runtime::{ContainerId, Credentials, ImageId, ImageStatus, PullError
 use kinglet::stdx::{Clock, chain};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Fails with what to do about it, instead of passing without having tested anything.
 pub fn require_root() {
@@ -93,15 +94,16 @@ impl Rig {
         self.names("agent/content/blobs/sha256").len()
     }
 
-    /// Checks that nothing half done is left.
-    pub fn assert_tidy(&self) {
-        assert!(self.names("agent/snapshots/new").is_empty());
+    /// Checks that nothing half done is left, once threads that nobody waits for have noticed.
+    pub async fn assert_tidy(&self) {
+        let new = || self.names("agent/snapshots/new");
+        eventually("half unpacked layers are gone", || new().is_empty()).await;
         assert!(self.names("agent/content/partial").is_empty());
     }
 
     /// Checks that nothing at all is here.
-    pub fn assert_empty(&self) {
-        self.assert_tidy();
+    pub async fn assert_empty(&self) {
+        self.assert_tidy().await;
         assert!(self.images.list().is_empty());
         assert_eq!((self.layers(), self.blobs()), (0, 0));
     }
@@ -143,6 +145,17 @@ pub async fn open(directory: &Path) -> Result<Images, RuntimeError> {
         clock: Clock::system(),
     })
     .await
+}
+
+/// Waits until something is so, and fails after ten seconds.
+pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Duration::from_secs(10);
+    let look = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(deadline, look).await.unwrap_or_else(|_| panic!("not so: {what}"));
 }
 
 /// Notes what is reported.

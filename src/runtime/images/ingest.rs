@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// A layer to be had.
 #[derive(Clone, Debug)]
@@ -72,14 +73,14 @@ pub(super) fn ingest(
     wanted: &Wanted,
     already: u64,
     arriving: mpsc::Receiver<Bytes>,
-    progress: &Progress,
+    watch: &Watch,
 ) -> Result<Ingested, IngestError> {
     let partial = store.layout.partial(&wanted.blob.digest);
     let stored =
         |source: io::Error| PullError::Store { what: wanted.name(), source: Arc::new(source) };
     let missing = wanted.blob.size - already;
     let source = Arriving::open(&partial, already, missing, arriving).map_err(stored)?;
-    let observed = Observed::new(source, wanted, progress);
+    let observed = Observed::new(source, wanted, watch);
     let result = unpack_checked(store, wanted, observed);
     match &result {
         Ok(_) => {
@@ -138,25 +139,36 @@ fn read_failed(name: &str, error: io::Error) -> IngestError {
     PullError::Store { what: name.to_owned(), source: Arc::new(error) }.into()
 }
 
-/// Tells how many bytes have gone by.
+/// What a thread that unpacks is told from outside, and tells.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) progress: Progress,
+    /// Cancelled when nobody wants the layer any more.
+    pub(super) unwanted: CancellationToken,
+}
+
+/// Tells how many bytes have gone by, and stops when nobody wants them.
 pub(super) struct Observed<'a, R> {
     source: R,
     wanted: &'a Wanted,
-    progress: &'a Progress,
+    watch: &'a Watch,
     bytes: u64,
 }
 
 impl<'a, R> Observed<'a, R> {
-    pub(super) fn new(source: R, wanted: &'a Wanted, progress: &'a Progress) -> Self {
-        Self { source, wanted, progress, bytes: 0 }
+    pub(super) fn new(source: R, wanted: &'a Wanted, watch: &'a Watch) -> Self {
+        Self { source, wanted, watch, bytes: 0 }
     }
 }
 
 impl<R: Read> Read for Observed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.watch.unwanted.is_cancelled() {
+            return Err(io::Error::other(BrokenSource("nobody wants it any more".to_owned())));
+        }
         let read = self.source.read(buffer)?;
         self.bytes += read as u64;
-        self.wanted.report(self.progress, self.bytes, Phase::Unpacking);
+        self.wanted.report(&self.watch.progress, self.bytes, Phase::Unpacking);
         Ok(read)
     }
 }

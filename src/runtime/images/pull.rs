@@ -10,7 +10,7 @@ use super::super::status::ImageStatus;
 use super::catalog::ImageRecord;
 use super::digest::Digest;
 use super::flight::Flights;
-use super::ingest::{self, IngestError, Ingested, Observed, Wanted};
+use super::ingest::{self, IngestError, Ingested, Observed, Wanted, Watch};
 use super::layer;
 use super::manifest::{self, ConfigDocument, Descriptor, Document, Manifest};
 use super::platform::Platform;
@@ -21,12 +21,13 @@ use super::store::{Kept, LayerFacts, Store, remove_file_if_there};
 use super::{Origin, blocking};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all, try_join_all};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 /// More layers than this are not fetched at once, whatever is pulled: more connections do not make
 /// a line faster, and each costs a thread and the memory of a decompressor.
@@ -231,7 +232,12 @@ impl Puller {
             let wanted = plan.layers.iter().enumerate();
             wanted.map(move |(index, wanted)| self.layer(&chain, index, wanted, origin, progress))
         });
-        let result = try_join_all(layers.collect::<Vec<_>>()).await;
+        let layers: Vec<_> = layers.collect();
+        let result = match origin {
+            Origin::Registry(_) => try_join_all(layers).await.map(drop),
+            // A refused archive leaves nothing, and what is removed must not come after that.
+            Origin::Archive(_) => join_all(layers).await.into_iter().collect(),
+        };
         let store = Arc::clone(&self.store);
         blocking(move || {
             // On failure, what has come is left for the next try.
@@ -326,14 +332,18 @@ impl Puller {
         let only_one = self.only_one(&wanted.blob.digest);
         let _only_one = only_one.lock().await;
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+        let unwanted = CancellationToken::new();
+        // Whoever drops this future has no use for what a thread still does for it.
+        let _until_dropped = unwanted.clone().drop_guard();
+        let watch = Watch { progress: progress.clone(), unwanted };
         match origin {
-            Origin::Registry(session) => self.fetch(session, wanted, progress).await,
+            Origin::Registry(session) => self.fetch(session, wanted, &watch).await,
             Origin::Archive(archive) => {
                 let (store, archive) = (Arc::clone(&self.store), Arc::clone(archive));
-                let (wanted, progress) = (wanted.clone(), progress.clone());
+                let wanted = wanted.clone();
                 blocking(move || {
                     let source = archive.layer(&wanted.blob.digest)?;
-                    let observed = Observed::new(source, &wanted, &progress);
+                    let observed = Observed::new(source, &wanted, &watch);
                     let result = ingest::unpack_checked(&store, &wanted, observed);
                     result.map_err(IngestError::into_pull_error)
                 })
@@ -346,9 +356,9 @@ impl Puller {
         &self,
         session: &Arc<Session>,
         wanted: &Wanted,
-        progress: &Progress,
+        watch: &Watch,
     ) -> Result<Ingested, PullError> {
-        if let Some(ingested) = self.from_blob(wanted, progress).await {
+        if let Some(ingested) = self.from_blob(wanted, watch).await {
             return Ok(ingested);
         }
         let store = Arc::clone(&self.store);
@@ -358,26 +368,26 @@ impl Puller {
             what: format!("layer {}", wanted.blob.digest),
             source: Arc::new(source),
         })?;
-        let result = self.fetch_from(session, wanted, already, progress).await;
+        let result = self.fetch_from(session, wanted, already, watch).await;
         match result {
             // After a power cut, the part that was here may be anything. Once, without it.
             Err(PullError::WrongDigest { .. }) if already > 0 => {
-                self.fetch_from(session, wanted, 0, progress).await
+                self.fetch_from(session, wanted, 0, watch).await
             }
             other => other,
         }
     }
 
     /// Unpacks a blob that is here as a whole. What cannot be used is fetched again.
-    async fn from_blob(&self, wanted: &Wanted, progress: &Progress) -> Option<Ingested> {
+    async fn from_blob(&self, wanted: &Wanted, watch: &Watch) -> Option<Ingested> {
         let (store, wanted) = (Arc::clone(&self.store), wanted.clone());
-        let progress = progress.clone();
+        let watch = watch.clone();
         blocking(move || {
             let path = store.layout.blob(&wanted.blob.digest);
             let file = File::open(&path).ok()?;
-            let observed = Observed::new(file, &wanted, &progress);
+            let observed = Observed::new(file, &wanted, &watch);
             let ingested = ingest::unpack_checked(&store, &wanted, observed).ok();
-            if ingested.is_none() {
+            if ingested.is_none() && !watch.unwanted.is_cancelled() {
                 // It is about to be replaced, and says so if it cannot be.
                 remove_file_if_there(&path).ok();
             }
@@ -391,13 +401,13 @@ impl Puller {
         session: &Arc<Session>,
         wanted: &Wanted,
         already: u64,
-        progress: &Progress,
+        watch: &Watch,
     ) -> Result<Ingested, PullError> {
         let (sink, arriving) = mpsc::channel(PIECES_QUEUED_MAX);
         let unpacking = {
             let (store, wanted) = (Arc::clone(&self.store), wanted.clone());
-            let progress = progress.clone();
-            blocking(move || ingest::ingest(&store, &wanted, already, arriving, &progress))
+            let watch = watch.clone();
+            blocking(move || ingest::ingest(&store, &wanted, already, arriving, &watch))
         };
         let downloading = async {
             let result = session.download(&wanted.blob, already, &sink).await;

@@ -119,8 +119,12 @@ impl Rootfs {
         Ok(())
     }
 
-    /// One string of options, in which long paths go by their descriptors' names.
-    fn mount_by_options(&self, target: &Path) -> io::Result<()> {
+    /// Mounts as Linux before 6.7 needs it: with one string of options, in which directories go by
+    /// the names of descriptors where their paths do not fit. [`Rootfs::mount`] comes here by itself.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn mount_by_options(&self, target: &Path) -> io::Result<()> {
         let by_path = self.options(VALUE_BYTES_MAX)?;
         let options =
             if by_path.text.len() > OPTIONS_BYTES_MAX { self.options(0)? } else { by_path };
