@@ -57,7 +57,7 @@ async fn by_tag_and_by_digest() {
     let status = rig.images.pull(&format!("{name}:1"), &[], &progress).await.unwrap();
     assert_eq!(status.id.0, image.id());
     assert_eq!(status.tags, [format!("{name}:1")]);
-    assert_eq!(status.digests, [at_digest.clone()]);
+    assert_eq!(status.digests, std::slice::from_ref(&at_digest));
     assert_eq!((rig.layers(), rig.blobs(), recorder.count(Phase::Done)), (1, 2, 1));
     rig.assert_tidy().await;
     let mounted = rig.mounted(&status.id.0, "c").await;

@@ -11,24 +11,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Fails with what to do about it, instead of passing without having tested anything.
-pub fn require_root() {
+pub(crate) fn require_root() {
     let is_root = rustix::process::geteuid().is_root();
     assert!(is_root, "these tests make devices and mounts: run them as root (make test)");
 }
 
 /// A store below a temporary directory.
-pub struct Rig {
-    pub directory: Arc<tempfile::TempDir>,
-    pub images: Images,
+pub(crate) struct Rig {
+    pub(crate) directory: Arc<tempfile::TempDir>,
+    pub(crate) images: Images,
 }
 
 impl Rig {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with("").await
     }
 
     /// With a `registries.yaml`.
-    pub async fn with(registries: &str) -> Self {
+    pub(crate) async fn with(registries: &str) -> Self {
         require_root();
         let directory = Arc::new(tempfile::tempdir().unwrap());
         std::fs::write(directory.path().join("registries.yaml"), registries).unwrap();
@@ -37,18 +37,18 @@ impl Rig {
     }
 
     /// Closes the store and opens it again, as another process would.
-    pub async fn reopened(self) -> Self {
+    pub(crate) async fn reopened(self) -> Self {
         let directory = Arc::clone(&self.directory);
         drop(self);
         let images = open(directory.path()).await.unwrap();
         Self { directory, images }
     }
 
-    pub async fn pull(&self, reference: &str) -> Result<ImageStatus, PullError> {
+    pub(crate) async fn pull(&self, reference: &str) -> Result<ImageStatus, PullError> {
         self.images.pull(reference, &[], &Progress::none()).await
     }
 
-    pub async fn pull_as(
+    pub(crate) async fn pull_as(
         &self,
         reference: &str,
         logins: &[(&str, &str)],
@@ -63,19 +63,19 @@ impl Rig {
         self.images.pull(reference, &credentials, &Progress::none()).await
     }
 
-    pub async fn import(&self, archive: &[u8]) -> Result<Vec<ImageStatus>, String> {
+    pub(crate) async fn import(&self, archive: &[u8]) -> Result<Vec<ImageStatus>, String> {
         let reader = Box::new(std::io::Cursor::new(archive.to_vec()));
         let source = ImportSource::Reader { name: "test.tar".to_owned(), reader };
         let result = self.images.import(source, &Progress::none()).await;
         result.map_err(|error| chain(&error))
     }
 
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.directory.path().join(below)
     }
 
     /// Everything in a directory of the store, by name.
-    pub fn names(&self, below: &str) -> Vec<String> {
+    pub(crate) fn names(&self, below: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path(below)) else {
             return Vec::new();
         };
@@ -86,30 +86,30 @@ impl Rig {
     }
 
     /// Unpacked layers.
-    pub fn layers(&self) -> usize {
+    pub(crate) fn layers(&self) -> usize {
         self.names("agent/snapshots").len() - 2
     }
 
-    pub fn blobs(&self) -> usize {
+    pub(crate) fn blobs(&self) -> usize {
         self.names("agent/content/blobs/sha256").len()
     }
 
     /// Checks that nothing half done is left, once threads that nobody waits for have noticed.
-    pub async fn assert_tidy(&self) {
+    pub(crate) async fn assert_tidy(&self) {
         let new = || self.names("agent/snapshots/new");
         eventually("half unpacked layers are gone", || new().is_empty()).await;
         assert!(self.names("agent/content/partial").is_empty());
     }
 
     /// Checks that nothing at all is here.
-    pub async fn assert_empty(&self) {
+    pub(crate) async fn assert_empty(&self) {
         self.assert_tidy().await;
         assert!(self.images.list().is_empty());
         assert_eq!((self.layers(), self.blobs()), (0, 0));
     }
 
     /// A container's root file system, mounted until it is dropped.
-    pub async fn mounted(&self, image: &str, container: &str) -> Mounted {
+    pub(crate) async fn mounted(&self, image: &str, container: &str) -> Mounted {
         let container = ContainerId(container.to_owned());
         let image = ImageId(image.to_owned());
         let rootfs = self.images.prepare_rootfs(&image, &container).await.unwrap();
@@ -120,12 +120,12 @@ impl Rig {
     }
 }
 
-pub struct Mounted {
-    pub target: PathBuf,
+pub(crate) struct Mounted {
+    pub(crate) target: PathBuf,
 }
 
 impl Mounted {
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.target.join(path)).unwrap_or_else(|error| error.to_string())
     }
 }
@@ -136,7 +136,7 @@ impl Drop for Mounted {
     }
 }
 
-pub async fn open(directory: &Path) -> Result<Images, RuntimeError> {
+pub(crate) async fn open(directory: &Path) -> Result<Images, RuntimeError> {
     Images::open(ImagesConfig {
         data_dir: directory.to_path_buf(),
         registries_file: directory.join("registries.yaml"),
@@ -148,7 +148,7 @@ pub async fn open(directory: &Path) -> Result<Images, RuntimeError> {
 }
 
 /// Waits until something is so, and fails after ten seconds.
-pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Duration::from_secs(10);
     let look = async {
         while !is_so() {
@@ -160,19 +160,19 @@ pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
 
 /// Notes what is reported.
 #[derive(Clone, Default)]
-pub struct Recorder(Arc<Mutex<Vec<LayerProgress>>>);
+pub(crate) struct Recorder(Arc<Mutex<Vec<LayerProgress>>>);
 
 impl Recorder {
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         let events = Arc::clone(&self.0);
         Progress::to(move |event| events.lock().unwrap().push(event.clone()))
     }
 
-    pub fn events(&self) -> Vec<LayerProgress> {
+    pub(crate) fn events(&self) -> Vec<LayerProgress> {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn count(&self, phase: Phase) -> usize {
+    pub(crate) fn count(&self, phase: Phase) -> usize {
         self.events().iter().filter(|event| event.phase == phase).count()
     }
 }

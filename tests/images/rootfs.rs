@@ -175,7 +175,7 @@ async fn a_mount_outlives_the_process_and_is_found_again() {
     rig.images.remove(&id).await.unwrap();
     let rig = rig.reopened().await;
     let container = ContainerId("c".to_owned());
-    assert_eq!(rig.images.rootfs_containers(), [container.clone()]);
+    assert_eq!(rig.images.rootfs_containers(), std::slice::from_ref(&container));
     let rootfs = rig.images.rootfs(&container).unwrap();
     assert!(Rootfs::is_mounted(&mounted.target).unwrap());
     assert!(!Rootfs::is_mounted(rig.directory.path()).unwrap());

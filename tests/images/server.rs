@@ -23,21 +23,21 @@ use tokio::task::JoinSet;
 
 /// A request that a [`Server`] got.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
     /// With its query.
-    pub path: String,
+    pub(crate) path: String,
     /// By names in small letters.
-    pub headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     /// The first byte that a `Range` header asks for.
-    pub fn from(&self) -> usize {
+    pub(crate) fn from(&self) -> usize {
         let range = self.header("range").strip_prefix("bytes=").unwrap_or("0-");
         range.trim_end_matches('-').parse().unwrap()
     }
@@ -45,26 +45,26 @@ impl Seen {
 
 /// What a [`Server`] answers.
 #[derive(Clone, Debug, Default)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
     /// The connection breaks after so many bytes of the body.
-    pub cut_after: Option<usize>,
+    pub(crate) cut_after: Option<usize>,
     /// Bytes a millisecond.
-    pub pace: Option<usize>,
+    pub(crate) pace: Option<usize>,
 }
 
 impl Reply {
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self { status: 200, body: body.into(), ..Self::default() }
     }
 
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -73,14 +73,14 @@ impl Reply {
 type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// Does as a test says, until it is dropped.
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     _tasks: JoinSet<()>,
 }
 
 impl Server {
-    pub async fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, handler): (_, Arc<Handler>) = (Arc::default(), Arc::new(handler));
@@ -95,12 +95,12 @@ impl Server {
         Self { address, seen, _tasks: tasks }
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// How many requests had a method and a part of a path.
-    pub fn count(&self, method: &str, path: &str) -> usize {
+    pub(crate) fn count(&self, method: &str, path: &str) -> usize {
         let seen = self.seen();
         seen.iter().filter(|seen| seen.method == method && seen.path.contains(path)).count()
     }
@@ -165,7 +165,7 @@ async fn write_reply(stream: &mut BufReader<TcpStream>, seen: &Seen, reply: &Rep
 
 /// What a registry that has these images answers: `repository:tag`, and with several images for
 /// one name an index of them.
-pub fn registry_of(images: &[(&str, &[&BuiltImage])]) -> impl Fn(&Seen) -> Reply + use<> {
+pub(crate) fn registry_of(images: &[(&str, &[&BuiltImage])]) -> impl Fn(&Seen) -> Reply + use<> {
     let mut answers: BTreeMap<String, (String, Vec<u8>)> = BTreeMap::new();
     for (name, images) in images {
         let (repository, tag) = name.split_once(':').unwrap();
@@ -208,15 +208,15 @@ pub fn registry_of(images: &[(&str, &[&BuiltImage])]) -> impl Fn(&Seen) -> Reply
 }
 
 /// A proxy that makes tunnels, and counts them.
-pub struct TunnelProxy {
-    pub address: SocketAddr,
-    pub tunnels: Arc<Mutex<Vec<String>>>,
+pub(crate) struct TunnelProxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) tunnels: Arc<Mutex<Vec<String>>>,
     _tasks: JoinSet<()>,
 }
 
 impl TunnelProxy {
     /// Leads everything to `target`, whatever is asked for: nothing leaves this machine.
-    pub async fn start(target: u16) -> Self {
+    pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tunnels: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -243,7 +243,7 @@ impl TunnelProxy {
 }
 
 /// How a [`Registry`] lets clients in.
-pub enum Access<'a> {
+pub(crate) enum Access<'a> {
     Everyone,
     /// A file of `htpasswd`.
     Password(&'a Path),
@@ -255,20 +255,24 @@ pub enum Access<'a> {
 
 /// Certificate and key files, and the authority that clients have to come from.
 #[derive(Clone, Copy)]
-pub struct TlsFiles<'a> {
-    pub certificate: &'a Path,
-    pub key: &'a Path,
-    pub clients: Option<&'a Path>,
+pub(crate) struct TlsFiles<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+    pub(crate) clients: Option<&'a Path>,
 }
 
 /// Debian's docker-registry, stopped when dropped.
-pub struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Registry {
-    pub async fn start(storage: &Path, access: &Access<'_>, tls: Option<TlsFiles<'_>>) -> Self {
+    pub(crate) async fn start(
+        storage: &Path,
+        access: &Access<'_>,
+        tls: Option<TlsFiles<'_>>,
+    ) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let auth = match access {
             Access::Everyone => json!(null),
@@ -311,7 +315,7 @@ impl Registry {
     }
 
     /// Uploads an image (or with several an index of them) as `repository:tag`.
-    pub async fn push(&self, name: &str, images: &[&BuiltImage]) {
+    pub(crate) async fn push(&self, name: &str, images: &[&BuiltImage]) {
         let (repository, tag) = name.split_once(':').unwrap();
         let base = format!("http://127.0.0.1:{}/v2/{repository}", self.port);
         for image in images {
@@ -361,12 +365,12 @@ async fn send(method: &str, uri: &str, media_type: &str, body: &[u8]) -> (u16, S
 }
 
 /// An authority of our own, and what it has signed.
-pub struct Authority {
-    pub directory: tempfile::TempDir,
+pub(crate) struct Authority {
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, pem: String| {
             std::fs::write(directory.path().join(name), pem).unwrap();
@@ -391,21 +395,21 @@ impl Authority {
         Self { directory }
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
 
 /// Signs tokens for those who know the password, and for everybody below `public/`.
-pub struct TokenIssuer {
+pub(crate) struct TokenIssuer {
     key: EcdsaKeyPair,
     certificate: Vec<u8>,
     _directory: tempfile::TempDir,
-    pub certificate_file: PathBuf,
+    pub(crate) certificate_file: PathBuf,
 }
 
 impl TokenIssuer {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
@@ -421,7 +425,7 @@ impl TokenIssuer {
     }
 
     /// Answers a request for a token.
-    pub fn answer(&self, seen: &Seen) -> Reply {
+    pub(crate) fn answer(&self, seen: &Seen) -> Reply {
         let scope = seen.path.split(['?', '&']).find_map(|part| part.strip_prefix("scope="));
         let scope = scope.unwrap().replace("%3A", ":").replace("%2F", "/");
         let repository = scope.split(':').nth(1).unwrap().to_owned();

@@ -13,20 +13,20 @@ use std::path::{Path, PathBuf};
 
 /// Writes an OCI archive of an image called `name` into `directory`: busybox with all its applets,
 /// `sh` as its command.
-pub fn busybox_image(directory: &Path, name: &str) -> PathBuf {
+pub(crate) fn busybox_image(directory: &Path, name: &str) -> PathBuf {
     let path = directory.join(format!("{}.tar", name.replace(['/', ':', '@'], "_")));
     std::fs::write(&path, busybox().oci_archive(&[name])).unwrap();
     path
 }
 
 /// An image with busybox in it.
-pub fn busybox() -> BuiltImage {
+pub(crate) fn busybox() -> BuiltImage {
     ImageBuilder::new().layer(busybox_layer(), Compression::Gzip).command(&["/bin/sh"]).build()
 }
 
 /// A layer with busybox, a link for each of its applets, and the directories that a container
 /// needs.
-pub fn busybox_layer() -> LayerBuilder {
+pub(crate) fn busybox_layer() -> LayerBuilder {
     let binary = ["/bin/busybox", "/usr/bin/busybox"]
         .into_iter()
         .find_map(|path| std::fs::read(path).ok())
@@ -129,52 +129,52 @@ const APPLETS: &[&str] = &[
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
 /// A layer's archive in the making.
-pub struct LayerBuilder(tar::Builder<Vec<u8>>);
+pub(crate) struct LayerBuilder(tar::Builder<Vec<u8>>);
 
 impl LayerBuilder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tar::Builder::new(Vec::new()))
     }
 
-    pub fn file(self, path: &str, mode: u32, contents: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, mode: u32, contents: &[u8]) -> Self {
         self.entry(path, tar::EntryType::Regular, |header| header.set_mode(mode), contents)
     }
 
-    pub fn directory(self, path: &str, mode: u32) -> Self {
+    pub(crate) fn directory(self, path: &str, mode: u32) -> Self {
         self.entry(path, tar::EntryType::Directory, |header| header.set_mode(mode), b"")
     }
 
-    pub fn symlink(self, path: &str, target: &str) -> Self {
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
         let set = |header: &mut tar::Header| header.set_link_name_literal(target).unwrap();
         self.entry(path, tar::EntryType::Symlink, set, b"")
     }
 
-    pub fn link(self, path: &str, target: &str) -> Self {
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
         let set = |header: &mut tar::Header| header.set_link_name_literal(target).unwrap();
         self.entry(path, tar::EntryType::Link, set, b"")
     }
 
     /// Hides a file of the layers below.
-    pub fn whiteout(self, path: &str) -> Self {
+    pub(crate) fn whiteout(self, path: &str) -> Self {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         let slash = if directory.is_empty() { "" } else { "/" };
         self.file(&format!("{directory}{slash}.wh.{name}"), 0o644, b"")
     }
 
     /// Hides all that the layers below have in a directory.
-    pub fn opaque(self, directory: &str) -> Self {
+    pub(crate) fn opaque(self, directory: &str) -> Self {
         self.file(&format!("{directory}/.wh..wh..opq"), 0o644, b"")
     }
 
     /// An entry of any kind; the path is written as it is.
-    pub fn entry(
+    pub(crate) fn entry(
         mut self,
         path: &str,
         kind: tar::EntryType,
@@ -197,12 +197,12 @@ impl LayerBuilder {
     }
 
     /// Extended records for the next entry.
-    pub fn pax(mut self, records: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn pax(mut self, records: &[(&str, &[u8])]) -> Self {
         self.0.append_pax_extensions(records.iter().copied()).unwrap();
         self
     }
 
-    pub fn archive(self) -> Vec<u8> {
+    pub(crate) fn archive(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
 }
@@ -213,7 +213,7 @@ impl Default for LayerBuilder {
     }
 }
 
-pub fn compress(bytes: &[u8], compression: Compression) -> Vec<u8> {
+pub(crate) fn compress(bytes: &[u8], compression: Compression) -> Vec<u8> {
     match compression {
         Compression::None => bytes.to_vec(),
         Compression::Gzip => {
@@ -228,7 +228,7 @@ pub fn compress(bytes: &[u8], compression: Compression) -> Vec<u8> {
 
 /// An image in the making.
 #[derive(Clone, Debug)]
-pub struct ImageBuilder {
+pub(crate) struct ImageBuilder {
     config: Value,
     architecture: String,
     /// Uncompressed, and how to compress.
@@ -237,7 +237,7 @@ pub struct ImageBuilder {
 }
 
 impl ImageBuilder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let architecture = kinglet::runtime::images::Platform::host().architecture;
         Self {
             config: json!({"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]}),
@@ -247,37 +247,37 @@ impl ImageBuilder {
         }
     }
 
-    pub fn layer(self, layer: LayerBuilder, compression: Compression) -> Self {
+    pub(crate) fn layer(self, layer: LayerBuilder, compression: Compression) -> Self {
         self.raw_layer(layer.archive(), compression)
     }
 
-    pub fn raw_layer(mut self, archive: Vec<u8>, compression: Compression) -> Self {
+    pub(crate) fn raw_layer(mut self, archive: Vec<u8>, compression: Compression) -> Self {
         self.layers.push((archive, compression));
         self
     }
 
-    pub fn command(self, command: &[&str]) -> Self {
+    pub(crate) fn command(self, command: &[&str]) -> Self {
         self.config("Cmd", json!(command))
     }
 
     /// Sets a field of the configuration: `User`, `Env`, `Entrypoint`, ...
-    pub fn config(mut self, field: &str, value: Value) -> Self {
+    pub(crate) fn config(mut self, field: &str, value: Value) -> Self {
         self.config[field] = value;
         self
     }
 
-    pub fn architecture(mut self, architecture: &str) -> Self {
+    pub(crate) fn architecture(mut self, architecture: &str) -> Self {
         architecture.clone_into(&mut self.architecture);
         self
     }
 
     /// With Docker's media types instead of OCI's.
-    pub fn docker_types(mut self) -> Self {
+    pub(crate) fn docker_types(mut self) -> Self {
         self.is_docker = true;
         self
     }
 
-    pub fn build(self) -> BuiltImage {
+    pub(crate) fn build(self) -> BuiltImage {
         let diff_ids: Vec<_> =
             self.layers.iter().map(|(archive, _)| Digest::of(archive).to_string()).collect();
         let config = json!({
@@ -329,51 +329,51 @@ impl Default for ImageBuilder {
     }
 }
 
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Bytes with their digest.
 #[derive(Clone, Debug)]
-pub struct Blob {
-    pub media_type: String,
-    pub digest: Digest,
-    pub bytes: Vec<u8>,
+pub(crate) struct Blob {
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Blob {
-    pub fn new(media_type: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(media_type: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Self { media_type: media_type.into(), digest: Digest::of(&bytes), bytes }
     }
 
-    pub fn descriptor(&self) -> Value {
+    pub(crate) fn descriptor(&self) -> Value {
         json!({"mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len()})
     }
 }
 
 /// An image, all its parts.
 #[derive(Clone, Debug)]
-pub struct BuiltImage {
-    pub manifest: Blob,
-    pub config: Blob,
-    pub layers: Vec<Blob>,
+pub(crate) struct BuiltImage {
+    pub(crate) manifest: Blob,
+    pub(crate) config: Blob,
+    pub(crate) layers: Vec<Blob>,
     /// The layers, uncompressed.
-    pub archives: Vec<Vec<u8>>,
-    pub architecture: String,
+    pub(crate) archives: Vec<Vec<u8>>,
+    pub(crate) architecture: String,
 }
 
 impl BuiltImage {
     /// What kinglet calls it.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.config.digest.to_string()
     }
 
-    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.layers.iter().chain([&self.config])
     }
 
     /// An OCI layout that has it under these names.
-    pub fn oci_archive(&self, names: &[&str]) -> Vec<u8> {
+    pub(crate) fn oci_archive(&self, names: &[&str]) -> Vec<u8> {
         let entries = names.iter().map(|name| {
             let mut entry = self.manifest.descriptor();
             entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
@@ -384,7 +384,7 @@ impl BuiltImage {
     }
 
     /// What `docker save` wrote before version 25.
-    pub fn docker_archive(&self, names: &[&str]) -> Vec<u8> {
+    pub(crate) fn docker_archive(&self, names: &[&str]) -> Vec<u8> {
         let mut archive = LayerBuilder::new();
         let mut paths = Vec::new();
         for (index, layer) in self.archives.iter().enumerate() {
@@ -402,7 +402,7 @@ impl BuiltImage {
 }
 
 /// An OCI layout with these entries and blobs.
-pub fn oci_archive(entries: Vec<Value>, blobs: &[&Blob]) -> Vec<u8> {
+pub(crate) fn oci_archive(entries: Vec<Value>, blobs: &[&Blob]) -> Vec<u8> {
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
     let mut archive = LayerBuilder::new()
         .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)
@@ -418,7 +418,7 @@ pub fn oci_archive(entries: Vec<Value>, blobs: &[&Blob]) -> Vec<u8> {
 }
 
 /// An index of images for several platforms.
-pub fn index(images: &[&BuiltImage]) -> Blob {
+pub(crate) fn index(images: &[&BuiltImage]) -> Blob {
     let entries = images.iter().map(|image| {
         let mut entry = image.manifest.descriptor();
         entry["platform"] = json!({"os": "linux", "architecture": image.architecture});

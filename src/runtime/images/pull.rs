@@ -230,7 +230,9 @@ impl Puller {
         let layers = plans.iter().flat_map(|plan| {
             let chain = chain(plan);
             let wanted = plan.layers.iter().enumerate();
-            wanted.map(move |(index, wanted)| self.layer(&chain, index, wanted, origin, progress))
+            wanted.map(move |(index, wanted)| {
+                self.layer(chain[..=index].to_vec(), wanted.clone(), origin, progress)
+            })
         });
         let layers: Vec<_> = layers.collect();
         let result = match origin {
@@ -255,20 +257,18 @@ impl Puller {
         .await
     }
 
-    /// Has one layer of a chain published.
+    /// Has the last layer of a chain published.
     fn layer(
         self: &Arc<Self>,
-        chain: &[Digest],
-        index: usize,
-        wanted: &Wanted,
+        chain: Vec<Digest>,
+        wanted: Wanted,
         origin: &Origin,
         progress: &Progress,
     ) -> BoxFuture<'static, Result<(), PullError>> {
         let (puller, origin, progress) = (Arc::clone(self), origin.clone(), progress.clone());
-        let (wanted, chain) = (wanted.clone(), chain[..=index].to_vec());
         async move {
             wanted.report(&progress, 0, Phase::Waiting);
-            let chain_id = chain[index].clone();
+            let chain_id = chain.last().expect("a layer's chain ends with itself").clone();
             if puller.is_published(&chain_id).await {
                 wanted.report(&progress, wanted.blob.size, Phase::Present);
                 return Ok(());
@@ -358,7 +358,7 @@ impl Puller {
         wanted: &Wanted,
         watch: &Watch,
     ) -> Result<Ingested, PullError> {
-        if let Some(ingested) = self.from_blob(wanted, watch).await {
+        if let Some(ingested) = self.unpack_blob(wanted, watch).await {
             return Ok(ingested);
         }
         let store = Arc::clone(&self.store);
@@ -379,7 +379,7 @@ impl Puller {
     }
 
     /// Unpacks a blob that is here as a whole. What cannot be used is fetched again.
-    async fn from_blob(&self, wanted: &Wanted, watch: &Watch) -> Option<Ingested> {
+    async fn unpack_blob(&self, wanted: &Wanted, watch: &Watch) -> Option<Ingested> {
         let (store, wanted) = (Arc::clone(&self.store), wanted.clone());
         let watch = watch.clone();
         blocking(move || {

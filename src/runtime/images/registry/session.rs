@@ -451,7 +451,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn text_header<'a, B>(response: &'a Response<B>, name: impl header::AsHeaderName) -> &'a str {
+fn text_header<B>(response: &Response<B>, name: impl header::AsHeaderName) -> &str {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 

@@ -75,9 +75,9 @@ type Plain = HttpsConnector<HttpConnector>;
 
 #[derive(Clone)]
 enum HttpClient {
-    Direct(Client<Plain, Full<Bytes>>),
+    Direct(Box<Client<Plain, Full<Bytes>>>),
     /// Through a proxy, to which the connection may itself be TLS.
-    Tunnelled(Client<HttpsConnector<Tunnel<Plain>>, Full<Bytes>>),
+    Tunnelled(Box<Client<HttpsConnector<Tunnel<Plain>>, Full<Bytes>>>),
 }
 
 /// The connections of one pull, by host. Dropped with it: nothing stays while nothing is pulled.
@@ -134,14 +134,14 @@ impl Transport {
                 .await?;
         let intercept = self.proxy.0.as_ref().filter(|_| is_https).and_then(|m| m.intercept(uri));
         let client = match intercept {
-            None => HttpClient::Direct(build(over(direct(), tls))),
+            None => HttpClient::Direct(Box::new(build(over(direct(), tls)))),
             Some(proxy) => {
                 let to_proxy = over(direct(), blocking(|| client_config(&Tls::default())).await?);
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), to_proxy);
                 if let Some(login) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(HeaderValue::clone(login));
                 }
-                HttpClient::Tunnelled(build(over(tunnel, tls)))
+                HttpClient::Tunnelled(Box::new(build(over(tunnel, tls))))
             }
         };
         let mut clients = self.clients.lock().expect("no panics under this lock");
