@@ -36,8 +36,12 @@ HEADER = """\
 #                  enum=A|B (a `~` stands for a space), deprecated,
 #                  wrapped (in protobuf the list is a message),
 #                  pointer (a zero of this scalar is a value; elsewhere it is absence)
+# The fields of an `any` type are those of its protobuf message; its JSON is one of them.
 """
 
+# Kinds that only protobuf has a message for: OpenAPI leaves them out.
+META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+PROTO_KINDS = [f"{META}.PartialObjectMetadata", f"{META}.PartialObjectMetadataList"]
 # Types that are values of their own and not structs.
 SCALARS = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
@@ -196,6 +200,19 @@ def add_kind(definitions, name):
                        "items": {"type": "array", "items": {"$ref": f"#/definitions/{name}"}}},
         "x-kubernetes-group-version-kind": [{**gvk, "kind": kind + "List"}],
     }
+
+
+def add_proto_types(definitions, protos):
+    """The kinds that only protobuf has, and the messages behind free-form JSON."""
+    string = {"type": "string"}
+    for name in PROTO_KINDS:
+        definitions[name] = {"x-kubernetes-group-version-kind": [{}],
+                             "properties": {"apiVersion": string, "kind": string}}
+    for name, definition in definitions.items():
+        if name in PROTO_KINDS or ANY_TYPES.search(name):
+            properties = definition.setdefault("properties", {})
+            for field, (_, kind, repeated, _) in protos.messages.get(proto_name(name), {}).items():
+                properties[field] = type_from_proto(kind, repeated)
 
 
 def add_field(definition, name, field, protos):
@@ -372,6 +389,7 @@ def main():
     for path in sorted((openapi / "v3").glob("*.json")):
         v3.update(json.loads(path.read_text()).get("components", {}).get("schemas", {}))
     reconcile(definitions, read_k8s_openapi(crate), protos)
+    add_proto_types(definitions, protos)
     packages = {}
     for name, definition in definitions.items():
         if name not in SCALARS:

@@ -65,6 +65,12 @@ const ONLY_IN_SNAPSHOT: [&str; 16] = [
     "io.k8s.api.storagemigration.v1alpha1.StorageVersionMigrationStatus",
 ];
 
+/// Kinds that only protobuf has messages for.
+const ONLY_IN_PROTOBUF: [&str; 2] = [
+    "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList",
+];
+
 /// Types that are shapes of their own in the table.
 const SCALARS: [(&str, &str); 6] = [
     ("io.k8s.apimachinery.pkg.api.resource.Quantity", "quantity"),
@@ -234,7 +240,9 @@ fn compare_type(
                 .push(format!("{name} {field_name}\n  table     {ours}\n  reference {theirs}"));
         }
     }
-    for field in view.fields().filter(|field| !properties.contains_key(field.name())) {
+    // The fields of free-form JSON are protobuf's.
+    let known = |field: &FieldView<'_>| view.is_any() || properties.contains_key(field.name());
+    for field in view.fields().filter(|field| !known(field)) {
         found.only_in_table.insert(format!("{name} {}", field.name()));
     }
 }
@@ -273,12 +281,13 @@ fn the_table_is_what_upstream_publishes() {
     }
     found.only_in_table.extend(table.into_keys());
     assert_eq!(found.other, Vec::<String>::new(), "{}", found.other.join("\n"));
-    assert_eq!(found.only_in_table, ONLY_IN_RELEASE.map(str::to_owned).into());
+    let only_here = ONLY_IN_RELEASE.into_iter().chain(ONLY_IN_PROTOBUF);
+    assert_eq!(found.only_in_table, only_here.map(str::to_owned).collect());
     assert_eq!(found.only_in_reference, ONLY_IN_SNAPSHOT.map(str::to_owned).into());
 }
 
 /// A document with every field of its type, but none inside itself.
-fn full(shape: Shape, around: &mut Vec<TypeRef>) -> Value {
+pub(super) fn full(shape: Shape, around: &mut Vec<TypeRef>) -> Value {
     match shape {
         Shape::String => json!("text"),
         Shape::Bool => json!(true),
@@ -291,17 +300,40 @@ fn full(shape: Shape, around: &mut Vec<TypeRef>) -> Value {
         Shape::Object | Shape::Any => json!({"free": ["form"]}),
         Shape::List(of) => json!([full(BUILT_IN.element(of), around)]),
         Shape::Map(of) => json!({"key": full(BUILT_IN.element(of), around)}),
+        Shape::Struct(of) if BUILT_IN.get(of).is_any() => full_free_form(of, around),
         Shape::Struct(of) => {
             around.push(of);
             let mut object = Map::new();
             for field in BUILT_IN.get(of).fields() {
-                if !matches!(field.shape(), Shape::Struct(inner) if around.contains(&inner)) {
+                if !innermost(field.shape()).is_some_and(|inner| around.contains(&inner)) {
                     object.insert(field.name().to_owned(), full(field.shape(), around));
                 }
             }
             around.pop();
             Value::Object(object)
         }
+    }
+}
+
+/// The struct that a shape is of, or a list or map of.
+fn innermost(shape: Shape) -> Option<TypeRef> {
+    match shape {
+        Shape::Struct(of) => Some(of),
+        Shape::List(of) | Shape::Map(of) => innermost(BUILT_IN.element(of)),
+        _ => None,
+    }
+}
+
+/// Free-form JSON that its protobuf message can hold.
+fn full_free_form(of: TypeRef, around: &mut Vec<TypeRef>) -> Value {
+    let shapes: Vec<_> = BUILT_IN.get(of).fields().map(|field| field.shape()).collect();
+    match shapes[..] {
+        [Shape::List(of), Shape::Struct(inner)] if around.contains(&inner) => {
+            json!([if BUILT_IN.element(of) == Shape::String { json!("text") } else { json!({}) }])
+        }
+        [Shape::Bool, Shape::Struct(inner)] if around.contains(&inner) => json!(false),
+        [.., Shape::Struct(inner)] => full(Shape::Struct(inner), around),
+        _ => json!({"free": ["form"]}),
     }
 }
 

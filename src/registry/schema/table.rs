@@ -205,7 +205,8 @@ impl<'t> TypeView<'t> {
         self.entry.is_atomic
     }
 
-    /// Whether this is free-form JSON, whatever its fields.
+    /// Whether this is free-form JSON. Its fields are those of its protobuf message then: one of
+    /// them holds what the JSON is.
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.entry.is_any
