@@ -46,6 +46,9 @@ pub enum DecodeError {
     Json { problem: String },
     #[error("yaml: line {line}: {problem}")]
     Yaml { line: usize, problem: String },
+    /// `path` is empty where it is no field that is wrong.
+    #[error("protobuf: {path}{}{problem}", if path.is_empty() { "" } else { ": " })]
+    Protobuf { path: String, problem: String },
 }
 
 /// Reads one document.

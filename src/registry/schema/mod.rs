@@ -9,7 +9,8 @@
 //! Everything else here is a walker over the table, and new ones start the same way, from
 //! [`Table::get`]. A write goes through [`decode()`], then [`check()`], which prunes; with
 //! [`StrictProblems`] in between where the client asked for field validation. A patch goes through
-//! [`decode()`], one of [`patch`], then [`check()`].
+//! [`decode()`], one of [`patch`], then [`check()`]. What comes and goes as protobuf is translated
+//! from and to JSON by [`protobuf`].
 //!
 //! Architecture invariant: pure, and nothing here knows a kind by name.
 
@@ -19,6 +20,7 @@ mod defaults;
 mod formats;
 pub mod patch;
 mod path;
+pub mod protobuf;
 #[cfg(test)]
 mod reference_tests;
 mod scalar;
