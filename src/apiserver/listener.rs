@@ -169,8 +169,9 @@ async fn handle(
     identity: Result<Arc<Identity>, Status>,
     request: http::Request<Incoming>,
 ) -> Response {
-    let answered = answer(server, identity, request).await;
-    let mut response = answered.unwrap_or_else(|status| status_response(&status));
+    let (head, body) = request.into_parts();
+    let answered = answer(server, identity, &head, body).await;
+    let mut response = answered.unwrap_or_else(|status| status_response(&status, &head.headers));
     if !response.headers().contains_key(CACHE_CONTROL) {
         let no_cache = HeaderValue::from_static("no-cache, private");
         response.headers_mut().insert(CACHE_CONTROL, no_cache);
@@ -181,11 +182,11 @@ async fn handle(
 async fn answer(
     server: &Arc<Server>,
     identity: Result<Arc<Identity>, Status>,
-    request: http::Request<Incoming>,
+    head: &http::request::Parts,
+    body: Incoming,
 ) -> Result<Response, Status> {
-    let (head, body) = request.into_parts();
     let identity = identity?;
-    let asked = Server::judge(&head, &identity)?;
+    let asked = Server::judge(head, &identity)?;
     let place = server.in_flight.enter(&asked.info)?;
     let body = read_body(body).await?;
     let response = server.answer(&asked, body).await;

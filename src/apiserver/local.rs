@@ -28,7 +28,7 @@ impl HttpService for LocalService {
             let (head, body) = request.into_parts();
             Ok(match Server::judge(&head, &identity) {
                 Ok(asked) => server.answer(&asked, body).await,
-                Err(status) => status_response(&status),
+                Err(status) => status_response(&status, &head.headers),
             })
         })
     }

@@ -97,13 +97,13 @@ impl Server {
     /// The stages after it. Whatever goes wrong is told as a `Status`.
     pub(super) async fn answer(self: &Arc<Self>, asked: &Asked, body: Bytes) -> Response {
         if body.len() > REQUEST_BODY_BYTES_MAX {
-            return status_response(&body_too_large());
+            return status_response(&body_too_large(), &asked.headers);
         }
         let answered = match &asked.info.resource {
             Some(path) => verbs::answer(self, asked, path, body).await,
             None => self.answer_document(asked).await,
         };
-        answered.unwrap_or_else(|status| status_response(&status))
+        answered.unwrap_or_else(|status| status_response(&status, &asked.headers))
     }
 
     async fn answer_document(&self, asked: &Asked) -> Result<Response, Status> {

@@ -1,16 +1,19 @@
-//! The lines of a watch.
+//! The events of a watch, as lines of JSON or as frames of protobuf.
 
-use super::encoding::{self, Form, TableWriter, bookmark_table};
+use super::encoding::{self, Accepted, Form, Language, TableWriter, bookmark_table};
 use crate::api::{Revision, Status};
 use crate::registry::Kind;
+use crate::registry::schema::protobuf::TypeMeta;
+use crate::registry::schema::types;
 use crate::stdx::Clock;
 use bytes::Bytes;
 use std::io::Write as _;
 
-/// Writes events as lines of JSON into one buffer.
+/// Writes events into one buffer.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
     kind: &'static Kind,
+    language: Language,
     form: Form,
     clock: Clock,
     out: Vec<u8>,
@@ -19,8 +22,9 @@ pub(super) struct FrameWriter {
 }
 
 impl FrameWriter {
-    pub(super) fn new(kind: &'static Kind, form: Form, clock: Clock) -> Self {
-        Self { kind, form, clock, out: Vec::new(), columns_told: false }
+    pub(super) fn new(kind: &'static Kind, accepted: Accepted, clock: Clock) -> Self {
+        let Accepted { language, form, .. } = accepted;
+        Self { kind, language, form, clock, out: Vec::new(), columns_told: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -38,6 +42,12 @@ impl FrameWriter {
 
     /// `ADDED`, `MODIFIED` or `DELETED`.
     pub(super) fn event(&mut self, name: &str, stored: &[u8], revision: Revision) {
+        if self.language == Language::Protobuf {
+            return match self.render(stored, revision, self.form) {
+                Ok(object) => self.push_frame(name, &object),
+                Err(status) => self.error(&status),
+            };
+        }
         write!(self.out, "{{\"type\":\"{name}\",\"object\":").expect("writing to a Vec succeeds");
         match self.form {
             Form::Object => encoding::splice::push_with_revision(&mut self.out, stored, revision),
@@ -47,6 +57,12 @@ impl FrameWriter {
             },
         }
         self.out.extend_from_slice(b"}\n");
+    }
+
+    /// An event with an object of the watch's form, which is here as JSON.
+    fn push_frame(&mut self, name: &str, json: &[u8]) {
+        let (of, type_meta) = encoding::shown_as(self.kind, self.form);
+        encoding::push_watch_frame(&mut self.out, name, (of, &type_meta), json);
     }
 
     fn render(&mut self, stored: &[u8], revision: Revision, form: Form) -> Result<Vec<u8>, Status> {
@@ -89,14 +105,25 @@ impl FrameWriter {
                 )
             }
         };
-        writeln!(self.out, "{{\"type\":\"BOOKMARK\",\"object\":{object}}}")
-            .expect("writing to a Vec succeeds");
+        match self.language {
+            Language::Json => {
+                writeln!(self.out, "{{\"type\":\"BOOKMARK\",\"object\":{object}}}")
+                    .expect("writing to a Vec succeeds");
+            }
+            Language::Protobuf => self.push_frame("BOOKMARK", object.as_bytes()),
+        }
     }
 
     /// The watch cannot go on.
     pub(super) fn error(&mut self, status: &Status) {
+        let json = status.to_json();
+        if self.language == Language::Protobuf {
+            let type_meta = TypeMeta::of(types::STATUS);
+            let (out, of) = (&mut self.out, (types::STATUS, &type_meta));
+            return encoding::push_watch_frame(out, "ERROR", of, &json);
+        }
         self.out.extend_from_slice(b"{\"type\":\"ERROR\",\"object\":");
-        self.out.extend_from_slice(&status.to_json());
+        self.out.extend_from_slice(&json);
         self.out.extend_from_slice(b"}\n");
     }
 }

@@ -8,6 +8,7 @@ mod discovery;
 mod errors;
 mod list_paging;
 mod patch;
+mod protobuf;
 mod selectors;
 mod services;
 mod store_errors;

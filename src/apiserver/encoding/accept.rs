@@ -38,6 +38,9 @@ pub(crate) struct TableForm {
     pub(crate) include: Include,
 }
 
+/// What protobuf is called, in requests and in answers.
+pub(crate) const PROTOBUF_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
 /// What an object is shown as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -47,9 +50,18 @@ pub(crate) enum Form {
     Table(TableForm),
 }
 
+/// In which language an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Language {
+    #[default]
+    Json,
+    Protobuf,
+}
+
 /// What the client takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
+    pub(crate) language: Language,
     pub(crate) form: Form,
     pub(crate) pretty: bool,
 }
@@ -67,25 +79,37 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Accepted, 
                 continue;
             }
             asked = true;
-            if let Some(form) = form_of(clause, query)? {
-                return Ok(Accepted { form, pretty });
+            let Some(language) = language_of(clause) else { continue };
+            if let Some(form) = form_of(clause, language, query)? {
+                return Ok(Accepted { language, form, pretty });
             }
         }
     }
     if asked {
         let message = "only the following media types are accepted: application/json, \
-                       application/json;stream=watch";
+                       application/json;stream=watch, application/vnd.kubernetes.protobuf, \
+                       application/vnd.kubernetes.protobuf;stream=watch";
         return Err(Status::new(Reason::NotAcceptable, message));
     }
-    Ok(Accepted { form: Form::Object, pretty })
+    Ok(Accepted { language: Language::Json, form: Form::Object, pretty })
 }
 
-fn form_of(clause: &str, query: &Query) -> Result<Option<Form>, Status> {
-    let mut parts = clause.split(';').map(str::trim);
-    let media_type = parts.next().unwrap_or_default();
-    if !matches!(media_type, "application/json" | "application/*" | "*/*") {
-        return Ok(None);
+/// The language that a refusal is written in, which has no form but its own.
+pub(crate) fn language(headers: &HeaderMap) -> Language {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).find_map(language_of).unwrap_or_default()
+}
+
+fn language_of(clause: &str) -> Option<Language> {
+    match clause.split(';').next().unwrap_or_default().trim() {
+        "application/json" | "application/*" | "*/*" => Some(Language::Json),
+        PROTOBUF_MEDIA_TYPE => Some(Language::Protobuf),
+        _ => None,
     }
+}
+
+fn form_of(clause: &str, language: Language, query: &Query) -> Result<Option<Form>, Status> {
+    let parts = clause.split(';').skip(1).map(str::trim);
     let (mut shown_as, mut group, mut version) = ("", "", "");
     for parameter in parts {
         match parameter.split_once('=') {
@@ -104,7 +128,8 @@ fn form_of(clause: &str, query: &Query) -> Result<Option<Form>, Status> {
         _ => return Ok(None),
     };
     match shown_as {
-        "Table" => {
+        // Tables have no protobuf messages.
+        "Table" if language == Language::Json => {
             let include = include_of(query)?;
             Ok(Some(Form::Table(TableForm { version, include })))
         }
@@ -134,6 +159,7 @@ mod tests {
             headers.insert(ACCEPT, accept.parse().unwrap());
         }
         let shown = match negotiate(&headers, &Query::parse(query)) {
+            Ok(Accepted { language: Language::Protobuf, form, .. }) => format!("Protobuf {form:?}"),
             Ok(accepted) => format!("{:?}", accepted.form),
             Err(status) => status.code.to_string(),
         };
@@ -145,8 +171,20 @@ mod tests {
         check("", "", "Object");
         check("application/json", "", "Object");
         check("*/*", "", "Object");
-        check("application/vnd.kubernetes.protobuf,application/json", "", "Object");
-        check("application/vnd.kubernetes.protobuf", "", "406");
+        check("application/vnd.kubernetes.protobuf,application/json", "", "Protobuf Object");
+        check("application/json, application/vnd.kubernetes.protobuf", "", "Object");
+        check("application/vnd.kubernetes.protobuf;stream=watch", "", "Protobuf Object");
+        check("application/cbor", "", "406");
+        check(
+            "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json",
+            "",
+            "Object",
+        );
+        check(
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+            "",
+            "Protobuf Partial(V1)",
+        );
         check("application/json;stream=watch", "", "Object");
         check("text/html, application/xml;q=0.9, */*;q=0.8", "", "Object");
         check(

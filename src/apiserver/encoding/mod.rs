@@ -2,27 +2,33 @@
 //!
 //! Start at [`Form`]: what the client wants to see. Objects in their own form are never decoded:
 //! [`splice`] puts the revision into the stored bytes. Tables and metadata alone are rendered here.
+//! All of that is JSON; a client that asks for protobuf gets the same, translated last
+//! ([`protobuf`]).
 
 mod accept;
 mod lists;
 mod partial;
-pub(super) mod protobuf;
+mod protobuf;
 pub(super) mod splice;
 mod table;
 
-pub(super) use accept::{Accepted, Form, negotiate};
+pub(super) use accept::{Accepted, Form, Language, PROTOBUF_MEDIA_TYPE, negotiate};
 pub(super) use lists::{ListBody, ListHead};
+pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};
 pub(super) use table::{TableWriter, bookmark_table};
 
 use crate::api::{Revision, Status};
 use crate::registry::Kind;
 use crate::stdx::http::{Response, full};
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What a watch in protobuf is called; one in JSON has no name of its own.
+pub(super) const PROTOBUF_WATCH: HeaderValue =
+    HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
 
 /// One stored object as the client wants to see it.
 pub(super) fn render(
@@ -51,10 +57,18 @@ pub(super) fn json_response(code: StatusCode, body: impl Into<Bytes>) -> Respons
     response
 }
 
-/// A `Status` that says no.
-pub(super) fn status_response(status: &Status) -> Response {
+/// A `Status` that says no, in the language that the request's headers ask for.
+pub(super) fn status_response(status: &Status, asked: &HeaderMap) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_response(code, status.to_json());
+    let json = status.to_json();
+    let translated = match accept::language(asked) {
+        Language::Json => None,
+        Language::Protobuf => protobuf::of_status(&json).ok(),
+    };
+    let mut response = match translated {
+        Some(message) => protobuf::response(code, message),
+        None => json_response(code, json),
+    };
     if let Some(seconds) = status.details.retry_after_seconds {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -43,7 +43,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
-    Ok(call.respond_json(StatusCode::CREATED, body.to_string().into_bytes()))
+    call.respond_with(StatusCode::CREATED, types::STATUS, body.to_string().into_bytes())
 }
 
 /// Upstream `ValidatePodBinding`.

@@ -1,11 +1,12 @@
 //! From the body of a request to a typed object: format, type, fields, in upstream's order and
 //! words (apiserver pkg/endpoints/handlers/create.go and rest.go, v1.35).
 
-use super::super::encoding::protobuf::{Envelope, ProtobufError};
+use super::super::encoding::PROTOBUF_MEDIA_TYPE;
 use super::super::query::FieldValidation;
 use super::Call;
 use crate::api::status::{Reason, Status};
 use crate::api::{FieldError, FieldPath, Revision};
+use crate::registry::schema::protobuf::{self, Envelope, TypeMeta};
 use crate::registry::schema::{
     self, Checked, DecodeError, Decoded, Format, StrictProblems, TypeRef,
 };
@@ -32,16 +33,16 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
 
 /// How a request's body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
+enum Written {
     Text(Format),
     Protobuf,
 }
 
-fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Status> {
+fn written(headers: &HeaderMap) -> Result<Written, Status> {
     match media_type(headers) {
-        "application/json" => Ok(Encoding::Text(Format::Json)),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Text(Format::Yaml)),
-        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
+        "application/json" => Ok(Written::Text(Format::Json)),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Written::Text(Format::Yaml)),
+        PROTOBUF_MEDIA_TYPE => Ok(Written::Protobuf),
         _ => Err(unsupported_media_type(
             "application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
@@ -56,14 +57,20 @@ pub(super) fn unsupported_media_type(supported: &str) -> Status {
     Status::new(Reason::UnsupportedMediaType, message)
 }
 
-/// A document that is not an object of the call's kind, such as delete options or a binding: of
-/// the type `of`.
+/// A document of the type `of`, which is not the call's kind, such as delete options or a binding.
 pub(super) fn document(call: &Call<'_>, of: TypeRef) -> Result<Value, Status> {
-    let value = match encoding_of(call.headers)? {
-        Encoding::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?.value,
-        Encoding::Protobuf => {
-            let decoded = Envelope::open(&call.body).and_then(|envelope| envelope.decode(of));
-            decoded.map_err(unreadable_message)?
+    let value = match written(call.headers)? {
+        Written::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?.value,
+        Written::Protobuf => {
+            let (kind, envelope) = (TypeMeta::of(of).kind, envelope(call)?);
+            let own = &envelope.type_meta.kind;
+            if !own.is_empty() && *own != kind {
+                let message = format!("{own} cannot be handled as a {kind}");
+                return Err(Status::bad_request(message));
+            }
+            protobuf::decode(of, envelope.raw).map_err(|error| {
+                Status::bad_request(format!("cannot be handled as a {kind}: {error}"))
+            })?
         }
     };
     if value.is_object() {
@@ -72,15 +79,28 @@ pub(super) fn document(call: &Call<'_>, of: TypeRef) -> Result<Value, Status> {
     Err(Status::bad_request("the body of the request is not an object"))
 }
 
-/// An object of the call's kind in protobuf, whose messages tell nothing of their type.
-fn message(call: &Call<'_>) -> Result<Value, Status> {
-    let envelope = Envelope::open(&call.body).map_err(unreadable_message)?;
-    check_type(call.kind, &mut json!({"apiVersion": envelope.api_version, "kind": envelope.kind}))?;
-    envelope.decode(call.kind.schema).map_err(unreadable_message)
+fn envelope<'a>(call: &'a Call<'_>) -> Result<Envelope<'a>, Status> {
+    Envelope::parse(&call.body).map_err(unreadable)
 }
 
-fn unreadable_message(error: ProtobufError) -> Status {
-    Status::bad_request(error.to_string())
+/// The call's object as the client wrote it, and what a strict decoder may have against it.
+fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
+    let kind = call.kind;
+    if let Written::Text(format) = written(call.headers)? {
+        let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+        check_type(kind, &mut decoded.value)?;
+        return Ok((decoded, Some(format)));
+    }
+    let Envelope { type_meta: TypeMeta { api_version, kind: name }, raw } = envelope(call)?;
+    let mut type_meta = json!({"apiVersion": api_version, "kind": name});
+    // Before the message is read: a field means nothing without its type.
+    check_type(kind, &mut type_meta)?;
+    let mut value = protobuf::decode(kind.schema, raw)
+        .map_err(|error| cannot_handle(kind, &error.to_string()))?;
+    for field in ["apiVersion", "kind"] {
+        value[field] = type_meta[field].take();
+    }
+    Ok((Decoded { value, duplicates: Vec::new() }, None))
 }
 
 fn unreadable(error: DecodeError) -> Status {
@@ -88,7 +108,7 @@ fn unreadable(error: DecodeError) -> Status {
         DecodeError::TooLarge => {
             Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
         }
-        DecodeError::Json { .. } | DecodeError::Yaml { .. } => {
+        DecodeError::Json { .. } | DecodeError::Yaml { .. } | DecodeError::Protobuf { .. } => {
             Status::bad_request(format!("couldn't get version/kind; parse error: {error}"))
         }
     }
@@ -96,21 +116,13 @@ fn unreadable(error: DecodeError) -> Status {
 
 /// The object in the body of a create or update.
 pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Submitted, Status> {
-    let encoding = encoding_of(call.headers)?;
-    let mut decoded = match encoding {
-        Encoding::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?,
-        Encoding::Protobuf => Decoded { value: message(call)?, duplicates: Vec::new() },
-    };
-    check_type(call.kind, &mut decoded.value)?;
+    let (mut decoded, format) = read(call)?;
     let checked = schema::check(call.kind.schema, &mut decoded.value);
-    let problems = match encoding {
-        Encoding::Text(format) => {
-            let text = (&call.body[..], format);
-            StrictProblems::of_document(call.kind.schema, text, &decoded, &checked)
-        }
-        // What a message has beyond its type has no name to tell.
-        Encoding::Protobuf => StrictProblems::default(),
-    };
+    let object = typed(call.kind, decoded.value.take(), &checked)?;
+    let problems = format.map_or_else(StrictProblems::default, |format| {
+        let document = (&*call.body, format);
+        StrictProblems::of_document(call.kind.schema, document, &decoded, &checked)
+    });
     match validation {
         FieldValidation::Strict if !problems.is_empty() => {
             return Err(cannot_handle(call.kind, &problems.to_string()));
@@ -118,7 +130,7 @@ pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Sub
         FieldValidation::Warn => problems.warnings().for_each(|text| call.warn(text.to_owned())),
         FieldValidation::Strict | FieldValidation::Ignore => {}
     }
-    typed(call.kind, decoded.value, &checked)
+    submitted(call.kind, object)
 }
 
 /// The object that a patch made. `problems` tells what a strict decoder has against it.
@@ -130,6 +142,7 @@ pub(super) fn patched(
 ) -> Result<Submitted, Status> {
     check_type(call.kind, &mut value)?;
     let checked = schema::check(call.kind.schema, &mut value);
+    let object = typed(call.kind, value, &checked)?;
     match validation {
         FieldValidation::Ignore => {}
         FieldValidation::Warn => {
@@ -145,15 +158,19 @@ pub(super) fn patched(
             }
         }
     }
-    typed(call.kind, value, &checked)
+    submitted(call.kind, object)
 }
 
-fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Submitted, Status> {
+/// Upstream hears of what is strictly wrong only when all values have their types
+/// (`Serializer.Decode`, apimachinery pkg/runtime/serializer/json).
+fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Box<dyn Object>, Status> {
     if let Some(mistyped) = checked.mistyped.first() {
         return Err(cannot_handle(kind, &mistyped.message));
     }
-    let decoded = (kind.decode)(value);
-    let mut object = decoded.map_err(|error| cannot_handle(kind, &error.to_string()))?;
+    (kind.decode)(value).map_err(|error| cannot_handle(kind, &error.to_string()))
+}
+
+fn submitted(kind: &Kind, mut object: Box<dyn Object>) -> Result<Submitted, Status> {
     let revision = parse_revision(kind, object.metadata_mut().resource_version.take())?;
     Ok(Submitted { object, revision })
 }

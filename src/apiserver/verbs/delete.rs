@@ -47,7 +47,7 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
         }
         Outcome::Removed { value, revision } => {
             let body = success(call, &key, &value, revision).to_string();
-            Ok(call.respond_json(StatusCode::OK, body.into_bytes()))
+            call.respond_with(StatusCode::OK, types::STATUS, body.into_bytes())
         }
         Outcome::Stored { value, revision } => call.respond(StatusCode::OK, &value, revision),
         Outcome::Raced => Err(modified(call, &key)),

@@ -7,6 +7,7 @@ use super::Call;
 use super::delete::{DeleteOptions, delete_object};
 use super::list::selected_page;
 use crate::api::status::{Reason, Status};
+use crate::registry::schema::types;
 use crate::stdx::http::Response;
 use crate::storage::{Entry, Key};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -33,7 +34,7 @@ pub(super) async fn delete_collection(call: &Call<'_>) -> Result<Response, Statu
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
         "details": {"group": facts.group, "kind": facts.plural},
     });
-    Ok(call.respond_json(StatusCode::OK, body.to_string().into_bytes()))
+    call.respond_with(StatusCode::OK, types::STATUS, body.to_string().into_bytes())
 }
 
 async fn delete_page(

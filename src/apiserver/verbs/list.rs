@@ -2,7 +2,7 @@
 //! pkg/storage/etcd3/store.go `GetList` and pkg/storage/continue.go, v1.35).
 
 use super::super::config::SELECTED_PAGE_ENTRIES;
-use super::super::encoding::{ListBody, ListHead};
+use super::super::encoding::{Language, ListBody, ListHead, json_response, list_response, pretty};
 use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
@@ -63,10 +63,13 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Status> {
     };
     let now = call.server.config.clock.now();
     let form = call.accepted.form;
+    if call.accepted.language == Language::Protobuf {
+        return list_response(call.kind, page.entries, &head, form);
+    }
     let mut body = ListBody::new(call.kind, page.entries, &head, form, now)?;
     if call.accepted.pretty {
         let whole: Vec<u8> = body.flatten().collect();
-        return Ok(call.respond_json(StatusCode::OK, whole));
+        return Ok(json_response(StatusCode::OK, pretty(&whole)));
     }
     let first = body.next().unwrap_or_default();
     let mut response = if body.is_finished() {

@@ -25,6 +25,8 @@ use super::query::Query;
 use super::request::{ResourcePath, Verb};
 use super::server::{Asked, Server, no_such_path, not_allowed};
 use crate::api::{ObjectKey, Revision, Status};
+use crate::registry::schema::TypeRef;
+use crate::registry::schema::protobuf::TypeMeta;
 use crate::registry::{self, Kind};
 use crate::stdx::http::Response;
 use bytes::Bytes;
@@ -70,14 +72,20 @@ impl Call<'_> {
         stored: &[u8],
         revision: Revision,
     ) -> Result<Response, Status> {
-        let now = self.server.config.clock.now();
-        let body = encoding::render(self.kind, stored, revision, &self.accepted.form, now)?;
-        Ok(self.respond_json(code, body))
+        let (now, form) = (self.server.config.clock.now(), self.accepted.form);
+        let json = encoding::render(self.kind, stored, revision, &form, now)?;
+        let (of, type_meta) = encoding::shown_as(self.kind, form);
+        encoding::document_response(code, self.accepted, (of, &type_meta), json)
     }
 
-    fn respond_json(&self, code: StatusCode, body: Vec<u8>) -> Response {
-        let body = if self.accepted.pretty { encoding::pretty(&body) } else { body };
-        encoding::json_response(code, body)
+    /// An object of another built-in kind, such as a `Status`.
+    fn respond_with(
+        &self,
+        code: StatusCode,
+        of: TypeRef,
+        json: Vec<u8>,
+    ) -> Result<Response, Status> {
+        encoding::document_response(code, self.accepted, (of, &TypeMeta::of(of)), json)
     }
 }
 

@@ -135,5 +135,5 @@ fn scale_of(stored: &[u8], revision: Revision) -> Result<Scale, Status> {
 fn respond(call: &Call<'_>, stored: &[u8], revision: Revision) -> Result<Response, Status> {
     let scale = scale_of(stored, revision)?;
     let body = serde_json::to_vec(&scale).map_err(Status::internal)?;
-    Ok(call.respond_json(StatusCode::OK, body))
+    call.respond_with(StatusCode::OK, types::SCALE, body)
 }

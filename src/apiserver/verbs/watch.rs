@@ -1,8 +1,8 @@
 //! Watch: what is there, or what has changed since a revision, and then every change, as one JSON
-//! object a line (upstream apiserver pkg/endpoints/handlers/watch.go and pkg/storage/cacher, v1.35).
+//! object a line or one protobuf frame each (upstream apiserver pkg/endpoints/handlers/watch.go and pkg/storage/cacher, v1.35).
 
 use super::super::config::{BODY_PIECE_BYTES, BOOKMARK_INTERVAL, WATCH_TIMEOUT_MIN};
-use super::super::encoding::JSON;
+use super::super::encoding::{JSON, Language, PROTOBUF_WATCH};
 use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
@@ -86,8 +86,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         Place::Nowhere => "/\0".to_owned(),
     };
     let request = WatchRequest { prefix, after, progress: options.progress };
-    let mut frames =
-        FrameWriter::new(call.kind, call.accepted.form, call.server.config.clock.clone());
+    let mut frames = FrameWriter::new(call.kind, call.accepted, call.server.config.clock.clone());
     let source = match store.watch(request).await {
         Ok(source) => Some(source),
         // Told in the stream, as upstream does, so that clients have one place to look.
@@ -116,7 +115,11 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         watcher.next_piece().await.map(|piece| (Ok::<_, io::Error>(piece), watcher))
     });
     let mut response = Response::new(streamed(pieces));
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    let media_type = match call.accepted.language {
+        Language::Json => JSON,
+        Language::Protobuf => PROTOBUF_WATCH,
+    };
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
     Ok(response)
 }
 
