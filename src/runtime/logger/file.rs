@@ -142,7 +142,7 @@ mod tests {
         log.append(b"1234567890\n", at(3));
         let expected = pairs(&[
             ("0.log", "1234567890\n"),
-            ("0.log.20260101-000001.001", "c\n1234567\n"),
+            ("0.log.20260101-000002", "c\n1234567\n"),
             ("0.log.20260101-000003", "d\n"),
         ]);
         let actual = contents(directory.path());
