@@ -133,9 +133,10 @@ async fn a_container_that_cannot_start_says_why() {
     let id = rig.runtime().create_container(&sandbox.id, config).await.unwrap();
     let error = rig.runtime().start_container(&id).await.unwrap_err();
     let RuntimeError::Refused { message, .. } = error else { panic!("{error:?}") };
-    let expected = "exec: \"/no/such/program\": stat /no/such/program: no such file or directory";
-    assert_eq!(message, expected);
-    assert_eq!(rig.exit_of(&id).await, (128, false, expected.to_owned()));
+    // In the words of runc or crun, without those of the shim around them.
+    let is_clear = message.starts_with("exec") && message.contains("/no/such/program");
+    assert!(is_clear && !message.contains("shim"), "{message}");
+    assert_eq!(rig.exit_of(&id).await, (128, false, message));
     // The sandbox is none the worse for it.
     let id = rig.run(&sandbox, rig.container_config("other", "exit 0")).await;
     assert_eq!(rig.exit_of(&id).await.0, 0);

@@ -60,6 +60,7 @@ fn environment(inputs: Inputs<'_>) -> Vec<String> {
         variables.push(("TERM", "xterm"));
     }
     variables.push(("HOSTNAME", hostname));
+    variables.push(("HOME", &inputs.user.home));
     let image = image.env.iter().filter_map(|variable| variable.split_once('='));
     let pod = container.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in image.chain(pod) {

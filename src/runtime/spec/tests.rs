@@ -62,7 +62,12 @@ fn plain() -> Scenario {
             working_dir: "/srv".to_owned(),
             ..ImageConfig::default()
         },
-        user: ProcessUser { uid: 33, gid: 33, additional_gids: vec![33, 50] },
+        user: ProcessUser {
+            uid: 33,
+            gid: 33,
+            additional_gids: vec![33, 50],
+            home: "/srv/www".to_owned(),
+        },
         paths: SandboxPaths {
             network: pinned("net"),
             ipc: pinned("ipc"),

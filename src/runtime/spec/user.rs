@@ -16,12 +16,15 @@ pub(in super::super) struct ProcessUser {
     pub(in super::super) gid: u32,
     /// Sorted, each once.
     pub(in super::super) additional_gids: Vec<u32>,
+    /// `/` where the image names none. Of the OCI runtimes runc would set it and crun would not.
+    pub(in super::super) home: String,
 }
 
 struct Account<'a> {
     name: &'a str,
     uid: u32,
     gid: u32,
+    home: &'a str,
 }
 
 /// The user that the pod asks for, or else the one that the image names (`user`, `uid`,
@@ -61,7 +64,8 @@ pub(in super::super) fn resolve(
     }
     additional_gids.sort_unstable();
     additional_gids.dedup();
-    Ok(ProcessUser { uid: account.uid, gid, additional_gids })
+    let home = if account.home.is_empty() { "/" } else { account.home }.to_owned();
+    Ok(ProcessUser { uid: account.uid, gid, additional_gids, home })
 }
 
 fn number(id: i64) -> Result<u32, RuntimeError> {
@@ -78,18 +82,18 @@ fn find_account<'a>(user: &'a str, passwd: &'a str) -> Result<Account<'a>, Runti
     });
     match (found, number) {
         (Some(account), _) => Ok(account),
-        (None, Some(uid)) => Ok(Account { name: "", uid, gid: 0 }),
+        (None, Some(uid)) => Ok(Account { name: "", uid, gid: 0, home: "" }),
         (None, None) => Err(RuntimeError::Invalid(format!("the image has no user `{user}`"))),
     }
 }
 
-/// passwd(5): `name:password:uid:gid:...`.
+/// passwd(5): `name:password:uid:gid:comment:home:shell`.
 fn parse_account(line: &str) -> Option<Account<'_>> {
     let mut fields = line.split(':');
     let name = fields.next()?;
     let uid = fields.nth(1)?.parse().ok()?;
     let gid = fields.next()?.parse().ok()?;
-    Some(Account { name, uid, gid })
+    Some(Account { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
 }
 
 fn find_group(group: &str, groups: &str) -> Result<u32, RuntimeError> {
@@ -162,6 +166,15 @@ mod tests {
         check_with("", security, "33:9 [9, 50, 2000]");
         let security = SecurityConfig { run_as_user: Some(-1), ..SecurityConfig::default() };
         check_with("", security, "the image has no user `-1`");
+    }
+
+    #[test]
+    fn the_image_names_the_home() {
+        let files = UserFiles { passwd: PASSWD.to_owned(), group: GROUP.to_owned() };
+        for (user, expected) in [("root", "/root"), ("web", "/"), ("1000", "/")] {
+            let user = resolve(user, &SecurityConfig::default(), &files).unwrap();
+            assert_eq!(user.home, expected);
+        }
     }
 
     #[test]
