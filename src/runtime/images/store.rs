@@ -46,7 +46,7 @@ pub(super) struct Store {
     /// Directories that an earlier process did not finish, until they are swept away.
     abandoned: Mutex<Vec<PathBuf>>,
     /// Locked for as long as this process uses the directory.
-    _lock: File,
+    lock: File,
 }
 
 /// What has to stay although no image in the catalog names it.
@@ -78,6 +78,14 @@ impl Drop for Hold {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        // A child that this process is just starting still has every open file for a moment:
+        // closing alone would leave the lock to it. Where unlocking fails, closing has to do.
+        self.lock.unlock().ok();
+    }
+}
+
 impl Store {
     pub(super) fn open(data_dir: &Path) -> Result<Self, RuntimeError> {
         let layout = Layout::new(data_dir);
@@ -105,7 +113,7 @@ impl Store {
         abandoned.extend(unknown);
         let abandoned = Mutex::new(abandoned);
         let holds = Mutex::new(Holds { containers, ..Holds::default() });
-        Ok(Self { layout, catalog, marks, holds, abandoned, _lock: lock })
+        Ok(Self { layout, catalog, marks, holds, abandoned, lock })
     }
 
     /// What an earlier process did not finish; once.

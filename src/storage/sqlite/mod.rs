@@ -184,6 +184,9 @@ impl Sqlite {
 fn stop(readers: &Readers, running: Running) -> Option<Result<(), CommitError>> {
     readers.stop();
     let result = running.writer.join().ok();
+    // A child that this process is just starting still has every open file for a moment: closing
+    // alone would leave the lock to it. Where unlocking fails, closing has to do.
+    running.lock.unlock().ok();
     drop(running.lock);
     result
 }
