@@ -38,9 +38,22 @@ impl Set {
         self.after.status.clone().unwrap_or_default()
     }
 
+    /// The pods that are available, as reported.
     pub(super) fn available(&self) -> i32 {
         let status = self.after.status.as_ref();
         status.and_then(|status| status.available_replicas).unwrap_or_default()
+    }
+
+    /// The available pods that can be counted on. Pods that are not available go first when a set
+    /// shrinks. A set that has not acknowledged its size may have been smaller for a moment, and
+    /// have lost pods that it still reports: none of them counts.
+    pub(super) fn lasting(&self) -> i32 {
+        if self.is_acknowledged() { self.available().min(self.replicas()) } else { 0 }
+    }
+
+    /// Whether the set's report is about the size that it is to have.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.reported().observed_generation >= self.after.metadata.generation
     }
 
     pub(super) fn change(&mut self) -> &mut ReplicaSet {
@@ -129,6 +142,10 @@ impl Sets {
 
     pub(super) fn available(&self) -> i32 {
         self.all().map(Set::available).sum()
+    }
+
+    pub(super) fn lasting(&self) -> i32 {
+        self.all().map(Set::lasting).sum()
     }
 
     pub(super) fn writes(&self) -> Vec<Planned> {

@@ -15,6 +15,7 @@ mod template;
 mod tests;
 
 pub use plan::{Observed, plan};
+pub use template::set_name;
 
 use super::Caches;
 use super::ownership::matches;

@@ -110,7 +110,10 @@ impl Draft<'_> {
         let is_paused = self.spec.paused == Some(true);
         self.report.note_pause(is_paused);
         self.update_new_set();
-        if is_paused || was_resized(&self.sets, self.bounds) {
+        // Where pods are recreated, the rollout itself follows the size. Upstream may wait for ever
+        // there, when the strategy was another one while several sets got their pods.
+        let is_rolling = self.bounds.strategy != Strategy::Recreate;
+        if is_paused || is_rolling && was_resized(&self.sets, self.bounds) {
             let reported = self.report.status.replicas.unwrap_or_default();
             follow_size(&mut self.sets, self.bounds, reported);
             if is_paused {
@@ -140,12 +143,18 @@ impl Draft<'_> {
             new.change().metadata.annotations = Some(annotations);
         }
         let name = new.name();
+        let known = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
         let (reason, message) = match self.report.progress_reason() {
-            None => (reason::NEW_SET_FOUND, format!("Found new replica set {name:?}")),
             Some(reason::SET_NOT_CREATED) => {
                 (reason::NEW_SET_CREATED, format!("Created new replica set {name:?}"))
             }
+            // Upstream leaves the end of the rollout before as it is when a rollout goes back to a
+            // set, and so may never notice that it is stuck.
+            Some(reason::NEW_SET_AVAILABLE) if known != self.revision.as_ref() => {
+                (reason::NEW_SET_FOUND, format!("Found new replica set {name:?}"))
+            }
             Some(_) => return,
+            None => (reason::NEW_SET_FOUND, format!("Found new replica set {name:?}")),
         };
         if self.report.deadline().is_some() {
             self.report.set(PROGRESSING, Says { status: "True", reason, message });
@@ -173,7 +182,8 @@ impl Draft<'_> {
         Plan { recheck_after, ..self.finish() }
     }
 
-    /// Takes all pods from the old sets; says whether none of them is left.
+    /// Takes all pods from the old sets; says whether none of them is left, and none can come any
+    /// more: unlike upstream, this waits until the old sets say that they know their new size.
     fn stop_old(&mut self) -> bool {
         let was_active = self.sets.old.iter().any(|set| set.replicas() > 0);
         self.sets.old.iter_mut().for_each(|set| set.resize(0, self.bounds));
@@ -181,7 +191,8 @@ impl Draft<'_> {
         let is_old = |pod: &&Arc<Pod>| {
             !new_uid.is_some_and(|uid| is_controlled_by(&pod.metadata, uid)) && !is_terminal(pod)
         };
-        let are_reported = self.sets.old.iter().any(|set| set.reported().replicas > 0);
+        let may_have_pods = |set: &Set| set.reported().replicas > 0 || !set.is_acknowledged();
+        let are_reported = self.sets.old.iter().any(may_have_pods);
         !was_active && !are_reported && !self.observed.pods.iter().any(|pod| is_old(&pod))
     }
 

@@ -34,21 +34,21 @@ pub(super) fn roll(sets: &mut Sets, bounds: Bounds) {
 
 /// Upstream `reconcileOldReplicaSets`. Pods of old sets that are not available go first: they help
 /// nobody. Then as many others go as can be missed, not counting on pods of the new set that are not
-/// available yet.
+/// available yet. Unlike upstream, nothing is done about sets that have not acknowledged their size.
 fn shrink_old(sets: &mut Sets, bounds: Bounds) {
-    let new_unavailable = sets.new.as_ref().map_or(0, |new| new.replicas() - new.available());
+    let new_unavailable = sets.new.as_ref().map_or(0, |new| new.replicas() - new.lasting());
     let surplus = sets.replicas() - bounds.available_min() - new_unavailable;
     if surplus <= 0 {
         return;
     }
     let mut left = surplus;
-    for set in &mut sets.old {
-        let unhealthy = (set.replicas() - set.available()).clamp(0, left);
+    for set in sets.old.iter_mut().filter(|set| set.is_acknowledged()) {
+        let unhealthy = (set.replicas() - set.lasting()).min(left);
         set.resize(set.replicas() - unhealthy, bounds);
         left -= unhealthy;
     }
-    let mut left = (sets.available() - bounds.available_min()).max(0);
-    for set in &mut sets.old {
+    let mut left = (sets.lasting() - bounds.available_min()).max(0);
+    for set in sets.old.iter_mut().filter(|set| set.is_acknowledged()) {
         let missed = set.replicas().min(left);
         set.resize(set.replicas() - missed, bounds);
         left -= missed;

@@ -87,7 +87,8 @@ pub(super) fn hash(deployment: &Deployment) -> String {
 }
 
 /// What the set of the Deployment's template is called: upstream `generateReplicaSetName`.
-pub(super) fn set_name(deployment: &Deployment) -> String {
+#[must_use]
+pub fn set_name(deployment: &Deployment) -> String {
     let hash = hash(deployment);
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     let room = NAME_BYTES_MAX - hash.len() - 1;

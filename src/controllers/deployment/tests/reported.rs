@@ -61,7 +61,9 @@ fn in_progress(
             "lastUpdateTime": at, "lastTransitionTime": at}])
     });
     let [updated, replicas, ready, available] = counts;
-    Arc::make_mut(&mut observed.deployment).status = serde_json::from_value(json!({
+    let deployment = Arc::make_mut(&mut observed.deployment);
+    deployment.metadata.annotations = Some([(REVISION.to_owned(), "2".to_owned())].into());
+    deployment.status = serde_json::from_value(json!({
         "observedGeneration": 1, "updatedReplicas": updated, "replicas": replicas,
         "readyReplicas": ready, "availableReplicas": available, "conditions": conditions,
     }))
@@ -123,6 +125,16 @@ fn a_rollout_is_followed_to_its_end() {
         let (_, reasons) = reported.split_once(' ').unwrap();
         assert_eq!(reasons, expected, "{sets:?}");
     }
+}
+
+#[test]
+fn a_rollout_back_to_a_set_begins_anew() {
+    let over = Some(("True", reason::NEW_SET_AVAILABLE, 10_000));
+    let mut observed = in_progress("b 4", &["a 0/0/0", "b 4/0/0"], over, [4, 4, 0, 0]);
+    let deployment = Arc::make_mut(&mut observed.deployment);
+    deployment.metadata.annotations = Some([(REVISION.to_owned(), "1".to_owned())].into());
+    assert!(reported(&observed).ends_with("+FoundNewReplicaSet -MinimumReplicasUnavailable"));
+    assert_eq!(plan(&observed).recheck_after, Some(Duration::from_secs(601)));
 }
 
 #[test]

@@ -69,6 +69,16 @@ fn old_pods_that_help_nobody_go_first() {
 }
 
 #[test]
+fn a_set_that_does_not_know_its_size_is_not_counted_on() {
+    // It may have had no pods for a moment.
+    check("b 2 surge=0 unavailable=1", &["a 1/1/1", "b 1/1/1 behind"], "");
+    check("b 2 surge=0 unavailable=1", &["a 1/1/1", "b 1/1/1"], "a:1>0");
+    check("c 4 surge=2 unavailable=1", &["a 3/3/3 behind", "b 3/3/3", "c 0/0/0"], "");
+    // It reports pods that it has been told to delete.
+    check("b 4 surge=1 unavailable=1", &["a 4/5/5", "b 1/1/1"], "a:4>2");
+}
+
+#[test]
 fn a_new_set_that_is_too_large_shrinks() {
     check("b 3", &["b 5/5/5"], "b:5>3");
     check("b 3", &["a 2/2/2", "b 5/5/5"], "b:5>3");
@@ -78,10 +88,14 @@ fn a_new_set_that_is_too_large_shrinks() {
 fn recreate_waits_for_all_old_pods_to_end() {
     check("b 3 recreate", &["a 3/3/3"], "a:3>0");
     check("b 3 recreate", &["a 0/3/0"], "");
+    check("b 3 recreate", &["a 0/0/0 behind"], "");
     check("b 3 recreate", &["a 0/0/0"], "create:b=3");
     check("b 3 recreate", &["a 2/2/2", "b 0/0/0"], "a:2>0");
     check("b 3 recreate", &["a 0/0/0", "b 0/0/0"], "b:0>3");
     check("b 3 recreate", &["a 0/0/0", "b 3/3/0"], "");
+    // Whatever the size was, and the strategy.
+    check("b 4 recreate", &["b 3/3/3 of=3+0"], "b:3>4");
+    check("b 4 recreate", &["a 2/2/2 of=3+1", "b 1/1/0 of=3+1"], "a:2>0");
     let with_pods = |sets: &[&str], pods: Vec<Pod>| {
         let mut observed = observed("b 3 recreate", sets);
         observed.pods = pods.into_iter().map(Arc::new).collect();
