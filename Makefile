@@ -32,7 +32,7 @@ else
 endif
 
 check: fmt lint ## Format, lints and the tests that need neither root nor network
-	$(CARGO) test --lib --test tidy --test store --test api --test registry --test cluster --test kubelet
+	$(CARGO) test --lib --test tidy --test store --test api --test registry --test sim --test cluster --test kubelet
 	@$(MAKE) --no-print-directory deny doc
 
 fmt: ## Check the format
