@@ -55,7 +55,17 @@ pub trait Seen: Send + Sync {
 impl<K: ApiObject> Cache<K> {
     /// Begins to watch. The cache is empty until it is [synced](Self::synced).
     pub fn start(client: Client, selection: Selection, tasks: &mut Tasks) -> Arc<Self> {
-        let watcher = Watcher::<K>::new(client, &selection);
+        Self::filled_by(Watcher::new(client, &selection), tasks)
+    }
+
+    /// As [`start`](Self::start), for readers who never [wait for a revision](Self::wait_seen): such
+    /// a wait would take about a minute. In return nothing wakes the cache but changes of what it
+    /// holds.
+    pub fn start_unawaited(client: Client, selection: Selection, tasks: &mut Tasks) -> Arc<Self> {
+        Self::filled_by(Watcher::with_seldom_bookmarks(client, &selection), tasks)
+    }
+
+    fn filled_by(watcher: Watcher<K>, tasks: &mut Tasks) -> Arc<Self> {
         let cache = Arc::new(Self {
             objects: RwLock::default(),
             listeners: Mutex::default(),

@@ -56,7 +56,7 @@ impl Agent {
         let network = Arc::new(BridgeNetwork::open(network, &mut tasks)?);
         let client = control_plane.client(Identity::node(&config.node_name));
         let parts = kubelet::Parts {
-            services: Cache::start(client.clone(), Selection::default(), &mut tasks),
+            services: Cache::start_unawaited(client.clone(), Selection::default(), &mut tasks),
             client,
             runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
             network,

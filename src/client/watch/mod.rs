@@ -171,9 +171,15 @@ impl<K: ApiObject> Watcher<K> {
     /// Watches objects of one kind, with a bookmark whenever the store moves on.
     #[must_use]
     pub fn new(client: Client, selection: &Selection) -> Self {
-        let mut watcher = Self::of_type(client, ResourceType::of::<K>(), selection, JSON);
+        let mut watcher = Self::with_seldom_bookmarks(client, selection);
         watcher.connection.bookmarks = Bookmarks::Always;
         watcher
+    }
+
+    /// Watches objects of one kind, with bookmarks now and then.
+    #[must_use]
+    pub fn with_seldom_bookmarks(client: Client, selection: &Selection) -> Self {
+        Self::of_type(client, ResourceType::of::<K>(), selection, JSON)
     }
 }
 
