@@ -34,6 +34,10 @@ use std::fmt;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// What this runtime calls itself: nodes show it as `kinglet://<version>`, statuses of containers as
+/// `kinglet://<id>`. Not containerd's name: who goes by it looks for containerd's socket.
+pub const RUNTIME_NAME: &str = "kinglet";
+
 /// Credentials for one registry, from an imagePullSecret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {

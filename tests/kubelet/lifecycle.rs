@@ -21,7 +21,7 @@ async fn a_pod_runs_and_says_so() {
     let container = &status["containerStatuses"][0];
     assert_eq!(container["image"], "docker.io/library/web:1");
     assert!(container["imageID"].as_str().unwrap().starts_with("docker.io/library/web@sha256:"));
-    assert!(container["containerID"].as_str().unwrap().starts_with("containerd://"));
+    assert!(container["containerID"].as_str().unwrap().starts_with("kinglet://"));
     assert_eq!((&container["ready"], &container["started"]), (&json!(true), &json!(true)));
     assert_eq!(rig.runtime.journal(), ["sandbox web/0", "create a/0", "start a/0"]);
     rig.event_until("Started: Container started").await;

@@ -4,6 +4,7 @@
 
 use super::facts::{Facts, NodeSettings, PartState};
 use crate::client::key_of;
+use crate::runtime::RUNTIME_NAME;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
@@ -224,7 +225,7 @@ fn node_info(facts: &Facts) -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: host.architecture.clone(),
         boot_id: host.boot_id.clone(),
-        container_runtime_version: concat!("kinglet://", env!("CARGO_PKG_VERSION")).to_owned(),
+        container_runtime_version: format!("{RUNTIME_NAME}://{}", env!("CARGO_PKG_VERSION")),
         kernel_version: host.kernel_release.clone(),
         kube_proxy_version: String::new(),
         kubelet_version: KUBELET_VERSION.to_owned(),

@@ -6,7 +6,7 @@ use super::facts::ContainerFacts;
 use super::probes::ProbeKind;
 use super::status::Inputs;
 use crate::api::pod::is_sidecar;
-use crate::runtime::ContainerState as RuntimeState;
+use crate::runtime::{ContainerState as RuntimeState, RUNTIME_NAME};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
@@ -135,8 +135,8 @@ fn from_facts(
 }
 
 fn container_id(facts: &ContainerFacts) -> Option<String> {
-    // Clients expect `runtime://id`, and many know no other runtime than this one.
-    (!facts.status.id.0.is_empty()).then(|| format!("containerd://{}", facts.status.id))
+    let id = &facts.status.id;
+    (!id.0.is_empty()).then(|| format!("{RUNTIME_NAME}://{id}"))
 }
 
 fn never_ran(
