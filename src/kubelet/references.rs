@@ -1,4 +1,5 @@
-//! ConfigMaps and Secrets that pods of this node use, each watched only as long as a pod does.
+//! ConfigMaps, Secrets and RuntimeClasses that pods of this node use, each watched only as long as a
+//! pod does.
 //!
 //! Start at [`ReferenceCaches::register`]. There is deliberately no copy of all of them: a node may
 //! see only those that its pods name, and most clusters have many more. Upstream's
@@ -9,6 +10,7 @@ use crate::api::ObjectKey;
 use crate::client::{ApiObject, Cache, Client, Selection};
 use crate::stdx::Tasks;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,7 @@ pub(super) struct ReferenceCaches {
 struct State {
     config_maps: Watches<ConfigMap>,
     secrets: Watches<Secret>,
+    runtime_classes: Watches<RuntimeClass>,
 }
 
 struct Watches<K>(BTreeMap<ObjectKey, Watch<K>>);
@@ -63,9 +66,16 @@ impl ReferenceCaches {
     /// What is not known yet is told through `on_change`.
     pub(super) fn register(&self, uid: &str, namespace: &str, names: &Names) -> References {
         let mut state = self.state.lock().expect("no panics under this lock");
+        let State { config_maps, secrets, runtime_classes } = &mut *state;
+        let own = |name: &String| ObjectKey::namespaced(namespace, name);
         References {
-            config_maps: state.config_maps.register(self, uid, namespace, &names.config_maps),
-            secrets: state.secrets.register(self, uid, namespace, &names.secrets),
+            config_maps: config_maps.register(self, uid, keys(&names.config_maps, own)),
+            secrets: secrets.register(self, uid, keys(&names.secrets, own)),
+            runtime_classes: runtime_classes.register(
+                self,
+                uid,
+                keys(&names.runtime_classes, |name| ObjectKey::cluster(name)),
+            ),
         }
     }
 
@@ -74,7 +84,12 @@ impl ReferenceCaches {
         let mut state = self.state.lock().expect("no panics under this lock");
         state.config_maps.release(uid, |_| false);
         state.secrets.release(uid, |_| false);
+        state.runtime_classes.release(uid, |_| false);
     }
+}
+
+fn keys(names: &BTreeSet<String>, key: impl Fn(&String) -> ObjectKey) -> BTreeSet<ObjectKey> {
+    names.iter().map(key).collect()
 }
 
 impl<K: ApiObject> Watches<K> {
@@ -82,18 +97,15 @@ impl<K: ApiObject> Watches<K> {
         &mut self,
         shared: &ReferenceCaches,
         uid: &str,
-        namespace: &str,
-        names: &BTreeSet<String>,
+        keys: BTreeSet<ObjectKey>,
     ) -> BTreeMap<String, Lookup<K>> {
-        self.release(uid, |key| {
-            key.namespace.as_deref() == Some(namespace) && names.contains(&key.name)
-        });
+        self.release(uid, |key| keys.contains(key));
         let mut lookups = BTreeMap::new();
-        for name in names {
-            let key = ObjectKey::namespaced(namespace, name);
+        for key in keys {
             let watch = self.0.entry(key.clone()).or_insert_with(|| Watch::start(shared, &key));
             watch.users.lock().expect("no panics under this lock").insert(uid.to_owned());
-            lookups.insert(name.clone(), watch.look(&key));
+            let lookup = watch.look(&key);
+            lookups.insert(key.name, lookup);
         }
         lookups
     }
@@ -118,7 +130,7 @@ impl<K: ApiObject> Watch<K> {
             labels: None,
             fields: Some(format!("metadata.name={}", key.name)),
         };
-        let cache = Cache::start(shared.client.clone(), selection, &mut tasks);
+        let cache = Cache::start_unawaited(shared.client.clone(), selection, &mut tasks);
         let users = Users::default();
         let tell = {
             let (users, on_change) = (Arc::clone(&users), Arc::clone(&shared.on_change));

@@ -14,5 +14,6 @@ mod restarts;
 mod rig;
 #[path = "../support/runtime.rs"]
 mod runtime;
+mod runtime_classes;
 #[path = "../support/mod.rs"]
 mod support;

@@ -209,6 +209,7 @@ mod tests {
                 ("gone".to_owned(), Lookup::Missing),
             ]
             .into(),
+            ..References::default()
         }
     }
 

@@ -1,7 +1,9 @@
-//! The ConfigMaps and Secrets that a pod needs: which they are, and what is known of each. Pure.
+//! The objects that a pod needs, ConfigMaps, Secrets and its RuntimeClass: which they are, and what is
+//! known of each. Pure.
 
 use crate::kubelet::pod::BoundPod;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,11 +27,13 @@ impl<K> Clone for Lookup<K> {
     }
 }
 
-/// Names in the pod's own namespace.
+/// Names in the pod's own namespace, but for classes, which are in none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub config_maps: BTreeSet<String>,
     pub secrets: BTreeSet<String>,
+    /// One at most.
+    pub runtime_classes: BTreeSet<String>,
 }
 
 /// What is known of everything that a pod needs.
@@ -37,6 +41,7 @@ pub struct Names {
 pub struct References {
     pub config_maps: BTreeMap<String, Lookup<ConfigMap>>,
     pub secrets: BTreeMap<String, Lookup<Secret>>,
+    pub runtime_classes: BTreeMap<String, Lookup<RuntimeClass>>,
 }
 
 impl References {
@@ -49,9 +54,20 @@ impl References {
     pub fn secret(&self, name: &str) -> Lookup<Secret> {
         self.secrets.get(name).cloned().unwrap_or(Lookup::Unknown)
     }
+
+    #[must_use]
+    pub fn runtime_class(&self, name: &str) -> Lookup<RuntimeClass> {
+        self.runtime_classes.get(name).cloned().unwrap_or(Lookup::Unknown)
+    }
 }
 
-/// Everything that a pod's containers, volumes and image pulls name.
+/// The RuntimeClass that a pod names, where it names one.
+#[must_use]
+pub fn runtime_class_name(pod: &BoundPod) -> Option<&str> {
+    pod.spec().runtime_class_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Everything that a pod's containers, volumes, image pulls and sandbox name.
 #[must_use]
 pub fn referenced(pod: &BoundPod) -> Names {
     let mut names = Names::default();
@@ -69,6 +85,7 @@ pub fn referenced(pod: &BoundPod) -> Names {
     }
     let pulls = pod.spec().image_pull_secrets.iter().flatten();
     names.secrets.extend(pulls.map(|it| it.name.clone()));
+    names.runtime_classes.extend(runtime_class_name(pod).map(str::to_owned));
     names.config_maps.remove("");
     names.secrets.remove("");
     names
@@ -97,6 +114,7 @@ mod tests {
             "metadata": { "name": "web", "namespace": "shop", "uid": "u1" },
             "spec": {
                 "imagePullSecrets": [{ "name": "s-pull" }, {}],
+                "runtimeClassName": "r-class",
                 "initContainers": [{ "name": "i", "envFrom": [
                     { "configMapRef": { "name": "c-from" } }, { "secretRef": { "name": "s-from" } },
                 ] }],
@@ -120,5 +138,6 @@ mod tests {
         let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(list(&names.config_maps), "c-from c-key c-projected c-volume");
         assert_eq!(list(&names.secrets), "s-from s-key s-projected s-pull s-volume");
+        assert_eq!(list(&names.runtime_classes), "r-class");
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// The kernel takes no longer host name.
 const HOSTNAME_BYTES_MAX: usize = 63;
 
-/// `cgroup_root` is the node's own: the pod's cgroup is below it.
+/// With the node's default runtime. `cgroup_root` is the node's own: the pod's cgroup is below it.
 #[must_use]
 pub fn sandbox(pod: &BoundPod, attempt: u32, cgroup_root: &str, node_name: &str) -> SandboxConfig {
     let spec = pod.spec();

@@ -14,6 +14,7 @@ fn references() -> References {
         config_maps: [("c".to_owned(), Lookup::Found(config_map)), (missing(), Lookup::Missing)]
             .into(),
         secrets: [("s".to_owned(), Lookup::Found(secret)), (missing(), Lookup::Missing)].into(),
+        ..References::default()
     }
 }
 

@@ -7,13 +7,13 @@ use crate::client::EventType;
 use crate::kubelet::announce::{News, pod_reference};
 use crate::kubelet::container::fields::Surroundings;
 use crate::kubelet::container::mounts::ReadyVolume;
-use crate::kubelet::container::references::{Lookup, References, referenced};
+use crate::kubelet::container::references::{Lookup, References, referenced, runtime_class_name};
 use crate::kubelet::container::sandbox::{host_ports, sandbox};
 use crate::kubelet::pod::PodFacts;
 use crate::kubelet::volumes::VolumeError;
 use crate::kubelet::volumes::plan::{VolumePlan, plan};
 use crate::network::{Attachment, NetworkError};
-use crate::runtime::{SandboxState, SandboxStatus};
+use crate::runtime::{SandboxConfig, SandboxState, SandboxStatus};
 use crate::stdx::chain;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -107,8 +107,14 @@ impl PodWorker {
         &mut self,
         facts: &PodFacts,
         attempt: u32,
+        references: &References,
         now: Timestamp,
     ) -> Next {
+        let handler = match self.runtime_handler(references) {
+            Lookup::Found(handler) => handler,
+            // It is rung when the class comes, or the answer.
+            Lookup::Missing | Lookup::Unknown => return Next::Wait(None),
+        };
         if let Some(failure) = &self.sandbox_failure
             && now < failure.retry_at
         {
@@ -121,7 +127,13 @@ impl PodWorker {
             return Next::Wait(None);
         }
         let had_one = facts.sandbox().is_some();
-        match self.try_make_sandbox(facts, attempt).await {
+        let runtime_handler = String::clone(&handler);
+        let config = &self.shared.config;
+        let config = SandboxConfig {
+            runtime_handler,
+            ..sandbox(&self.pod, attempt, &config.cgroup_root, &config.node.name)
+        };
+        match self.try_make_sandbox(facts, config).await {
             Ok(()) => {
                 self.sandbox_failure = None;
                 if had_one {
@@ -136,8 +148,7 @@ impl PodWorker {
                 Next::LookAgain
             }
             Err(error) => {
-                let message = format!("Failed to create pod sandbox: {}", chain(&*error));
-                self.warn_once("FailedCreatePodSandBox", message, "");
+                self.tell_of_sandbox(&chain(&*error));
                 let failure = Failure::after(self.sandbox_failure.as_ref(), now);
                 let retry_at = failure.retry_at;
                 self.sandbox_failure = Some(failure);
@@ -146,11 +157,34 @@ impl PodWorker {
         }
     }
 
-    async fn try_make_sandbox(&mut self, facts: &PodFacts, attempt: u32) -> Result<(), EndError> {
+    /// Which runtime the pod's RuntimeClass means; without a class, the node's default. Upstream
+    /// `LookupRuntimeHandler` (pkg/kubelet/runtimeclass/runtimeclass_manager.go, v1.35).
+    fn runtime_handler(&mut self, references: &References) -> Lookup<String> {
+        let Some(name) = runtime_class_name(&self.pod).map(str::to_owned) else {
+            return Lookup::Found(Arc::default());
+        };
+        match references.runtime_class(&name) {
+            Lookup::Found(class) => Lookup::Found(Arc::new(class.handler.clone())),
+            Lookup::Unknown => Lookup::Unknown,
+            Lookup::Missing => {
+                self.tell_of_sandbox(&format!("runtimeclass.node.k8s.io {name:?} not found"));
+                Lookup::Missing
+            }
+        }
+    }
+
+    fn tell_of_sandbox(&mut self, why: &str) {
+        let message = format!("Failed to create pod sandbox: {why}");
+        self.warn_once("FailedCreatePodSandBox", message, "");
+    }
+
+    async fn try_make_sandbox(
+        &mut self,
+        facts: &PodFacts,
+        config: SandboxConfig,
+    ) -> Result<(), EndError> {
         close(&self.shared, facts.sandboxes()).await?;
         self.attached = None;
-        let config = &self.shared.config;
-        let config = sandbox(&self.pod, attempt, &config.cgroup_root, &config.node.name);
         let shared = Arc::clone(&self.shared);
         let turn = shared.starts.acquire().await?;
         let made = self.shared.runtime.run_sandbox(config).await?;

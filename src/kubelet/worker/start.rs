@@ -47,7 +47,7 @@ impl PodWorker {
             return Next::Wait(retry_at);
         }
         if let SandboxPlan::Create { attempt } = plan.sandbox {
-            return self.make_sandbox(facts, attempt, now).await;
+            return self.make_sandbox(facts, attempt, &references, now).await;
         }
         if let Some(wait) = self.ensure_attached(facts, now).await {
             return wait;
