@@ -7,6 +7,7 @@ mod cluster;
 mod collection;
 mod ipam;
 mod namespaces;
+mod remote;
 mod rollout;
 #[path = "../support/mod.rs"]
 mod support;

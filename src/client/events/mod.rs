@@ -113,3 +113,40 @@ async fn write(client: &Client, mut decision: Decision) -> Result<(), ClientErro
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::http::{HttpService, Request, Response};
+    use futures_util::future::BoxFuture;
+    use jiff::Timestamp;
+    use std::io;
+
+    /// Never answers.
+    #[derive(Debug)]
+    struct Silence;
+
+    impl HttpService for Silence {
+        fn call(&self, _request: Request) -> BoxFuture<'static, io::Result<Response>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recording_never_waits_and_drops_what_is_too_much() {
+        let mut tasks = Tasks::default();
+        let client = Client::new(Arc::new(Silence), "test");
+        let reporter = Reporter { component: "tester".to_owned(), host: String::new() };
+        let clock = Clock::from_fn(|| Timestamp::UNIX_EPOCH);
+        let recorder = EventRecorder::start(client, reporter, clock, &mut tasks);
+        for number in 0..3 * QUEUED_MAX {
+            let regarding = ObjectReference::default();
+            recorder.record(regarding, EventType::Normal, "Tested", number.to_string());
+        }
+        assert_eq!(recorder.0.queue.capacity(), 0);
+        assert!(recorder.0.is_dropping.load(Ordering::Relaxed));
+        tasks.stop(Duration::from_secs(1)).await.unwrap();
+        // The component is gone; whoever still holds a recorder is not disturbed.
+        recorder.record(ObjectReference::default(), EventType::Normal, "Tested", String::new());
+    }
+}
