@@ -88,7 +88,8 @@ pub struct Page {
     pub remaining: u64,
 }
 
-/// One change of one key. Every change but a create says which revision it replaces.
+/// One change of one key, or what a change rests on. Every change but a create says which revision
+/// it replaces.
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Fails with [`CommitError::Exists`] when the key has a value.
@@ -97,22 +98,28 @@ pub enum Op {
     Update { key: Key, value: Bytes, expected: Revision },
     /// Fails as an update does.
     Delete { key: Key, expected: Revision },
+    /// Fails as an update does, and changes nothing: what else is in the commit was decided from
+    /// this value.
+    Require { key: Key, expected: Revision },
 }
 
 impl Op {
     #[must_use]
     pub fn key(&self) -> &Key {
         match self {
-            Self::Create { key, .. } | Self::Update { key, .. } | Self::Delete { key, .. } => key,
+            Self::Create { key, .. }
+            | Self::Update { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Require { key, .. } => key,
         }
     }
 
-    /// The value that the key is to have; `None` for a delete.
+    /// The value that the key is to be given.
     #[must_use]
     pub fn value(&self) -> Option<&Bytes> {
         match self {
             Self::Create { value, .. } | Self::Update { value, .. } => Some(value),
-            Self::Delete { .. } => None,
+            Self::Delete { .. } | Self::Require { .. } => None,
         }
     }
 }

@@ -90,14 +90,19 @@ enum Kind {
     Create,
     Update,
     Delete,
+    Require,
 }
 
 const KEYS: [&str; 6] = ["/a/1", "/a/2", "/a/3", "/ab/1", "/b/1", "/b/2"];
 const PREFIXES: [&str; 5] = ["", "/a", "/a/", "/b/", "/a/1"];
 
 fn step() -> impl Strategy<Value = Step> {
-    let kind =
-        prop_oneof![2 => Just(Kind::Create), 4 => Just(Kind::Update), 1 => Just(Kind::Delete)];
+    let kind = prop_oneof![
+        2 => Just(Kind::Create),
+        4 => Just(Kind::Update),
+        1 => Just(Kind::Delete),
+        1 => Just(Kind::Require),
+    ];
     let ops = prop::collection::vec((0..KEYS.len(), kind, prop::bool::weighted(0.9)), 1..4);
     let update = (0..KEYS.len()).prop_map(|key| vec![(key, Kind::Update, true)]);
     let back = prop_oneof![Just(0_u64), 0..6_u64, 0..40_u64];
@@ -179,12 +184,15 @@ impl World {
                     Kind::Create => Op::Create { key, value: value() },
                     Kind::Update => Op::Update { key, value: value(), expected },
                     Kind::Delete => Op::Delete { key, expected },
+                    Kind::Require => Op::Require { key, expected },
                 }
             })
             .collect();
         let refused = ops.iter().find(|op| match op {
             Op::Create { key, .. } => now.contains_key(key),
-            Op::Update { key, expected, .. } | Op::Delete { key, expected } => {
+            Op::Update { key, expected, .. }
+            | Op::Delete { key, expected }
+            | Op::Require { key, expected } => {
                 now.get(key).is_none_or(|(_, revision)| revision != expected)
             }
         });
@@ -192,7 +200,8 @@ impl World {
         let result = self.store.commit(Commit { ops: ops.clone(), durability }).await;
         match (result, refused) {
             (Ok(revision), None) => {
-                assert!(revision > before);
+                let changes = ops.iter().any(|op| !matches!(op, Op::Require { .. }));
+                assert_eq!(revision > before, changes);
                 self.record(&ops, revision, durability);
             }
             (Err(CommitError::Exists { key }), Some(Op::Create { key: refused, .. })) => {
@@ -208,9 +217,10 @@ impl World {
     }
 
     fn record(&mut self, ops: &[Op], revision: Revision, durability: Durability) {
-        let updates = ops.iter().all(|op| matches!(op, Op::Update { .. }));
+        let changes = ops.iter().filter(|op| !matches!(op, Op::Require { .. }));
+        let updates = changes.clone().all(|op| matches!(op, Op::Update { .. }));
         let coalesced = durability == Durability::Coalesced && updates;
-        self.model.log.extend(ops.iter().map(|op| Change {
+        self.model.log.extend(changes.map(|op| Change {
             key: op.key().clone(),
             revision,
             value: op.value().cloned(),

@@ -64,11 +64,12 @@ pub(super) fn plan(
             outcomes.push(Err(refusal));
             continue;
         }
-        if !commit.ops.is_empty() {
+        let mut changes = commit.ops.iter().filter(|op| is_change(op)).enumerate().peekable();
+        if changes.peek().is_some() {
             revision = Revision(revision.0 + 1);
             durable |= is_durable(commit);
         }
-        for (index, op) in commit.ops.iter().enumerate() {
+        for (index, op) in changes {
             let write = write(op, Seq::new(revision, index), &known);
             let newest = Known { seq: write.seq, live: write.value.is_some() };
             known.insert(write.key.clone(), newest);
@@ -83,7 +84,9 @@ fn refuse(op: &Op, known: &HashMap<Key, Known>) -> Option<Refusal> {
     let current = known.get(op.key()).filter(|known| known.live).map(|known| known.seq);
     match op {
         Op::Create { key, .. } => current.map(|_| Refusal::Exists { key: key.clone() }),
-        Op::Update { key, expected, .. } | Op::Delete { key, expected } => {
+        Op::Update { key, expected, .. }
+        | Op::Delete { key, expected }
+        | Op::Require { key, expected } => {
             let holds = current.is_some_and(|current| current.revision() == *expected);
             (!holds).then(|| Refusal::Conflict { key: key.clone(), current })
         }
@@ -91,18 +94,19 @@ fn refuse(op: &Op, known: &HashMap<Key, Known>) -> Option<Refusal> {
 }
 
 fn write(op: &Op, seq: Seq, known: &HashMap<Key, Known>) -> Write {
-    let value = match op {
-        Op::Create { value, .. } | Op::Update { value, .. } => Some(value.clone()),
-        Op::Delete { .. } => None,
-    };
-    Write { seq, key: op.key().clone(), value, previous: known.get(op.key()).copied() }
+    let previous = known.get(op.key()).copied();
+    Write { seq, key: op.key().clone(), value: op.value().cloned(), previous }
+}
+
+fn is_change(op: &Op) -> bool {
+    !matches!(op, Op::Require { .. })
 }
 
 /// Only updates can be coalesced: then a key that waits for the disk always has a row there, and
 /// which keys exist is never in doubt.
 fn is_durable(commit: &Commit) -> bool {
     commit.durability == Durability::Durable
-        || !commit.ops.iter().all(|op| matches!(op, Op::Update { .. }))
+        || commit.ops.iter().any(|op| matches!(op, Op::Create { .. } | Op::Delete { .. }))
 }
 
 /// Refuses what no state of the store could make right.
@@ -147,6 +151,10 @@ mod tests {
 
     fn delete(name: &str, expected: u64) -> Op {
         Op::Delete { key: key(name), expected: Revision(expected) }
+    }
+
+    fn require(name: &str, expected: u64) -> Op {
+        Op::Require { key: key(name), expected: Revision(expected) }
     }
 
     /// The store is at revision 10; `a` was written at 5, `gone` was deleted at 6.
@@ -199,8 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_commit_takes_no_revision() {
+    fn a_commit_that_changes_nothing_takes_no_revision() {
         check(&[&[], &[create("b")], &[]], "10 11 11", "+b@11");
+        check(&[&[require("a", 5)], &[create("b")]], "10 11", "+b@11");
+    }
+
+    #[test]
+    fn what_a_change_rests_on_must_still_be_so() {
+        check(&[&[create("b"), require("a", 5)]], "11", "+b@11");
+        check(&[&[create("b"), require("a", 4)]], "conflict:a:5", "");
+        check(&[&[create("b"), require("gone", 6)]], "conflict:gone:none", "");
+        check(&[&[create("b"), require("none", 1)]], "conflict:none:none", "");
+        check(&[&[update("a", 5)], &[create("b"), require("a", 5)]], "11 conflict:a:11", "+a@11<5");
+        check(&[&[require("a", 5), create("b")], &[delete("a", 5)]], "11 12", "+b@11 -a@12<5");
     }
 
     #[test]
@@ -209,6 +228,7 @@ mod tests {
             (vec![update("a", 5)], false),
             (vec![create("b")], true),
             (vec![update("a", 5), delete("b", 6)], true),
+            (vec![update("a", 5), require("b", 6)], false),
         ] {
             let commit = Commit { ops, durability: Durability::Coalesced };
             assert_eq!(is_durable(&commit), durable, "{commit:?}");
