@@ -9,6 +9,7 @@ mod errors;
 mod list_paging;
 mod patch;
 mod protobuf;
+mod races;
 mod selectors;
 mod services;
 mod store_errors;

@@ -15,7 +15,7 @@ use super::verbs::{Call, Part};
 use crate::api::ObjectKey;
 use crate::api::status::{Status, Subject};
 use crate::registry::{self, Kind, Object};
-use crate::storage::ListRequest;
+use crate::storage::{ListRequest, Op};
 use std::fmt;
 
 /// What is about to happen to an object.
@@ -37,13 +37,30 @@ pub(super) struct Attributes<'a> {
 /// Objects that a plugin wants to see.
 #[derive(Debug)]
 enum Want {
-    One { group: &'static str, plural: &'static str, key: ObjectKey },
-    All { group: &'static str, plural: &'static str },
+    One {
+        group: &'static str,
+        plural: &'static str,
+        key: ObjectKey,
+    },
+    /// One that the decision rests on: nothing is stored if it changes before that.
+    Ground {
+        group: &'static str,
+        plural: &'static str,
+        key: ObjectKey,
+    },
+    All {
+        group: &'static str,
+        plural: &'static str,
+    },
 }
 
 /// The objects that a plugin wanted, as far as they exist.
 #[derive(Debug, Default)]
 struct Facts(Vec<Box<dyn Object>>);
+
+/// What must still be so when the object is stored: operations for the same commit.
+#[derive(Debug, Default)]
+pub(super) struct Grounds(pub(super) Vec<Op>);
 
 /// One step of admission.
 struct Plugin {
@@ -67,26 +84,31 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Runs every plugin over what is about to happen.
-pub(super) async fn admit<'a>(call: &'a Call<'_>, operation: Operation<'a>) -> Result<(), Status> {
+/// Runs every plugin over what is about to happen. What it rests on is of use to a create; an update
+/// and a delete name the revision of the object itself.
+pub(super) async fn admit<'a>(
+    call: &'a Call<'_>,
+    operation: Operation<'a>,
+) -> Result<Grounds, Status> {
     let mut attributes = Attributes { kind: call.kind, namespace: call.namespace, operation };
+    let mut grounds = Grounds::default();
     for plugin in PLUGINS {
-        let facts = gather(call, (plugin.wants)(&attributes)).await?;
+        let facts = gather(call, (plugin.wants)(&attributes), &mut grounds).await?;
         (plugin.admit)(&mut attributes, &facts)?;
     }
-    Ok(())
+    Ok(grounds)
 }
 
-async fn gather(call: &Call<'_>, wants: Vec<Want>) -> Result<Facts, Status> {
+async fn gather(call: &Call<'_>, wants: Vec<Want>, grounds: &mut Grounds) -> Result<Facts, Status> {
     let mut facts = Facts::default();
     for want in wants {
         match want {
             Want::One { group, plural, key } => {
-                if let Some(kind) = registry::find(group, "v1", plural)
-                    && let Some(entry) = call.server.find(kind, &key).await?
-                {
-                    facts.0.push((kind.decode_stored)(&entry.value).map_err(Status::internal)?);
-                }
+                gather_one(call, (group, plural), &key, &mut facts).await?;
+            }
+            Want::Ground { group, plural, key } => {
+                let found = gather_one(call, (group, plural), &key, &mut facts).await?;
+                grounds.0.extend(found);
             }
             Want::All { group, plural } => {
                 if let Some(kind) = registry::find(group, "v1", plural) {
@@ -96,6 +118,23 @@ async fn gather(call: &Call<'_>, wants: Vec<Want>) -> Result<Facts, Status> {
         }
     }
     Ok(facts)
+}
+
+/// Says what keeps the object as it is, where there is one.
+async fn gather_one(
+    call: &Call<'_>,
+    (group, plural): (&str, &str),
+    key: &ObjectKey,
+    facts: &mut Facts,
+) -> Result<Option<Op>, Status> {
+    let Some(kind) = registry::find(group, "v1", plural) else {
+        return Ok(None);
+    };
+    let Some(entry) = call.server.find(kind, key).await? else {
+        return Ok(None);
+    };
+    facts.0.push((kind.decode_stored)(&entry.value).map_err(Status::internal)?);
+    Ok(Some(Op::Require { key: entry.key, expected: entry.revision }))
 }
 
 async fn gather_all(call: &Call<'_>, kind: &'static Kind, facts: &mut Facts) -> Result<(), Status> {

@@ -1,6 +1,10 @@
 //! Nothing is created in a namespace that is not there or on its way out, and the namespaces that a
 //! cluster cannot do without stay (upstream `NamespaceLifecycle`, apiserver
 //! pkg/admission/plugin/namespace/lifecycle, v1.35).
+//!
+//! Upstream looks at the namespace some time before it stores the object, and waits a little where
+//! the two are close. Here the object is stored only if its namespace is still as it was judged, so
+//! that whoever empties a namespace that is going has seen all there will ever be in it.
 
 use super::{Attributes, Facts, Operation, Plugin, Want};
 use crate::api::ObjectKey;
@@ -14,7 +18,8 @@ const IMMORTAL: &[&str] = &["default", "kube-public", "kube-system"];
 fn wants(attributes: &Attributes<'_>) -> Vec<Want> {
     match (&attributes.operation, attributes.namespace) {
         (Operation::Create(_), Some(namespace)) => {
-            vec![Want::One { group: "", plural: "namespaces", key: ObjectKey::cluster(namespace) }]
+            let key = ObjectKey::cluster(namespace);
+            vec![Want::Ground { group: "", plural: "namespaces", key }]
         }
         _ => Vec::new(),
     }

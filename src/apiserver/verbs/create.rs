@@ -34,17 +34,19 @@ pub(super) async fn create_submitted(
     let mut template = submitted.object;
     match_namespace(call, template.as_mut())?;
     template.apply_defaults();
-    admission::admit(call, Operation::Create(template.as_mut())).await?;
 
     let wants_name = template.metadata().name.as_ref().is_none_or(String::is_empty);
     let mut names_tried = 0;
     for _ in 0..WRITE_ATTEMPTS_MAX {
-        let (key, object) = finish(call, template.as_ref())?;
-        match store::insert(call, &key, object, dry_run).await {
+        let mut object = template.clone_box();
+        let grounds = admission::admit(call, Operation::Create(object.as_mut())).await?;
+        let key = finish(call, object.as_mut())?;
+        match store::insert(call, &key, (object, grounds), dry_run).await {
             Ok(Outcome::Stored { value, revision } | Outcome::Removed { value, revision }) => {
                 return call.respond(StatusCode::CREATED, &value, revision);
             }
-            // An address that was to be the object's own was taken meanwhile.
+            // An address that was to be the object's own was taken meanwhile, or its namespace has
+            // changed.
             Ok(Outcome::Raced) => {}
             Err(status) if wants_name && status.code == StatusCode::CONFLICT => {
                 names_tried += 1;
@@ -58,9 +60,8 @@ pub(super) async fn create_submitted(
     Err(Status::conflict(errors::subject(call.kind, ""), errors::MODIFIED))
 }
 
-/// The object as it will be stored, under a name of its own.
-fn finish(call: &Call<'_>, template: &dyn Object) -> Result<(ObjectKey, Box<dyn Object>), Status> {
-    let mut object = template.clone_box();
+/// Makes the object what will be stored, under a name of its own.
+fn finish(call: &Call<'_>, object: &mut dyn Object) -> Result<ObjectKey, Status> {
     let birth = metadata::Birth {
         namespace: call.namespace,
         now: call.server.config.clock.now(),
@@ -78,7 +79,7 @@ fn finish(call: &Call<'_>, template: &dyn Object) -> Result<(ObjectKey, Box<dyn 
         let facts = &call.kind.facts;
         return Err(Status::invalid(&facts.group, &facts.kind, &name, &problems));
     }
-    Ok((ObjectKey { namespace: call.namespace.map(str::to_owned), name }, object))
+    Ok(ObjectKey { namespace: call.namespace.map(str::to_owned), name })
 }
 
 /// Upstream `EnsureObjectNamespaceMatchesRequestNamespace`.

@@ -1,5 +1,6 @@
 //! Reading one object, and writing what a verb has decided.
 
+use super::super::admission::Grounds;
 use super::super::allocate::{self, Reservation};
 use super::super::server::Server;
 use super::super::{errors, keys};
@@ -71,11 +72,12 @@ impl Current {
     }
 }
 
-/// Stores a new object. `Raced` when an allocation that belongs to it was taken meanwhile.
+/// Stores a new object. `Raced` when an allocation that belongs to it was taken meanwhile, or what
+/// it was admitted on has changed.
 pub(super) async fn insert(
     call: &Call<'_>,
     key: &ObjectKey,
-    mut object: Box<dyn Object>,
+    (mut object, grounds): (Box<dyn Object>, Grounds),
     dry_run: bool,
 ) -> Result<Outcome, Status> {
     let reservation = allocate::reserve(call.server, None, object.as_mut()).await?;
@@ -90,7 +92,9 @@ pub(super) async fn insert(
         };
     }
     let create = Op::Create { key: storage_key.clone(), value: value.clone() };
-    let commit = Commit { ops: with(create, reservation), durability: Durability::Durable };
+    let mut ops = with(create, reservation);
+    ops.extend(grounds.0);
+    let commit = Commit { ops, durability: Durability::Durable };
     match store.commit(commit).await {
         Ok(revision) => Ok(Outcome::Stored { value, revision }),
         Err(CommitError::Exists { key: taken }) if taken == storage_key => {
