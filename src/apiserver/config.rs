@@ -3,6 +3,7 @@
 use crate::stdx::Clock;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ pub(super) const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) const BODY_PIECE_BYTES: usize = 128 * 1024;
 
 /// Objects that a deletecollection reads at once.
-pub(super) const DELETE_PAGE_OBJECTS: usize = 500;
+pub(super) const DELETE_PAGE_OBJECTS: NonZeroUsize = NonZeroUsize::new(500).expect("not zero");
 
 /// Objects that a deletecollection deletes side by side, so that they share commits.
 pub(super) const DELETES_SIDE_BY_SIDE: usize = 32;

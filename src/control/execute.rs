@@ -2,11 +2,15 @@
 
 use super::write::{Report, Verb, Write};
 use crate::api::Revision;
-use crate::client::{Client, ClientError, EventRecorder, revision_of_answer};
+use crate::client::{Client, ClientError, Content, EventRecorder, revision_of_answer};
+use bytes::Bytes;
 use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde::Deserialize;
 use std::future::Future;
+
+/// The objects of a collection are deleted this many at once: the answer of the server has them all.
+const DELETE_PAGE_OBJECTS: usize = 500;
 
 /// What came of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,10 +65,13 @@ pub struct ClientExecutor {
 impl Execute for ClientExecutor {
     async fn execute(&self, write: &Write) -> Result<Written, WriteError> {
         let (method, path, content) = write.request();
-        let answer = self.client.request(method, &path, Some(content)).await?;
+        let answer = match write {
+            Write::DeleteCollection { .. } => self.delete_pages(&path, content).await?,
+            _ => self.client.request(method, &path, Some(content)).await?,
+        };
         let name = match write.key() {
             Some(key) => key.name.clone(),
-            None => name_of_answer(&answer),
+            None => metadata_of_answer(&answer).name,
         };
         let mut revision = revision_of_answer(&answer);
         if revision.is_none() && write.verb() == Verb::Delete {
@@ -82,16 +89,37 @@ impl Execute for ClientExecutor {
     }
 }
 
-fn name_of_answer(answer: &[u8]) -> String {
-    #[derive(Default, Deserialize)]
-    struct Metadata {
-        #[serde(default)]
-        name: String,
+impl ClientExecutor {
+    /// Deletes a collection page by page. The answers are the pages as they were before, of which
+    /// nothing is handed on.
+    async fn delete_pages(&self, path: &str, content: Content) -> Result<Bytes, ClientError> {
+        let first = format!("{path}?limit={DELETE_PAGE_OBJECTS}");
+        let mut next = first.clone();
+        loop {
+            let answer = self.client.request(Method::DELETE, &next, Some(content.clone())).await?;
+            match metadata_of_answer(&answer).continue_token {
+                Some(token) => next = format!("{first}&continue={token}"),
+                None => return Ok(Bytes::new()),
+            }
+        }
     }
+}
+
+/// What is read of the metadata of an object or a list.
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+    /// Tokens are base64 for URLs.
+    #[serde(default, rename = "continue")]
+    continue_token: Option<String>,
+}
+
+fn metadata_of_answer(answer: &[u8]) -> Metadata {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
         metadata: Metadata,
     }
-    serde_json::from_slice::<Answer>(answer).map(|answer| answer.metadata.name).unwrap_or_default()
+    serde_json::from_slice::<Answer>(answer).map(|answer| answer.metadata).unwrap_or_default()
 }

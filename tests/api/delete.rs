@@ -126,11 +126,39 @@ async fn a_collection_is_deleted_by_selector() {
         let map = json!({"metadata": {"name": format!("m{index}"), "labels": {"tier": tier}}});
         api.post(CONFIG_MAPS, &map).await.ok();
     }
-    api.delete(&format!("{CONFIG_MAPS}?labelSelector=tier%3Deven")).await.ok();
+    let before = api.get(CONFIG_MAPS).await.ok();
+    let deleted = api.delete(&format!("{CONFIG_MAPS}?labelSelector=tier%3Deven")).await.ok();
+    assert_eq!(deleted["kind"], "ConfigMapList");
+    assert_eq!(deleted["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    let items = deleted["items"].as_array().unwrap();
+    assert_eq!(items.len(), 30);
+    assert!(items.iter().all(|item| item["metadata"]["labels"]["tier"] == "even"));
     let left = api.get(CONFIG_MAPS).await.ok();
     assert_eq!(left["items"].as_array().unwrap().len(), 30);
     api.delete(CONFIG_MAPS).await.ok();
     assert!(api.get(CONFIG_MAPS).await.ok()["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_page_by_page_where_asked_for() {
+    let api = Api::start().await;
+    for name in ["a", "b", "c"] {
+        api.post(CONFIG_MAPS, &json!({"metadata": {"name": name}})).await.ok();
+    }
+    let first = api.delete(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
+    let names = |list: &Value| {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(names(&api.get(CONFIG_MAPS).await.ok()), ["c"]);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = api.delete(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&second), ["c"]);
+    assert!(second["metadata"]["continue"].is_null());
+    assert!(names(&api.get(CONFIG_MAPS).await.ok()).is_empty());
+    let dry = api.delete(&format!("{CONFIG_MAPS}?dryRun=All")).await.ok();
+    assert!(names(&dry).is_empty());
 }
 
 #[tokio::test]

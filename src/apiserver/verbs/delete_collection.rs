@@ -1,18 +1,18 @@
-//! Deletecollection: a delete of everything that a list would show, several side by side.
+//! Deletecollection: a delete of everything that a list would show, several side by side. The answer
+//! is that list (upstream `Store.DeleteCollection`, apiserver pkg/registry/generic/registry/store.go,
+//! v1.35).
 
 use super::super::config::{DELETE_PAGE_OBJECTS, DELETES_SIDE_BY_SIDE};
 use super::super::selection::Selection;
 use super::super::{errors, keys};
 use super::Call;
 use super::delete::{DeleteOptions, delete_object};
-use super::list::selected_page;
+use super::list::{self, ListOptions};
+use super::store::Outcome;
 use crate::api::status::{Reason, Status};
-use crate::registry::schema::types;
 use crate::stdx::http::Response;
-use crate::storage::{Entry, Key};
+use crate::storage::Entry;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::StatusCode;
-use serde_json::json;
 
 pub(super) async fn delete_collection(call: &Call<'_>) -> Result<Response, Status> {
     let options = DeleteOptions::parse(call)?;
@@ -20,21 +20,21 @@ pub(super) async fn delete_collection(call: &Call<'_>) -> Result<Response, Statu
         return Err(Status::bad_request("preconditions cannot be used with a collection"));
     }
     let selection = Selection::parse(call.kind, call.namespace, call.query)?;
-    let mut after: Option<Key> = None;
-    loop {
-        let page = selected_page(call, &selection, after, DELETE_PAGE_OBJECTS).await?;
+    let mut list = ListOptions::parse(call.query, &selection)?;
+    // Whoever asks for one page has one page deleted.
+    let wants_all = list.limit.is_none();
+    list.limit = list.limit.or(Some(DELETE_PAGE_OBJECTS));
+    let mut deleted = list::read(call, &selection, &list).await?;
+    delete_page(call, &deleted.entries, &options).await?;
+    while wants_all && let Some(last) = deleted.next.take() {
+        let next = ListOptions::after(last, Some(DELETE_PAGE_OBJECTS));
+        let page = list::read(call, &selection, &next).await?;
         delete_page(call, &page.entries, &options).await?;
-        match page.next {
-            Some(last) => after = Some(last),
-            None => break,
-        }
+        deleted.entries.extend(page.entries);
+        deleted.next = page.next;
+        deleted.remaining = page.remaining;
     }
-    let facts = &call.kind.facts;
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        "details": {"group": facts.group, "kind": facts.plural},
-    });
-    call.respond_with(StatusCode::OK, types::STATUS, body.to_string().into_bytes())
+    list::respond(call, &selection, deleted)
 }
 
 async fn delete_page(
@@ -53,7 +53,7 @@ async fn delete_page(
 async fn delete_one(call: &Call<'_>, entry: &Entry, options: &DeleteOptions) -> Result<(), Status> {
     let key = keys::object_key(call.kind, &entry.key);
     match delete_object(call, &key, options).await {
-        Ok(super::store::Outcome::Raced) => {
+        Ok(Outcome::Raced) => {
             Err(Status::conflict(errors::subject(call.kind, &key.name), errors::MODIFIED))
         }
         Ok(_) => Ok(()),

@@ -27,7 +27,7 @@ pub(super) struct SelectedPage {
     pub(super) next: Option<Key>,
     pub(super) revision: Revision,
     /// Entries behind this page, selected or not.
-    remaining: u64,
+    pub(super) remaining: u64,
 }
 
 /// Which state a list shows.
@@ -40,8 +40,8 @@ enum AsOf {
 }
 
 #[derive(Debug)]
-struct ListOptions {
-    limit: Option<NonZeroUsize>,
+pub(super) struct ListOptions {
+    pub(super) limit: Option<NonZeroUsize>,
     after: Option<Key>,
     as_of: AsOf,
     /// Whether this takes up a list that was cut.
@@ -52,13 +52,22 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Status> {
     let selection = Selection::parse(call.kind, call.namespace, call.query)?;
     let options = ListOptions::parse(call.query, &selection)?;
     let page = read(call, &selection, &options).await?;
+    respond(call, &selection, page)
+}
+
+/// A page as the client wants to see it, piece by piece.
+pub(super) fn respond(
+    call: &Call<'_>,
+    selection: &Selection,
+    page: SelectedPage,
+) -> Result<Response, Status> {
     let remaining = (page.remaining > 0 && selection.is_everything()).then_some(page.remaining);
     let head = ListHead {
         resource_version: page.revision.to_string(),
         continue_token: page
             .next
             .as_ref()
-            .map(|last| Token::new(Some(page.revision), &selection, last).encode()),
+            .map(|last| Token::new(Some(page.revision), selection, last).encode()),
         remaining_item_count: remaining,
     };
     let now = call.server.config.clock.now();
@@ -82,7 +91,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Status> {
     Ok(response)
 }
 
-async fn read(
+pub(super) async fn read(
     call: &Call<'_>,
     selection: &Selection,
     options: &ListOptions,
@@ -170,18 +179,6 @@ fn prefix_of(selection: &Selection) -> Option<String> {
     }
 }
 
-/// One page of what is selected, as of now, for verbs that walk all of it.
-pub(super) async fn selected_page(
-    call: &Call<'_>,
-    selection: &Selection,
-    after: Option<Key>,
-    limit: usize,
-) -> Result<SelectedPage, Status> {
-    let limit = NonZeroUsize::new(limit);
-    let options = ListOptions { limit, after, as_of: AsOf::Newest, continues: false };
-    read(call, selection, &options).await
-}
-
 /// Everything that is selected, as of now.
 pub(super) async fn selected(
     call: &Call<'_>,
@@ -252,7 +249,12 @@ impl Token {
 }
 
 impl ListOptions {
-    fn parse(query: &Query, selection: &Selection) -> Result<Self, Status> {
+    /// The page that comes next, as of now.
+    pub(super) fn after(last: Key, limit: Option<NonZeroUsize>) -> Self {
+        Self { limit, after: Some(last), as_of: AsOf::Newest, continues: false }
+    }
+
+    pub(super) fn parse(query: &Query, selection: &Selection) -> Result<Self, Status> {
         let limit: Option<i64> = query.parsed("limit")?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).and_then(NonZeroUsize::new);
         let revision: Option<Revision> = query.parsed("resourceVersion")?;
