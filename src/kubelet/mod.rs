@@ -6,6 +6,7 @@
 //! after a restart; a status is written until the API has it, and never an older one over a newer.
 
 mod announce;
+mod classes;
 mod config;
 pub mod container;
 mod exits;
@@ -29,6 +30,8 @@ use crate::runtime::Runtime;
 use crate::stdx::http::HttpService;
 use crate::stdx::{Backoff, Clock, Tasks, chain};
 use crate::sys::host::HostFacts;
+use classes::Classes;
+use container::classes::NodeShare;
 use exits::Exits;
 use images::ImageFetcher;
 use k8s_openapi::api::core::v1::Service;
@@ -86,7 +89,7 @@ impl Kubelet {
 /// # Errors
 /// Where this machine cannot be looked at, or the pods' directory cannot be made.
 pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kubelet> {
-    let memory_bytes = HostFacts::observe()?.memory_bytes;
+    let HostFacts { memory_bytes, processors, .. } = HostFacts::observe()?;
     DirBuilder::new().recursive(true).mode(0o750).create(&config.volumes.pods_dir)?;
     let Parts { client, runtime, network, services, clock } = parts;
     let reporter = Reporter { component: "kubelet".to_owned(), host: config.node.name.clone() };
@@ -127,6 +130,16 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         keeper: keeper.clone(),
         memory_bytes,
         network_open,
+    });
+    let classes = Classes {
+        runtime: Arc::clone(&shared.runtime),
+        pods: Arc::clone(&shared.pods),
+        root: shared.config.cgroup_root.clone(),
+        node: NodeShare { processors, memory_bytes },
+    };
+    let shutdown = tasks.shutdown();
+    tasks.spawn("class-cgroups", async move {
+        shutdown.run_until_cancelled(classes::keep(classes)).await;
     });
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
     let workers = Workers::new(Arc::clone(&shared), bell);

@@ -79,6 +79,14 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     fn remove_image(&self, reference: &str) -> BoxFuture<'_, Result<(), RuntimeError>>;
 
+    /// Limits a cgroup that pods' are below, and makes it where it is not there. What `resources`
+    /// leaves open stays as it is.
+    fn limit_cgroup(
+        &self,
+        cgroup: &str,
+        resources: LinuxResources,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
     /// Makes the pinned namespaces and the cgroup of a pod. The caller attaches the network to
     /// [`SandboxStatus::network_namespace`] before it makes containers.
     fn run_sandbox(

@@ -2,6 +2,7 @@
 
 use crate::rig::{Rig, condition, container, waiting};
 use crate::runtime::FakeRuntime;
+use crate::support::eventually;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -235,4 +236,27 @@ async fn an_empty_directory_outlives_its_containers() {
     rig.delete_pod("web").await;
     rig.gone("web").await;
     assert!(!Path::new(&data).exists());
+}
+
+#[tokio::test]
+async fn classes_weigh_what_their_pods_ask_for() {
+    let rig = Rig::start().await;
+    let shares = |class: &str| {
+        let given = rig.runtime.cgroup(&format!("/kinglet-test/kubepods/{class}"));
+        given.and_then(|given| given.cpu_shares)
+    };
+    let until = |expected: u64| {
+        eventually("the class to weigh that", async move || {
+            (shares("burstable") == Some(expected)).then_some(())
+        })
+    };
+    until(2).await;
+    assert_eq!(shares("besteffort"), Some(2));
+    rig.runtime.fail("limit_cgroup", 1);
+    let resources = json!({ "requests": { "cpu": "500m" } });
+    let container = json!({ "name": "a", "image": "web:1", "resources": resources });
+    rig.create_pod("web", json!({ "containers": [container] })).await;
+    until(512).await;
+    rig.delete_pod("web").await;
+    until(2).await;
 }

@@ -60,6 +60,33 @@ async fn limits_are_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cgroups_above_pods_are_limited() {
+    let rig = Rig::start().await;
+    let resources = |shares, bytes| LinuxResources {
+        cpu_shares: Some(shares),
+        memory_limit_bytes: bytes,
+        ..LinuxResources::default()
+    };
+    let given = |controller: &str, file: &str| {
+        let path = format!("/sys/fs/cgroup/{controller}{}/{file}", rig.cgroup);
+        std::fs::read_to_string(&path).unwrap().trim().to_owned()
+    };
+    let unified = Cgroups::detect().unwrap().is_unified();
+    let shares = || if unified { given("", "cpu.weight") } else { given("cpu", "cpu.shares") };
+    let limit = |resources| rig.runtime().limit_cgroup(&rig.cgroup, resources);
+    limit(resources(512, Some(1 << 30))).await.unwrap();
+    assert_eq!(shares(), if unified { "20" } else { "512" });
+    limit(resources(2, None)).await.unwrap();
+    assert_eq!(shares(), if unified { "1" } else { "2" });
+    let memory = match unified {
+        true => given("", "memory.max"),
+        false => given("memory", "memory.limit_in_bytes"),
+    };
+    assert_eq!(memory, "1073741824");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_out_of_memory_is_told() {
     let rig = Rig::start().await;
     let sandbox = rig.run_sandbox("oom").await;

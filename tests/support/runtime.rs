@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use kinglet::network::{Attachment, NetworkError, PodNetwork};
 use kinglet::runtime::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Credentials, ExecResult,
-    ImageId, ImageStatus, PodIdentity, PullError, Runtime, RuntimeError, RuntimeEvent,
-    SandboxConfig, SandboxId, SandboxState, SandboxStatus, Usage,
+    ImageId, ImageStatus, LinuxResources, PodIdentity, PullError, Runtime, RuntimeError,
+    RuntimeEvent, SandboxConfig, SandboxId, SandboxState, SandboxStatus, Usage,
 };
 use kinglet::stdx::Clock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,8 @@ struct State {
     sandboxes: BTreeMap<SandboxId, (SandboxConfig, SandboxStatus)>,
     containers: BTreeMap<ContainerId, FakeContainer>,
     images: BTreeMap<String, ImageStatus>,
+    /// Those above the pods'.
+    cgroups: BTreeMap<String, LinuxResources>,
     /// What a registry would give.
     registry: BTreeSet<String>,
     /// The credentials of each pull.
@@ -144,6 +146,11 @@ impl FakeRuntime {
 
     pub(crate) fn sandbox_config(&self) -> SandboxConfig {
         self.lock().sandboxes.values().next().expect("a sandbox").0.clone()
+    }
+
+    /// What a cgroup above the pods' has been given.
+    pub(crate) fn cgroup(&self, path: &str) -> Option<LinuxResources> {
+        self.lock().cgroups.get(path).cloned()
     }
 
     /// The container of that name that runs ends by itself.
@@ -417,6 +424,18 @@ impl Runtime for FakeRuntime {
     fn remove_image(&self, reference: &str) -> BoxFuture<'_, Result<(), RuntimeError>> {
         self.lock().images.remove(&full_name(reference));
         Box::pin(async { Ok(()) })
+    }
+
+    fn limit_cgroup(
+        &self,
+        cgroup: &str,
+        resources: LinuxResources,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        let failed = self.check("limit_cgroup");
+        if failed.is_ok() {
+            self.lock().cgroups.insert(cgroup.to_owned(), resources);
+        }
+        Box::pin(async { failed })
     }
 
     fn run_sandbox(

@@ -4,6 +4,7 @@
 //! Start at [`config::container()`] and [`sandbox::sandbox()`]. Architecture invariant: everything
 //! here is a pure function of plain data.
 
+pub mod classes;
 pub mod config;
 pub mod environment;
 pub mod expansion;

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Container;
 /// What a processor is worth in shares.
 const SHARES_PER_CPU: i64 = 1_024;
 /// The kernel's own bounds; amounts beyond are moved to them.
-const SHARES_MIN: i64 = 2;
+pub(super) const SHARES_MIN: i64 = 2;
 const SHARES_MAX: i64 = 262_144;
 
 /// The kernel counts a quota over this time.

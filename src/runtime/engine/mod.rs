@@ -24,8 +24,8 @@ use super::shim::EventsServer;
 use super::spec::HostTraits;
 use super::{
     ContainerConfig, ContainerId, ContainerStatus, Credentials, ExecResult, ImageSource,
-    ImageStatus, PodStatus, PullError, Runtime, RuntimeError, RuntimeEvent, SandboxConfig,
-    SandboxId, SandboxStatus, Usage,
+    ImageStatus, LinuxResources, PodStatus, PullError, Runtime, RuntimeError, RuntimeEvent,
+    SandboxConfig, SandboxId, SandboxStatus, Usage,
 };
 use crate::stdx::Clock;
 use crate::sys::cgroup::Cgroups;
@@ -185,6 +185,15 @@ impl Runtime for ShimRuntime {
 
     fn remove_image(&self, reference: &str) -> BoxFuture<'_, Result<(), RuntimeError>> {
         self.engine.images.remove(reference)
+    }
+
+    fn limit_cgroup(
+        &self,
+        cgroup: &str,
+        resources: LinuxResources,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        let cgroup = cgroup.to_owned();
+        self.to_its_end(move |engine| async move { engine.limit_cgroup(&cgroup, resources).await })
     }
 
     fn run_sandbox(

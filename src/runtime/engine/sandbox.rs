@@ -3,8 +3,8 @@
 use super::super::shim::{Handler, Process, Reach, SIGKILL, Shim, find_handler, launch};
 use super::super::spec::{self, SandboxPaths};
 use super::super::{
-    ContainerState, NamespaceMode, RuntimeError, RuntimeEvent, SandboxConfig, SandboxId,
-    SandboxStatus,
+    ContainerState, LinuxResources, NamespaceMode, RuntimeError, RuntimeEvent, SandboxConfig,
+    SandboxId, SandboxStatus,
 };
 use super::layout::{SandboxFiles, remove_directory};
 use super::records::{self, PauseRecord, SandboxRecord};
@@ -162,6 +162,19 @@ impl Engine {
         Shim::connect(&address).await.map_err(|error| error.of("connecting to the shim"))
     }
 
+    pub(super) async fn limit_cgroup(
+        &self,
+        cgroup: &str,
+        resources: LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        let (cgroups, cgroup) = (self.cgroups.clone(), parse_cgroup(cgroup)?);
+        blocking(move || {
+            cgroups.create(&cgroup).and_then(|()| cgroups.apply(&cgroup, &limits(&resources)))
+        })
+        .await
+        .map_err(|error| failed("limiting a cgroup", error))
+    }
+
     /// Makes the namespaces, the cgroup and what else containers share.
     async fn isolate(
         self: &Arc<Self>,
@@ -176,7 +189,7 @@ impl Engine {
             engine
                 .cgroups
                 .create(&cgroup)
-                .and_then(|()| engine.cgroups.apply(&cgroup, &limits(&shared_config)))
+                .and_then(|()| engine.cgroups.apply(&cgroup, &limits(&shared_config.resources)))
                 .map_err(|error| failed("making a pod's cgroup", error))?;
             make_namespaces(&shared_config, &shared_files)
                 .map_err(|error| failed("making a sandbox's namespaces", error))?;
@@ -416,8 +429,7 @@ pub(super) fn parse_cgroup(text: &str) -> Result<CgroupPath, RuntimeError> {
     text.parse().map_err(|error| RuntimeError::Invalid(format!("{error}")))
 }
 
-fn limits(config: &SandboxConfig) -> Limits {
-    let resources = &config.resources;
+fn limits(resources: &LinuxResources) -> Limits {
     let hugepage = |limit: &super::super::HugepageLimit| HugepageLimit {
         page_size: limit.page_size.clone(),
         bytes: limit.bytes,
