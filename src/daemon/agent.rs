@@ -64,7 +64,10 @@ impl Agent {
         };
         let settings = kubelet_config(config, &layout);
         make_directory(&settings.volumes.pods_dir, 0o750)?;
-        make_directory(&settings.volumes.memory_dir, 0o750)?;
+        settings.volumes.keep_off_disk().with_context(|| {
+            let path = settings.volumes.memory_dir.display();
+            format!("cannot keep secrets in memory at {path}")
+        })?;
         let kubelet =
             kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
         control_plane.local_node().set(kubelet.service());

@@ -51,6 +51,19 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// Whether memory can be written to a disk.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn has_swap() -> io::Result<bool> {
+    match fs::read_to_string("/proc/swaps") {
+        // A kernel without.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // The first line says what the others are.
+        listed => Ok(listed?.lines().count() > 1),
+    }
+}
+
 /// The lowest `oom_score_adj` that a child of this process may be given; `None` where any is allowed.
 ///
 /// # Errors

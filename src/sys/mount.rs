@@ -12,6 +12,10 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+/// The kernel's numbers of file systems in memory: linux/magic.h.
+const TMPFS_MAGIC: u32 = 0x0102_1994;
+const RAMFS_MAGIC: u32 = 0x8584_58f6;
+
 /// Mounts a file or directory at another place.
 ///
 /// # Errors
@@ -42,27 +46,58 @@ pub fn make_private(target: &Path) -> io::Result<()> {
     Ok(mount_change(target, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
-/// Mounts memory. `size_bytes` is the most it may hold.
+/// A file system in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// The most it may hold.
+    pub size_bytes: u64,
+    /// Of its root, whose owner is root.
+    pub mode: u32,
+    /// Of its root; `None`: root's.
+    pub group: Option<u32>,
+}
+
+/// Mounts memory, without programs that can be run from there.
 ///
 /// # Errors
 /// Whatever the kernel says.
-pub fn tmpfs(target: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
+pub fn tmpfs(target: &Path, tmpfs: Tmpfs) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_tmpfs(target, flags, size_bytes, mode)
+    mount_tmpfs(target, flags, &options(tmpfs))
 }
 
-/// As [`tmpfs`], with programs that can be run from there: a volume of a pod.
+/// Mounts memory that is never written to a disk, where the kernel can promise that (6.4): a volume
+/// of a pod, or where secrets are.
 ///
 /// # Errors
 /// Whatever the kernel says.
-pub fn tmpfs_with_programs(target: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
-    mount_tmpfs(target, MountFlags::empty(), size_bytes, mode)
+pub fn volume_tmpfs(target: &Path, tmpfs: Tmpfs) -> io::Result<()> {
+    let options = options(tmpfs);
+    match mount_tmpfs(target, MountFlags::empty(), &format!("{options},noswap")) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            mount_tmpfs(target, MountFlags::empty(), &options)
+        }
+        mounted => mounted,
+    }
 }
 
-fn mount_tmpfs(target: &Path, flags: MountFlags, size_bytes: u64, mode: u32) -> io::Result<()> {
-    let options = format!("size={size_bytes},mode={mode:o}");
+fn options(tmpfs: Tmpfs) -> String {
+    let group = tmpfs.group.map(|group| format!(",gid={group}")).unwrap_or_default();
+    format!("size={},mode={:o}{group}", tmpfs.size_bytes, tmpfs.mode)
+}
+
+fn mount_tmpfs(target: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
     let options = CString::new(options).expect("made of digits and letters");
     Ok(mount(c"tmpfs", target, c"tmpfs", flags, &*options)?)
+}
+
+/// Whether files at `path` are in memory and nowhere else, but for what is swapped.
+///
+/// # Errors
+/// Where there is no such path.
+pub fn is_in_memory(path: &Path) -> io::Result<bool> {
+    let found = rustix::fs::statfs(path)?.f_type;
+    Ok([TMPFS_MAGIC, RAMFS_MAGIC].iter().any(|magic| i128::from(found) == i128::from(*magic)))
 }
 
 /// Unmounts everything mounted at or below `path`, the latest first, busy or not. Succeeds where

@@ -1,7 +1,7 @@
 //! A process namespace and the process that holds it: unlike other namespaces it cannot be pinned
 //! by a file alone, since it ends with its first process.
 
-use super::mount;
+use super::mount::{self, Tmpfs};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
@@ -43,7 +43,7 @@ pub fn give_up_everything(user: u32) -> io::Result<()> {
     mount::make_private(Path::new("/"))?;
     // An empty file system as the root: whoever sees this process sees nothing through it.
     let root = Path::new("/proc");
-    mount::tmpfs(root, 4_096, 0o555)?;
+    mount::tmpfs(root, Tmpfs { size_bytes: 4_096, mode: 0o555, group: None })?;
     std::env::set_current_dir(root)?;
     pivot_root(".", ".")?;
     rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?;

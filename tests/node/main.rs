@@ -7,3 +7,4 @@ mod limits;
 mod logs;
 mod restarts;
 mod rig;
+mod volumes;

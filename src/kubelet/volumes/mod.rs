@@ -5,14 +5,17 @@
 //! what was made. Nothing is removed while anything is mounted in it.
 
 mod host_path;
+mod ownership;
 pub mod plan;
 mod sub_path;
 mod writer;
 
 use crate::kubelet::container::mounts::{PlannedMount, ReadyVolume};
 use crate::runtime::Mount;
-use crate::sys::mount;
+use crate::sys::host::has_swap;
+use crate::sys::mount::{self, Tmpfs};
 use jiff::Timestamp;
+use ownership::{Access, Kind};
 use plan::{Source, VolumePlan};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
@@ -52,6 +55,9 @@ impl VolumeError {
     }
 }
 
+/// What all pods of a node may have in files made of secrets; beyond it, volumes cannot be made.
+const SECRETS_BYTES_MAX: u64 = 256 << 20;
+
 /// Where the volumes of pods are.
 #[derive(Clone, Debug)]
 pub struct Volumes {
@@ -66,6 +72,27 @@ impl Volumes {
     #[must_use]
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.pods_dir.join(uid)
+    }
+
+    /// Has [`memory_dir`](Self::memory_dir) in memory that is never written to a disk. Where it is
+    /// not, it becomes a file system of its own, which goes with what else is mounted there; one that
+    /// an earlier process made is found again, with what is in it.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn keep_off_disk(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.memory_dir)?;
+        let path = fs::canonicalize(&self.memory_dir)?;
+        if !mount::is_mounted(&path)? {
+            // Running containers have what is in it already: that stays where it is.
+            let is_used = || fs::read_dir(&path).map(|mut entries| entries.next().is_some());
+            if mount::is_in_memory(&path)? && (!has_swap()? || is_used()?) {
+                return Ok(());
+            }
+            let tmpfs = Tmpfs { size_bytes: SECRETS_BYTES_MAX, mode: 0o700, group: None };
+            mount::volume_tmpfs(&path, tmpfs)?;
+        }
+        mount::make_private(&path)
     }
 
     /// Makes the volumes, or brings those that are there up to date.
@@ -99,13 +126,13 @@ impl Volumes {
         match &plan.source {
             Source::EmptyDir => {
                 let path = place("kubernetes.io~empty-dir");
-                directory_for_all(&path).map_err(failed)?;
+                directory_for_all(&path, plan.group).map_err(failed)?;
                 Ok(path)
             }
             Source::Memory { size_bytes } => {
                 let path = place("kubernetes.io~empty-dir");
                 let size = size_bytes.unwrap_or(memory_bytes_max).min(memory_bytes_max);
-                memory_directory(&path, size).map_err(failed)?;
+                memory_directory(&path, size, plan.group).map_err(failed)?;
                 Ok(path)
             }
             Source::HostPath { path, kind } => {
@@ -118,7 +145,7 @@ impl Volumes {
                     true => self.in_memory(uid).map_err(failed)?.join(&plan.name),
                     false => place("kubernetes.io~configmap"),
                 };
-                writer::write(&path, files, now).map_err(failed)?;
+                writer::write(&path, files, plan.group, now).map_err(failed)?;
                 Ok(path)
             }
         }
@@ -200,22 +227,32 @@ impl Volumes {
     }
 }
 
-/// Everybody may write to an emptyDir, whoever the containers run as.
-fn directory_for_all(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-    let permissions = Permissions::from_mode(0o777);
-    if fs::metadata(path)?.permissions().mode() & 0o777 != 0o777 {
-        fs::set_permissions(path, permissions)?;
+/// Makes an emptyDir: everybody may write to it, whoever the containers run as. One that is there
+/// is left as its containers have it.
+fn directory_for_all(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    if path.try_exists()? {
+        return Ok(());
     }
-    Ok(())
+    DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    // It appears when it is finished. No volume has such a name.
+    let unfinished = parent.join(format!("..{}", name.display()));
+    DirBuilder::new().recursive(true).create(&unfinished)?;
+    // Not through `mode` above: that is cut by the umask.
+    fs::set_permissions(&unfinished, Permissions::from_mode(0o777))?;
+    ownership::give(&unfinished, group, Access::Writable)?;
+    fs::rename(&unfinished, path)
 }
 
-fn memory_directory(path: &Path, size_bytes: u64) -> io::Result<()> {
+fn memory_directory(path: &Path, size_bytes: u64, group: Option<u32>) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(path)?;
     if mount::is_mounted(&fs::canonicalize(path)?)? {
         return Ok(());
     }
-    mount::tmpfs_with_programs(path, size_bytes, 0o777)
+    let mode = ownership::mode(0o777, group, Kind::Directory, Access::Writable);
+    mount::volume_tmpfs(path, Tmpfs { size_bytes, mode, group })
 }
 
 /// Unmounts whatever is mounted below a directory and removes it. A mount that stays keeps the
@@ -253,11 +290,17 @@ mod tests {
         let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400 };
         let files = plan::Files::from([(PathBuf::from("pass"), secret)]);
         let plans = [
-            VolumePlan { name: "data".to_owned(), source: Source::EmptyDir, read_only: false },
+            VolumePlan {
+                name: "data".to_owned(),
+                source: Source::EmptyDir,
+                read_only: false,
+                group: None,
+            },
             VolumePlan {
                 name: "secret".to_owned(),
                 source: Source::Files { files, in_memory: true },
                 read_only: true,
+                group: None,
             },
         ];
         let ready = volumes.set_up("u1", &plans, 0, Timestamp::UNIX_EPOCH).unwrap();
@@ -274,5 +317,21 @@ mod tests {
         volumes.remove_pod("u1").unwrap();
         volumes.remove_pod("u1").unwrap();
         assert!(volumes.pods().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_empty_directory_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("volumes/data");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        // Left by a crash.
+        fs::create_dir_all(directory.path().join("volumes/..data")).unwrap();
+        directory_for_all(&path, Some(rustix::process::getgid().as_raw())).unwrap();
+        assert_eq!(mode(), 0o2777);
+        // A container that locks others out is not undone by the next look.
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+        directory_for_all(&path, None).unwrap();
+        assert_eq!(mode(), 0o700);
+        assert_eq!(fs::read_dir(directory.path().join("volumes")).unwrap().count(), 1);
     }
 }

@@ -59,6 +59,9 @@ pub struct VolumePlan {
     pub source: Source,
     /// Containers cannot write to it, whatever they say.
     pub read_only: bool,
+    /// Whose it is besides root: the pod's `fsGroup`. Its `fsGroupChangePolicy` is for volumes that
+    /// outlive the pod.
+    pub group: Option<u32>,
 }
 
 /// All volumes of a pod, in its order.
@@ -72,11 +75,15 @@ pub fn plan(
 ) -> Result<Vec<VolumePlan>, VolumeError> {
     let maker = Maker { pod, references, around };
     let volumes = pod.spec().volumes.iter().flatten();
+    let group = pod.spec().security_context.as_ref().and_then(|context| context.fs_group);
+    let group = group.and_then(|group| u32::try_from(group).ok());
     volumes
         .map(|volume| {
             let source = maker.source(volume).map_err(|why| why.of(&volume.name))?;
             let read_only = matches!(source, Source::Files { .. });
-            Ok(VolumePlan { name: volume.name.clone(), source, read_only })
+            // What is on the node belongs to whom it belongs.
+            let group = group.filter(|_| !matches!(source, Source::HostPath { .. }));
+            Ok(VolumePlan { name: volume.name.clone(), source, read_only, group })
         })
         .collect()
 }

@@ -102,6 +102,7 @@ impl Engine {
             host,
         })?;
         records::write(&files.spec(), &spec).map_err(|error| failed(OPERATION, error))?;
+        let config = without_secrets(config);
         let record = ContainerRecord { config, created_at: self.config.clock.now(), stop_signal };
         let recorded = record.clone();
         blocking(move || {
@@ -295,6 +296,12 @@ impl Engine {
         self.with_tables(|tables| tables.sandboxes.get(id).cloned())
             .ok_or_else(|| RuntimeError::NotFound { what: "sandbox", id: id.to_string() })
     }
+}
+
+/// Variables may be secrets, and commands may be made of them. The specification, which is in memory,
+/// has what the container needs; the record is on disk and goes without.
+fn without_secrets(config: ContainerConfig) -> ContainerConfig {
+    ContainerConfig { environment: Vec::new(), command: Vec::new(), args: Vec::new(), ..config }
 }
 
 /// `binary:///path?container-logger=/path`: the shim starts the program with key and value as its

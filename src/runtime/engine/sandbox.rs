@@ -13,10 +13,11 @@ use super::{Engine, failed};
 use crate::runtime::companion;
 use crate::stdx::{blocking, chain};
 use crate::sys::cgroup::{CgroupPath, HugepageLimit, Limits};
+use crate::sys::mount::{self, Tmpfs};
+use crate::sys::namespace as namespaces;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::Program;
 use crate::sys::process_watch::ProcessWatch;
-use crate::sys::{mount, namespace as namespaces};
 use futures_util::future::join_all;
 use std::fs;
 use std::io;
@@ -26,8 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The most that the containers of a pod may have in `/dev/shm`, as containerd has it.
-const SHARED_MEMORY_BYTES_MAX: u64 = 64 << 20;
-const SHARED_MEMORY_MODE: u32 = 0o1777;
+const SHARED_MEMORY: Tmpfs = Tmpfs { size_bytes: 64 << 20, mode: 0o1777, group: None };
 
 /// How long processes may take to end after SIGKILL before the sandbox is said not to stop.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -503,7 +503,7 @@ fn make_shared_files(
     std::os::unix::fs::chown(files.hostname(), Some(0), Some(0))?;
     fs::set_permissions(files.hostname(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     if config.namespaces.ipc != NamespaceMode::Node {
-        mount::tmpfs(&files.shared_memory(), SHARED_MEMORY_BYTES_MAX, SHARED_MEMORY_MODE)?;
+        mount::tmpfs(&files.shared_memory(), SHARED_MEMORY)?;
     }
     Ok(())
 }

@@ -1,0 +1,92 @@
+//! Volumes that take a kernel: memory instead of a disk, and files that belong to a group.
+
+use kinglet::kubelet::volumes::Volumes;
+use kinglet::kubelet::volumes::plan::{FileContent, Source, VolumePlan};
+use kinglet::sys::mount;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const GROUP: u32 = 4_321;
+
+struct Place {
+    directory: TempDir,
+    volumes: Volumes,
+}
+
+impl Place {
+    fn new() -> Self {
+        // Not below /tmp, which may be in memory itself.
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = fs::canonicalize(directory.path()).unwrap();
+        let volumes = Volumes { pods_dir: path.join("pods"), memory_dir: path.join("memory") };
+        Self { directory, volumes }
+    }
+
+    fn mounts(&self) -> usize {
+        let path = fs::canonicalize(self.directory.path()).unwrap();
+        mount::mounted().unwrap().iter().filter(|it| it.target.starts_with(&path)).count()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        mount::unmount_all(&fs::canonicalize(self.directory.path()).unwrap()).unwrap();
+    }
+}
+
+fn volume(name: &str, source: Source) -> VolumePlan {
+    VolumePlan { name: name.to_owned(), source, read_only: false, group: Some(GROUP) }
+}
+
+/// Group and mode.
+fn owner(path: &Path) -> (u32, u32) {
+    let found = fs::symlink_metadata(path).unwrap();
+    (found.gid(), found.mode() & 0o7777)
+}
+
+#[test]
+fn secrets_are_in_memory_and_found_again() {
+    let place = Place::new();
+    let memory = &place.volumes.memory_dir;
+    place.volumes.keep_off_disk().unwrap();
+    assert!(mount::is_in_memory(memory).unwrap());
+    assert_eq!(owner(memory).1, 0o700);
+    let mounted = mount::mounted().unwrap();
+    let found = mounted.iter().find(|it| it.target == *memory).unwrap();
+    assert!(found.propagation.is_empty(), "private: {found:?}");
+    assert!(found.super_options.contains("size="), "limited: {found:?}");
+    fs::write(memory.join("secret"), "hush").unwrap();
+    place.volumes.keep_off_disk().unwrap();
+    assert_eq!(fs::read_to_string(memory.join("secret")).unwrap(), "hush");
+    assert_eq!(place.mounts(), 1);
+}
+
+#[test]
+fn volumes_belong_to_the_pods_group() {
+    let place = Place::new();
+    let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400 };
+    let files = [(PathBuf::from("a/pass"), secret)].into();
+    let plans = [
+        volume("disk", Source::EmptyDir),
+        volume("memory", Source::Memory { size_bytes: Some(1 << 20) }),
+        volume("secret", Source::Files { files, in_memory: true }),
+    ];
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let ready = place.volumes.set_up("u1", &plans, 1 << 30, now).unwrap();
+    assert_eq!(owner(&ready["disk"].path), (GROUP, 0o2777));
+    assert_eq!(owner(&ready["memory"].path), (GROUP, 0o2777));
+    let secret = &ready["secret"].path;
+    assert_eq!(owner(secret), (GROUP, 0o2755));
+    assert_eq!(owner(&secret.join("a")).0, GROUP, "the link");
+    assert_eq!(owner(&secret.join("..data/a")), (GROUP, 0o2755));
+    assert_eq!(owner(&secret.join("a/pass")), (GROUP, 0o440));
+    // What is made in them belongs to the group.
+    fs::write(ready["disk"].path.join("new"), "").unwrap();
+    assert_eq!(owner(&ready["disk"].path.join("new")).0, GROUP);
+    let again = place.volumes.set_up("u1", &plans, 1 << 30, now).unwrap();
+    assert_eq!((again, place.mounts()), (ready, 1));
+    place.volumes.remove_pod("u1").unwrap();
+    assert_eq!(place.mounts(), 0);
+}
