@@ -7,7 +7,7 @@
 use super::authz::authorize;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::discovery::Documents;
-use super::encoding::status_response;
+use super::encoding::{compress, status_response};
 use super::identity::Identity;
 use super::inflight::InFlight;
 use super::local::LocalService;
@@ -103,7 +103,8 @@ impl Server {
             Some(path) => verbs::answer(self, asked, path, body).await,
             None => self.answer_document(asked).await,
         };
-        answered.unwrap_or_else(|status| status_response(&status, &asked.headers))
+        let response = answered.unwrap_or_else(|status| status_response(&status, &asked.headers));
+        if asked.info.is_long_running() { response } else { compress(response, &asked.headers) }
     }
 
     async fn answer_document(&self, asked: &Asked) -> Result<Response, Status> {

@@ -6,6 +6,7 @@
 //! ([`protobuf`]).
 
 mod accept;
+mod gzip;
 mod lists;
 mod partial;
 mod protobuf;
@@ -13,6 +14,7 @@ pub(super) mod splice;
 mod table;
 
 pub(super) use accept::{Accepted, Form, Language, PROTOBUF_MEDIA_TYPE, negotiate};
+pub(super) use gzip::compress;
 pub(super) use lists::{ListBody, ListHead};
 pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};
 pub(super) use table::{TableWriter, bookmark_table};
