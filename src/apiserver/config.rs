@@ -18,6 +18,13 @@ pub struct Config {
     /// Never empty.
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
+    /// An Event goes this long after it was last reported.
+    pub event_ttl: Duration,
+}
+
+impl Config {
+    /// Upstream's `--event-ttl`.
+    pub const EVENT_TTL: Duration = Duration::from_secs(60 * 60);
 }
 
 /// A request with a larger body is refused with 413 (upstream `MaxRequestBodyBytes`).

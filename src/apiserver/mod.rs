@@ -14,6 +14,7 @@ mod config;
 mod discovery;
 mod encoding;
 mod errors;
+mod expiry;
 mod health;
 mod identity;
 mod inflight;

@@ -79,6 +79,7 @@ impl ControlPlane {
                 https_port: config.https_port,
                 service_cidrs: config.service_cidrs.clone(),
                 node_ports: config.node_ports.first..=config.node_ports.last,
+                event_ttl: apiserver::Config::EVENT_TTL,
             },
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&nodes) as Arc<dyn NodeService>,
@@ -86,6 +87,7 @@ impl ControlPlane {
         let mut api_tasks = Tasks::default();
         api.serve(listener, tls.config(), &mut api_tasks);
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
+        api.keep(&mut api_tasks);
         write_kubeconfig(config, &pki, clock)?;
         let mut control_plane = Self { store, api, nodes, api_tasks, loop_tasks: Tasks::default() };
         control_plane.start_loops(config, clock)?;
