@@ -49,3 +49,51 @@ impl InFlight {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apiserver::query::Query;
+    use http::Method;
+
+    fn enter(
+        limits: &InFlight,
+        method: &Method,
+        path: &str,
+    ) -> Result<OwnedSemaphorePermit, Status> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        limits.enter(&RequestInfo::parse(method, path, &Query::parse(query)))
+    }
+
+    /// Fills one of the limits, and says which of these requests are refused then.
+    #[track_caller]
+    fn check(method: &Method, path: &str, places: usize, expected: &str) {
+        let limits = InFlight::new();
+        let held: Vec<_> =
+            (0..places).map(|_| enter(&limits, method, path).expect("there is room")).collect();
+        let refused = enter(&limits, method, path).expect_err("there is no room");
+        assert_eq!(refused.code, 429);
+        assert_eq!(refused.details.retry_after_seconds, Some(RETRY_AFTER_SECONDS));
+        let others = [
+            ("read", Method::GET, "/api/v1/pods"),
+            ("version", Method::GET, "/version"),
+            ("write", Method::POST, "/api/v1/namespaces/default/pods"),
+            ("watch", Method::GET, "/api/v1/pods?watch=true"),
+            ("log", Method::GET, "/api/v1/namespaces/default/pods/a/log"),
+        ];
+        let is_refused =
+            |(_, method, path): &&(_, Method, &str)| enter(&limits, method, path).is_err();
+        let names: Vec<_> = others.iter().filter(is_refused).map(|(name, ..)| *name).collect();
+        assert_eq!(names.join(" "), expected, "{path}");
+        drop(held);
+        enter(&limits, method, path).expect("there is room again");
+    }
+
+    #[test]
+    fn each_kind_of_request_has_a_limit_of_its_own() {
+        check(&Method::GET, "/api/v1/pods", READS_IN_FLIGHT_MAX, "read version");
+        let pods = "/api/v1/namespaces/default/pods";
+        check(&Method::DELETE, pods, WRITES_IN_FLIGHT_MAX, "write");
+        check(&Method::GET, "/api/v1/pods?watch=1", LONG_REQUESTS_MAX, "watch log");
+    }
+}

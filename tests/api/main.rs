@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod compression;
 mod crud;
 mod delete;
 mod discovery;
 mod errors;
+mod expiry;
+mod fixtures;
+mod limits;
 mod list_paging;
 mod patch;
 mod protobuf;

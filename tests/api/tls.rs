@@ -20,15 +20,15 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A server with certificates of its own.
-struct Served {
-    api: Api,
-    address: SocketAddr,
+pub(super) struct Served {
+    pub(super) api: Api,
+    pub(super) address: SocketAddr,
     pki: Pki,
     tasks: Tasks,
     _directory: tempfile::TempDir,
 }
 
-async fn serve() -> Served {
+pub(super) async fn serve() -> Served {
     let directory = tempfile::tempdir().unwrap();
     let now = Timestamp::now();
     let pki = Pki::open(directory.path(), now).unwrap();
@@ -43,12 +43,16 @@ async fn serve() -> Served {
 }
 
 impl Served {
-    fn admin(&self) -> Leaf {
+    pub(super) fn admin(&self) -> Leaf {
         let subject = Subject { user: "system:admin", groups: &["system:masters"] };
         self.pki.client("client-admin", subject, Timestamp::now()).unwrap()
     }
 
-    async fn connect(&self, client: Option<&Leaf>, protocol: &str) -> TlsStream<TcpStream> {
+    pub(super) async fn connect(
+        &self,
+        client: Option<&Leaf>,
+        protocol: &str,
+    ) -> TlsStream<TcpStream> {
         self.try_connect(client, protocol).await.unwrap()
     }
 
@@ -106,7 +110,9 @@ impl Served {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection of a test ends with the test")]
-fn drive<E: std::fmt::Debug>(connection: impl Future<Output = Result<(), E>> + Send + 'static) {
+pub(super) fn drive<E: std::fmt::Debug>(
+    connection: impl Future<Output = Result<(), E>> + Send + 'static,
+) {
     tokio::spawn(async move { connection.await.map_err(|error| format!("{error:?}")).ok() });
 }
 
