@@ -1,8 +1,13 @@
-//! Watching a process that is no child of this one.
+//! Processes that are no children of this one: found by where they work, and watched.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -34,6 +39,14 @@ impl ProcessWatch {
         }
     }
 
+    /// Whether the process has not ended yet.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let mut polled = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        // The descriptor is readable from the end of the process on.
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
+    }
+
     /// Ends the process with SIGKILL. One that has ended is no error.
     ///
     /// # Errors
@@ -46,10 +59,47 @@ impl ProcessWatch {
     }
 }
 
+/// What the kernel adds to the path of a directory that has been removed.
+const DELETED: &[u8] = b" (deleted)";
+
+/// The processes whose working directory is `directory`, as this process sees it, also where it has
+/// been removed since.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn processes_at(directory: &Path) -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok())
+            && is_at(pid, directory)
+        {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+/// Whether the process that has this id now works in `directory`. A process that is gone, or that
+/// may not be looked at, does not.
+#[must_use]
+pub fn is_at(pid: u32, directory: &Path) -> bool {
+    let Ok(found) = fs::read_link(format!("/proc/{pid}/cwd")) else {
+        return false;
+    };
+    found == directory || without_deleted(&found).is_some_and(|path| path == directory)
+}
+
+fn without_deleted(path: &Path) -> Option<PathBuf> {
+    let path = path.as_os_str().as_bytes().strip_suffix(DELETED)?;
+    Some(OsString::from_vec(path.to_vec()).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::process::Program;
+    use crate::sys::signal;
     use std::time::Duration;
 
     #[tokio::test]
@@ -58,8 +108,27 @@ mod tests {
         let pid = String::from_utf8(started.run().await.unwrap().stdout).unwrap();
         let watch = ProcessWatch::open(pid.trim().parse().unwrap()).unwrap();
         let soon = tokio::time::timeout(Duration::from_millis(10), watch.ended());
-        assert!(soon.await.is_err(), "it runs");
+        assert!(soon.await.is_err() && watch.is_running());
         watch.kill().unwrap();
         tokio::time::timeout(Duration::from_secs(10), watch.ended()).await.unwrap();
+        assert!(!watch.is_running());
+    }
+
+    #[tokio::test]
+    async fn processes_are_found_by_their_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = fs::canonicalize(directory.path()).unwrap().join("place");
+        fs::create_dir(&place).unwrap();
+        let started = Program::new("/bin/sh")
+            .args(["-c", "sleep 60 >&- 2>&- & echo $!"])
+            .directory(&place)
+            .run()
+            .await;
+        let pid: u32 = String::from_utf8(started.unwrap().stdout).unwrap().trim().parse().unwrap();
+        assert_eq!(processes_at(&place).unwrap(), [pid]);
+        assert!(processes_at(place.parent().unwrap()).unwrap().is_empty());
+        fs::remove_dir(&place).unwrap();
+        assert_eq!(processes_at(&place).unwrap(), [pid]);
+        signal::kill(pid).unwrap();
     }
 }

@@ -212,3 +212,23 @@ async fn a_new_sandbox_of_a_pod_survives_the_removal_of_the_old() {
     assert_eq!(rig.exec(&id, "echo alive").await, "alive");
     rig.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_that_was_not_written_down_is_ended() {
+    for forgotten in [&["shim.json"][..], &["shim.json", "shim/address", "shim/bootstrap.json"]] {
+        let mut rig = Rig::start().await;
+        let sandbox = rig.run_sandbox("stray").await;
+        rig.close().await;
+        assert_eq!(rig.shims().len(), 1);
+        // As if we had ended as soon as the shim was there.
+        let run = rig.run.join("sandboxes").join(&sandbox.id.0);
+        fs::remove_dir_all(rig.directory.join("agent/sandboxes").join(&sandbox.id.0)).unwrap();
+        for file in forgotten {
+            fs::remove_file(run.join(file)).ok();
+        }
+        rig.open().await;
+        assert!(rig.shims().is_empty());
+        assert!(rig.runtime().sandboxes().await.unwrap().is_empty());
+        rig.finish().await;
+    }
+}

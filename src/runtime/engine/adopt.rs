@@ -1,11 +1,12 @@
 //! Finding what an earlier process left: running containers are adopted, half-made things and
 //! leftovers are removed.
 
-use super::super::shim::{CallError, Process, Reach, SIGKILL, Shim, ShimAddress, TaskState};
+use super::super::shim::{CallError, Process, Reach, SIGKILL, Shim, TaskState};
 use super::super::{ContainerId, ContainerState, RuntimeError, SandboxId};
 use super::layout::SandboxFiles;
 use super::records::{self, ContainerRecord, SandboxRecord, StartedRecord};
 use super::sandbox::parse_cgroup;
+use super::stray::{end_strays, find_shim};
 use super::supervise::Ending;
 use super::tables::{Container, Sandbox};
 use super::{Engine, failed};
@@ -45,6 +46,9 @@ impl Engine {
         let cgroup = parse_cgroup(&record.config.cgroup)?;
         let is_same_boot = record.boot_id == self.boot_id;
         let shim = if is_same_boot { find_shim(&files).await } else { None };
+        if shim.is_none() {
+            end_strays(&files).await?;
+        }
         let is_stopped = record.is_stopped;
         let sandbox = Arc::new(Sandbox::new(id.clone(), record, files, cgroup, shim));
         self.adopt_containers(&sandbox, is_same_boot).await?;
@@ -198,15 +202,4 @@ fn read_record(files: &SandboxFiles) -> Option<SandboxRecord> {
         tracing::warn!(%error, "the record of a sandbox cannot be read; the sandbox is removed");
         None
     })
-}
-
-async fn find_shim(files: &SandboxFiles) -> Option<Shim> {
-    let address: ShimAddress = records::read(&files.shim_address()).ok()??;
-    match Shim::connect(&address).await {
-        Ok(shim) => Some(shim),
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "the shim of a sandbox is gone");
-            None
-        }
-    }
 }

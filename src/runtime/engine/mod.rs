@@ -17,6 +17,7 @@ mod host;
 mod layout;
 mod records;
 mod sandbox;
+mod stray;
 mod supervise;
 mod tables;
 

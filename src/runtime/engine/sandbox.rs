@@ -8,6 +8,7 @@ use super::super::{
 };
 use super::layout::{SandboxFiles, remove_directory};
 use super::records::{self, PauseRecord, SandboxRecord};
+use super::stray::end_strays;
 use super::tables::{Container, Sandbox};
 use super::{Engine, failed};
 use crate::runtime::companion;
@@ -299,7 +300,7 @@ impl Engine {
 
     /// Removes all that there is of a sandbox without containers, the record last.
     pub(super) async fn dismantle(&self, sandbox: &Sandbox) -> Result<(), RuntimeError> {
-        self.end_leftover_shim(&sandbox.files).await;
+        end_strays(&sandbox.files).await?;
         self.end_pause(sandbox).await?;
         let is_shared = self.with_tables(|tables| {
             let mut others = tables.sandboxes.values().filter(|other| other.id != sandbox.id);
@@ -322,20 +323,6 @@ impl Engine {
         })
         .await
         .map_err(|error: io::Error| failed("removing a sandbox", error))
-    }
-
-    /// Ends the shim that a sandbox's files name, where there still is one.
-    async fn end_leftover_shim(&self, files: &SandboxFiles) {
-        let Ok(Some(address)) = records::read(&files.shim_address()) else {
-            return;
-        };
-        if let Ok(shim) = Shim::connect(&address).await {
-            end_shim(&shim).await;
-        }
-        if let Some(socket) = address.socket.strip_prefix("unix://") {
-            // A shim that ended by itself has removed it.
-            fs::remove_file(socket).ok();
-        }
     }
 
     /// Watches for what ends a sandbox unasked: the end of its shim, or of the process that holds
@@ -407,7 +394,7 @@ fn watch_pause(files: &SandboxFiles) -> Pause {
     }
 }
 
-async fn end_shim(shim: &Shim) {
+pub(super) async fn end_shim(shim: &Shim) {
     if let Err(error) = shim.shut_down().await {
         tracing::debug!(error = chain(&error), "a shim does not shut down by itself");
     }

@@ -48,6 +48,12 @@ pub(in super::super) async fn start(launch: Launch<'_>) -> Result<ShimAddress, R
     })
 }
 
+/// The address that a shim has left in its directory: shims of containerd 2 and older ones.
+pub(in super::super) fn left_address(directory: &Path) -> Option<ShimAddress> {
+    let files = ["bootstrap.json", "address"].map(|name| directory.join(name));
+    files.iter().find_map(|file| parse_address(std::fs::read_to_string(file).ok()?.trim()))
+}
+
 /// Has a shim's program clean up what a container of a dead shim left: the OCI runtime's state.
 pub(in super::super) async fn delete(
     handler: &Handler,
@@ -119,5 +125,14 @@ mod tests {
         check(&json(2, "ttrpc"), Some(("unix:///a", TaskApi::V2)));
         check(&json(3, "grpc"), None);
         check("", None);
+    }
+
+    #[test]
+    fn what_a_shim_has_left_tells_its_address() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(left_address(directory.path()), None);
+        std::fs::write(directory.path().join("address"), "unix:///run/s/a").unwrap();
+        let address = left_address(directory.path()).unwrap();
+        assert_eq!(address.socket, "unix:///run/s/a");
     }
 }

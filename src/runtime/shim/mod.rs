@@ -9,6 +9,7 @@ mod call;
 mod events;
 mod handler;
 pub(super) mod launch;
+mod line;
 mod message;
 
 pub(super) use call::{CallError, Deadline};
@@ -16,12 +17,13 @@ pub(super) use events::EventsServer;
 pub(super) use handler::{Handler, find_handler};
 
 use crate::sys::process_watch::ProcessWatch;
-use call::{Connection, TaskApi};
+use call::TaskApi;
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp as WireTimestamp;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use jiff::Timestamp;
+use line::{Line, Repeat};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
@@ -40,7 +42,7 @@ pub(super) struct ShimAddress {
 /// A running shim.
 #[derive(Debug)]
 pub(super) struct Shim {
-    connection: Connection,
+    line: Line,
     process: ProcessWatch,
 }
 
@@ -105,12 +107,31 @@ pub(super) enum Reach {
 impl Shim {
     /// Connects to the shim at `address`.
     pub(super) async fn connect(address: &ShimAddress) -> Result<Self, CallError> {
-        let connection = Connection::open(address).await?;
+        let line = Line::open(address).await?;
         let request = api::ConnectRequest::new();
         let answer: api::ConnectResponse =
-            connection.call("Connect", &request, Deadline::Short).await?;
+            line.connection().call("Connect", &request, Deadline::Short).await?;
         let process = ProcessWatch::open(answer.shim_pid).map_err(CallError::lost)?;
-        Ok(Self { connection, process })
+        Ok(Self { line, process })
+    }
+
+    /// Asks something that may be asked twice.
+    async fn ask<Answer: Message>(
+        &self,
+        method: &str,
+        request: &impl Message,
+        deadline: Deadline,
+    ) -> Result<Answer, CallError> {
+        self.line.call((method, request), deadline, Repeat::Harmless, &self.process).await
+    }
+
+    /// Has something done that is not to be done twice.
+    async fn order<Answer: Message>(
+        &self,
+        method: &str,
+        request: &impl Message,
+    ) -> Result<Answer, CallError> {
+        self.line.call((method, request), Deadline::Long, Repeat::Never, &self.process).await
     }
 
     /// Returns when the shim's process has ended.
@@ -134,8 +155,7 @@ impl Shim {
             request.stderr = task.output.to_owned();
         }
         request.options = task.options.cloned().map_or_else(MessageField::none, MessageField::some);
-        let answer: api::CreateTaskResponse =
-            self.connection.call("Create", &request, Deadline::Long).await?;
+        let answer: api::CreateTaskResponse = self.order("Create", &request).await?;
         Ok(answer.pid)
     }
 
@@ -150,7 +170,7 @@ impl Shim {
         request.stdout = new.stdout.to_owned();
         request.stderr = new.stderr.to_owned();
         request.spec = MessageField::some(spec);
-        let _answer: api::Empty = self.connection.call("Exec", &request, Deadline::Long).await?;
+        let _answer: api::Empty = self.order("Exec", &request).await?;
         Ok(())
     }
 
@@ -159,8 +179,7 @@ impl Shim {
         let mut request = api::StartRequest::new();
         request.id = process.task.to_owned();
         request.exec_id = process.exec.to_owned();
-        let answer: api::StartResponse =
-            self.connection.call("Start", &request, Deadline::Long).await?;
+        let answer: api::StartResponse = self.order("Start", &request).await?;
         Ok(answer.pid)
     }
 
@@ -169,16 +188,14 @@ impl Shim {
         let mut request = api::WaitRequest::new();
         request.id = process.task.to_owned();
         request.exec_id = process.exec.to_owned();
-        let answer: api::WaitResponse =
-            self.connection.call("Wait", &request, Deadline::None).await?;
+        let answer: api::WaitResponse = self.ask("Wait", &request, Deadline::None).await?;
         Ok(exit(answer.exit_status, answer.exited_at.as_ref()))
     }
 
     pub(super) async fn state(&self, task: &str) -> Result<TaskState, CallError> {
         let mut request = api::StateRequest::new();
         request.id = task.to_owned();
-        let answer: api::StateResponse =
-            self.connection.call("State", &request, Deadline::Short).await?;
+        let answer: api::StateResponse = self.ask("State", &request, Deadline::Short).await?;
         Ok(match answer.status.enum_value_or_default() {
             api::Status::CREATED => TaskState::Created,
             api::Status::STOPPED => {
@@ -203,8 +220,7 @@ impl Shim {
         request.exec_id = process.exec.to_owned();
         request.signal = signal;
         request.all = reach == Reach::All;
-        let answer: Result<api::Empty, _> =
-            self.connection.call("Kill", &request, Deadline::Short).await;
+        let answer: Result<api::Empty, _> = self.ask("Kill", &request, Deadline::Short).await;
         ignore_not_found(answer.map(drop))
     }
 
@@ -214,7 +230,7 @@ impl Shim {
         request.id = process.task.to_owned();
         request.exec_id = process.exec.to_owned();
         let answer: Result<api::DeleteResponse, _> =
-            self.connection.call("Delete", &request, Deadline::Long).await;
+            self.ask("Delete", &request, Deadline::Long).await;
         ignore_not_found(answer.map(drop))
     }
 
@@ -222,7 +238,7 @@ impl Shim {
     pub(super) async fn shut_down(&self) -> Result<(), CallError> {
         let request = api::ShutdownRequest::new();
         let answer: Result<api::Empty, _> =
-            self.connection.call("Shutdown", &request, Deadline::Short).await;
+            self.line.connection().call("Shutdown", &request, Deadline::Short).await;
         match answer {
             // It may end before it has answered.
             Ok(_) | Err(CallError::Lost(_)) => Ok(()),
