@@ -1,13 +1,17 @@
 //! `/openapi/v2` and `/openapi/v3`.
 //!
-//! A document of v3 has the types of one group's version, and of paths as much as kubectl reads. It
-//! is rendered when it is asked for; clients keep it under its hash. kubectl looks here whether the server checks fields itself (the `fieldValidation` parameter of a
-//! PATCH, cli-runtime pkg/resource/query_param_verifier_v3.go, v1.35); kubectl before 1.24 cannot
-//! apply where there is no `/openapi/v2` in protobuf, and takes a document without definitions.
+//! A document of v3 has the types of one group's version, the one of v2 those of all; both have of
+//! paths as much as kubectl reads. They are rendered when they are asked for; clients keep them under
+//! their hash. kubectl looks into v3 whether the server checks fields itself (the `fieldValidation`
+//! parameter of a PATCH, cli-runtime pkg/resource/query_param_verifier_v3.go, v1.35). Before 1.27 it
+//! reads v2, in protobuf: to check manifests, to merge them, to explain fields, and to find out
+//! whether a dry run is understood (kubectl pkg/util/openapi and cli-runtime pkg/resource, v1.20).
 
+mod gnostic;
 mod schemas;
 
-use super::encoding::json_response;
+use self::schemas::Edition;
+use super::encoding::{JSON, json_response};
 use super::query::Query;
 use crate::registry::{KINDS, Kind};
 use crate::stdx::http::{Response, full};
@@ -55,32 +59,22 @@ fn second(headers: &HeaderMap) -> Response {
     let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accepts: Vec<_> = accepts.flat_map(|value| value.split(',')).map(str::trim).collect();
     let asks = |media_type: &str| accepts.iter().any(|accept| accept.starts_with(media_type));
-    if asks(V2_PROTOBUF_ASKED) || asks(V2_PROTOBUF) {
-        let mut response = Response::new(full(second_protobuf()));
-        let media_type = HeaderValue::from_static(V2_PROTOBUF);
-        response.headers_mut().insert(CONTENT_TYPE, media_type);
-        return response;
-    }
-    let document = json!({"swagger": "2.0", "info": info(), "paths": {}});
-    json_response(StatusCode::OK, document.to_string())
+    let document = second_document();
+    let (body, media_type) = if asks(V2_PROTOBUF_ASKED) || asks(V2_PROTOBUF) {
+        (gnostic::encode(&document), HeaderValue::from_static(V2_PROTOBUF))
+    } else {
+        (document.to_string().into_bytes(), JSON)
+    };
+    tagged(body, media_type, headers).0
 }
 
-/// `openapi.v2.Document` with `swagger` (field 1), `info` (2) and empty `paths` (8).
-fn second_protobuf() -> Vec<u8> {
-    fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-        let length = u8::try_from(bytes.len()).expect("these texts are short");
-        assert!(length < 0x80, "a length of one byte");
-        out.extend([number << 3 | 2, length]);
-        out.extend(bytes);
+fn second_document() -> Value {
+    let mut paths = Map::new();
+    for kind in KINDS {
+        paths.insert(object_path(kind), json!({"patch": patch_operation(kind, Edition::Second)}));
     }
-    let mut info = Vec::new();
-    field(&mut info, 1, b"Kubernetes");
-    field(&mut info, 2, super::health::GIT_VERSION.as_bytes());
-    let mut document = Vec::new();
-    field(&mut document, 1, b"2.0");
-    field(&mut document, 2, &info);
-    field(&mut document, 8, b"");
-    document
+    let definitions = Edition::Second.reachable(KINDS.iter().map(|kind| kind.schema));
+    json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
 }
 
 /// `api/v1`, `apis/apps/v1`.
@@ -93,9 +87,15 @@ fn path_of(kind: &Kind) -> String {
     }
 }
 
-fn hash(text: &str) -> String {
+/// Where an object of this kind is.
+fn object_path(kind: &Kind) -> String {
+    let namespace = if kind.facts.is_namespaced() { "namespaces/{namespace}/" } else { "" };
+    format!("/{}/{namespace}{}/{{name}}", path_of(kind), kind.facts.plural)
+}
+
+fn hash(body: &[u8]) -> String {
     let mut hexadecimal = String::new();
-    for byte in digest::digest(&digest::SHA256, text.as_bytes()).as_ref() {
+    for byte in digest::digest(&digest::SHA256, body).as_ref() {
         write!(hexadecimal, "{byte:02X}").expect("writing to a String succeeds");
     }
     hexadecimal
@@ -108,7 +108,9 @@ fn root() -> Value {
         if paths.contains_key(&path) {
             continue;
         }
-        let hash = document(&path).map(|document| hash(&document.to_string())).unwrap_or_default();
+        let hash = document(&path)
+            .map(|document| hash(document.to_string().as_bytes()))
+            .unwrap_or_default();
         let url = format!("/openapi/v3/{path}?hash={hash}");
         paths.insert(path, json!({"serverRelativeURL": url}));
     }
@@ -121,52 +123,73 @@ fn document(group_version: &str) -> Option<Value> {
     let mut roots = Vec::new();
     for kind in KINDS.iter().filter(|kind| path_of(kind) == group_version) {
         roots.push(kind.schema);
-        let namespace = if kind.facts.is_namespaced() { "namespaces/{namespace}/" } else { "" };
-        let path = format!("/{group_version}/{namespace}{}/{{name}}", kind.facts.plural);
-        paths.insert(path, json!({"patch": patch_operation(kind)}));
+        paths.insert(object_path(kind), json!({"patch": patch_operation(kind, Edition::Third)}));
     }
     if paths.is_empty() {
         return None;
     }
-    let components = json!({"schemas": schemas::reachable(roots)});
+    let components = json!({"schemas": Edition::Third.reachable(roots)});
     Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components}))
 }
 
-fn patch_operation(kind: &Kind) -> Value {
+const PATCH_MEDIA_TYPES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
+fn patch_operation(kind: &Kind, edition: Edition) -> Value {
     let facts = &kind.facts;
-    let text = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-    json!({
+    let parameters = ["dryRun", "fieldManager", "fieldValidation"].map(|name| match edition {
+        Edition::Second => {
+            json!({"name": name, "in": "query", "type": "string", "uniqueItems": true})
+        }
+        Edition::Third => json!({
+            "name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true},
+        }),
+    });
+    let mut operation = json!({
         "operationId": format!("patch{}", facts.kind),
-        "parameters": [text("dryRun"), text("fieldManager"), text("fieldValidation")],
-        "requestBody": {"content": {
-            "application/json-patch+json": {},
-            "application/merge-patch+json": {},
-            "application/strategic-merge-patch+json": {},
-        }},
+        "parameters": parameters,
         "responses": {"200": {"description": "OK"}},
         "x-kubernetes-action": "patch",
         "x-kubernetes-group-version-kind": {
             "group": facts.group, "version": facts.version, "kind": facts.kind,
         },
-    })
+    });
+    match edition {
+        Edition::Second => operation["consumes"] = json!(PATCH_MEDIA_TYPES),
+        Edition::Third => {
+            let content = PATCH_MEDIA_TYPES.iter().map(|name| ((*name).to_owned(), json!({})));
+            operation["requestBody"] = json!({"content": content.collect::<Map<_, _>>()});
+        }
+    }
+    operation
 }
 
 /// A document under its hash never changes: whoever asks by it need not ask again.
 fn third(body: String, query: &Query, headers: &HeaderMap) -> Response {
+    let (mut response, hash) = tagged(body.into_bytes(), JSON, headers);
+    if query.get("hash") == Some(&hash) {
+        let immutable = HeaderValue::from_static("public, max-age=31536000, immutable");
+        response.headers_mut().insert(CACHE_CONTROL, immutable);
+    }
+    response
+}
+
+/// A document, unless the client has it already; and its hash.
+fn tagged(body: Vec<u8>, media_type: HeaderValue, headers: &HeaderMap) -> (Response, String) {
     let hash = hash(&body);
-    let is_pinned = query.get("hash") == Some(&hash);
     let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits");
     let mut response = if headers.get(IF_NONE_MATCH) == Some(&etag) {
         let mut response = Response::new(full(""));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        json_response(StatusCode::OK, body)
+        let mut response = Response::new(full(body));
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
+        response
     };
     response.headers_mut().insert(ETAG, etag);
-    if is_pinned {
-        let immutable = HeaderValue::from_static("public, max-age=31536000, immutable");
-        response.headers_mut().insert(CACHE_CONTROL, immutable);
-    }
-    response
+    (response, hash)
 }

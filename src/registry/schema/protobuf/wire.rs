@@ -135,19 +135,24 @@ impl<'a> Reader<'a> {
 
 /// Writes fields one behind the other.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     pub(super) out: Vec<u8>,
 }
 
 /// Where a message that is being written begins.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     start: usize,
 }
 
 impl Writer {
-    pub(super) fn varint_field(&mut self, number: u8, value: u64) {
+    /// What has been written.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    pub(crate) fn varint_field(&mut self, number: u8, value: u64) {
         self.key(number, VARINT);
         push_varint(&mut self.out, value);
     }
@@ -157,21 +162,21 @@ impl Writer {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes_field(&mut self, number: u8, bytes: &[u8]) {
+    pub(crate) fn bytes_field(&mut self, number: u8, bytes: &[u8]) {
         self.key(number, BYTES);
         push_varint(&mut self.out, bytes.len() as u64);
         self.out.extend_from_slice(bytes);
     }
 
     /// Begins a message, whose length is not known yet.
-    pub(super) fn open(&mut self, number: u8) -> Opened {
+    pub(crate) fn open(&mut self, number: u8) -> Opened {
         self.key(number, BYTES);
         self.out.push(0);
         Opened { start: self.out.len() }
     }
 
     /// Ends it: one byte was left for its length, and what is longer is moved.
-    pub(super) fn close(&mut self, message: Opened) {
+    pub(crate) fn close(&mut self, message: Opened) {
         let length = self.out.len() - message.start;
         if let Ok(byte @ 0..0x80) = u8::try_from(length) {
             self.out[message.start - 1] = byte;

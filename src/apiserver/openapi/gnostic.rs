@@ -1,0 +1,234 @@
+//! A document of OpenAPI v2 in the protobuf that clients before 1.27 ask for: the messages of
+//! gnostic's `openapiv2/OpenAPIv2.proto`, as far as our documents need them. Pure.
+//!
+//! Start at [`encode()`]. Every function writes the members of one JSON object as the fields of one
+//! message; members that our documents do not have are left out.
+
+use crate::registry::schema::protobuf::Writer;
+use serde_json::Value;
+
+/// The members of an object, written as the fields of a message.
+type Members = fn(&mut Writer, &Value);
+
+/// `Document`.
+pub(super) fn encode(document: &Value) -> Vec<u8> {
+    let mut out = Writer::default();
+    for (name, value) in members(document) {
+        match name.as_str() {
+            "swagger" => text(&mut out, 1, value),
+            "info" => message(&mut out, 2, |out| info(out, value)),
+            "paths" => message(&mut out, 8, |out| named(out, 2, value, path_item)),
+            "definitions" => message(&mut out, 9, |out| named(out, 1, value, schema)),
+            _ => {}
+        }
+    }
+    out.into_bytes()
+}
+
+fn info(out: &mut Writer, info: &Value) {
+    for (name, value) in members(info) {
+        match name.as_str() {
+            "title" => text(out, 1, value),
+            "version" => text(out, 2, value),
+            _ => {}
+        }
+    }
+}
+
+fn path_item(out: &mut Writer, item: &Value) {
+    if let Some(patch) = item.get("patch") {
+        message(out, 8, |out| operation(out, patch));
+    }
+}
+
+fn operation(out: &mut Writer, operation: &Value) {
+    for (name, value) in members(operation) {
+        match name.as_str() {
+            "operationId" => text(out, 5, value),
+            "consumes" => texts(out, 7, value),
+            "parameters" => {
+                for parameter in elements(value) {
+                    // ParametersItem, Parameter, NonBodyParameter, QueryParameterSubSchema.
+                    within(out, &[8, 1, 2, 3], |out| query_parameter(out, parameter));
+                }
+            }
+            "responses" => message(out, 9, |out| named(out, 1, value, response)),
+            _ => extension(out, 13, name, value),
+        }
+    }
+}
+
+fn query_parameter(out: &mut Writer, parameter: &Value) {
+    for (name, value) in members(parameter) {
+        match name.as_str() {
+            "in" => text(out, 2, value),
+            "name" => text(out, 4, value),
+            "type" => text(out, 6, value),
+            "uniqueItems" => out.varint_field(20, u64::from(value == &Value::Bool(true))),
+            _ => {}
+        }
+    }
+}
+
+/// `ResponseValue`, with a `Response` in it.
+fn response(out: &mut Writer, response: &Value) {
+    if let Some(description) = response.get("description") {
+        message(out, 1, |out| text(out, 1, description));
+    }
+}
+
+fn schema(out: &mut Writer, facts: &Value) {
+    for (name, value) in members(facts) {
+        match name.as_str() {
+            "$ref" => text(out, 1, value),
+            "format" => text(out, 2, value),
+            "description" => text(out, 4, value),
+            "required" => texts(out, 19, value),
+            "enum" => {
+                for value in elements(value) {
+                    message(out, 20, |out| any(out, value));
+                }
+            }
+            "additionalProperties" => {
+                within(out, &[21, 1], |out| schema(out, value));
+            }
+            "type" => message(out, 22, |out| text(out, 1, value)),
+            "items" => within(out, &[23, 1], |out| schema(out, value)),
+            "properties" => message(out, 25, |out| named(out, 1, value, schema)),
+            _ => extension(out, 31, name, value),
+        }
+    }
+}
+
+/// `NamedAny`, for members whose names begin with `x-`.
+fn extension(out: &mut Writer, number: u8, name: &str, value: &Value) {
+    if name.starts_with("x-") {
+        message(out, number, |out| {
+            out.bytes_field(1, name.as_bytes());
+            message(out, 2, |out| any(out, value));
+        });
+    }
+}
+
+/// `Any`: free-form values travel as YAML, and JSON is YAML.
+fn any(out: &mut Writer, value: &Value) {
+    out.bytes_field(2, value.to_string().as_bytes());
+}
+
+/// `NamedSchema` and its like, one for each member: the name, and what it names.
+fn named(out: &mut Writer, number: u8, object: &Value, write: Members) {
+    for (name, value) in members(object) {
+        message(out, number, |out| {
+            out.bytes_field(1, name.as_bytes());
+            message(out, 2, |out| write(out, value));
+        });
+    }
+}
+
+fn message(out: &mut Writer, number: u8, write: impl FnOnce(&mut Writer)) {
+    let opened = out.open(number);
+    write(out);
+    out.close(opened);
+}
+
+/// Messages whose only field is the next one.
+fn within(out: &mut Writer, numbers: &[u8], write: impl FnOnce(&mut Writer)) {
+    let opened: Vec<_> = numbers.iter().map(|number| out.open(*number)).collect();
+    write(out);
+    for message in opened.into_iter().rev() {
+        out.close(message);
+    }
+}
+
+fn texts(out: &mut Writer, number: u8, list: &Value) {
+    for value in elements(list) {
+        text(out, number, value);
+    }
+}
+
+fn text(out: &mut Writer, number: u8, value: &Value) {
+    out.bytes_field(number, value.as_str().unwrap_or_default().as_bytes());
+}
+
+fn elements(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn members(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.as_object().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The fields of a message in short: texts as they are, messages in braces.
+    fn show(bytes: &[u8]) -> String {
+        let mut shown = Vec::new();
+        let mut rest = bytes;
+        while let [key, tail @ ..] = rest {
+            let mut number = u64::from(*key);
+            let mut tail = tail;
+            if let ([high, after @ ..], true) = (tail, key & 0x80 != 0) {
+                number = number & 0x7f | u64::from(*high) << 7;
+                tail = after;
+            }
+            let [length, tail @ ..] = tail else { panic!("a field without a value") };
+            if number & 7 == 0 {
+                shown.push(format!("{}={length}", number >> 3));
+                rest = tail;
+                continue;
+            }
+            let (value, tail) = tail.split_at(usize::from(*length));
+            // Texts here have no control characters; messages have a short length somewhere.
+            let is_message = value.iter().any(u8::is_ascii_control);
+            let value = if is_message {
+                format!("{{{}}}", show(value))
+            } else {
+                String::from_utf8(value.to_vec()).unwrap()
+            };
+            shown.push(format!("{}={value}", number >> 3));
+            rest = tail;
+        }
+        shown.join(" ")
+    }
+
+    fn check(document: &Value, expected: &str) {
+        assert_eq!(show(&encode(document)), expected, "{document}");
+    }
+
+    #[test]
+    fn the_head_of_a_document() {
+        let document = json!({"swagger": "2.0", "info": {"title": "K", "version": "v1"}});
+        let shown = show(&encode(&document));
+        assert!(shown.contains("1=2.0") && shown.contains("2={1=K 2=v1}"), "{shown}");
+    }
+
+    #[test]
+    fn schemas_have_their_fields() {
+        let of = |schema: Value| json!({"definitions": {"T": schema}});
+        let wrap = |fields: &str| format!("9={{1={{1=T 2={{{fields}}}}}}}");
+        check(&of(json!({"$ref": "#/d/X"})), &wrap("1=#/d/X"));
+        check(&of(json!({"type": "object"})), &wrap("22={1=object}"));
+        check(&of(json!({"required": ["a", "b"]})), &wrap("19=a 19=b"));
+        check(&of(json!({"enum": ["a"]})), &wrap("20={2=\"a\"}"));
+        check(&of(json!({"items": {"format": "x"}})), &wrap("23={1={2=x}}"));
+        check(&of(json!({"additionalProperties": {"format": "x"}})), &wrap("21={1={2=x}}"));
+        check(&of(json!({"properties": {"p": {"format": "x"}}})), &wrap("25={1={1=p 2={2=x}}}"));
+        check(&of(json!({"x-a": "b", "unknown": 1})), &wrap("31={1=x-a 2={2=\"b\"}}"));
+    }
+
+    #[test]
+    fn operations_have_their_parameters() {
+        let patch = json!({
+            "parameters": [{"name": "dryRun", "in": "query"}],
+            "responses": {"200": {"description": "OK"}},
+        });
+        let shown = show(&encode(&json!({"paths": {"/p": {"patch": patch}}})));
+        assert!(shown.starts_with("8={2={1=/p 2={8={"), "{shown}");
+        assert!(shown.contains("9={1={1=200 2={1={1=OK}}}}"), "{shown}");
+        assert!(shown.contains("4=dryRun") && shown.contains("2=query"), "{shown}");
+        assert!(shown.contains("8={1={2={3={"), "{shown}");
+    }
+}
