@@ -3,6 +3,8 @@
 set -euo pipefail
 
 task=${1:?run, test or static}
+# The kubectl of Debian 12 beside the host's own, for the tests: it speaks to servers as it did years ago.
+old_kubectl=/var/cache/kinglet-tests/kubectl-1.20
 # program:package
 run=(containerd-shim-runc-v2:containerd runc:runc nft:nftables ip:iproute2 busybox:busybox-static gcc:gcc)
 test=("${run[@]}" docker-registry:docker-registry htpasswd:apache2-utils nsenter:util-linux curl:curl)
@@ -13,6 +15,21 @@ case $task in
   static) wanted=("${static[@]}") ;;
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
+
+fetch_old_kubectl() {
+  [ -x "$old_kubectl" ] && return
+  command -v apt-get >/dev/null || { echo "This host has no apt-get: put kubectl 1.20 at $old_kubectl." >&2; exit 1; }
+  local room; room=$(mktemp -d)
+  (
+    cd "$room"
+    apt-get -qq -o APT::Sandbox::User=root download kubernetes-client 2>/dev/null ||
+      { apt-get update -qq; apt-get -qq -o APT::Sandbox::User=root download kubernetes-client; }
+    dpkg-deb -x kubernetes-client_*.deb .
+    install -D -m 755 usr/bin/kubectl "$old_kubectl"
+  )
+  rm -rf "$room"
+}
+[ "$task" != test ] || fetch_old_kubectl
 
 missing=()
 for entry in "${wanted[@]}"; do

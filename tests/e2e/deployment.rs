@@ -1,7 +1,8 @@
 //! A Deployment of three, from a registry to nothing left, as the issue that asked for it tells it.
 
-use super::leftovers::Traces;
+use super::leftovers::{Traces, vanish};
 use super::machine::Machine;
+use super::old_kubectl;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -66,6 +67,7 @@ fn a_deployment_lives_and_leaves_nothing() {
     is_shown(&machine);
     logs_follow(&machine);
     a_killed_container_comes_back(&web);
+    old_kubectl::works(&machine);
 
     machine.kubectl(&["scale", "deployment/web", "--replicas=5"]);
     web.rolled_out();
@@ -88,6 +90,8 @@ fn a_deployment_lives_and_leaves_nothing() {
     machine.killall();
     let interfaces = machine.run("ip", &["-o", "link"]);
     assert!(!interfaces.contains("kinglet0"), "{interfaces}");
+    let run = kinglet::daemon::Layout::of(&machine.path("data")).run();
+    assert_eq!(Traces::of(&[run.to_str().unwrap()]), Traces::default());
 }
 
 fn is_shown(machine: &Machine) {
@@ -172,16 +176,17 @@ fn nothing_is_left(machine: &Machine) {
     let run = kinglet::daemon::Layout::of(&data).run();
     let id = kinglet::daemon::Layout::of(&data).id();
     let server = format!("{} ", machine.server_pid());
+    let in_memory = format!(" {} ", run.join("volumes").display());
     let traces = || {
         let containers = data.join("agent");
-        let mut traces =
-            Traces::of(&[containers.to_str().unwrap(), run.to_str().unwrap(), &id, "httpd -f -v"]);
+        let mut traces = Traces::of(&[containers.to_str().unwrap(), run.to_str().unwrap(), &id]);
         traces.processes.retain(|line| !line.starts_with(&server));
         // The server's own places stay while it runs.
         traces.cgroups.retain(|path| path.contains("/pod"));
+        traces.mounts.retain(|line| !line.contains(&in_memory));
         traces
     };
-    machine.eventually("nothing of the pods is left", || traces().is_empty());
+    vanish(machine, traces);
     let interfaces = machine.run("ip", &["-o", "link", "show", "master", "kinglet0"]);
     assert_eq!(interfaces, "", "interfaces are left");
 }

@@ -1,11 +1,13 @@
 //! What pods have on a host while they run, and must not have left when they are gone.
 
+use super::machine::{DEADLINE, Machine};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 /// Traces of the pods of one data directory on this host.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Traces {
     pub processes: BTreeSet<String>,
     pub mounts: BTreeSet<String>,
@@ -13,7 +15,7 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Everything whose name or command line has one of `marks` in it.
+    /// Everything whose name, command line or cgroup has one of `marks` in it.
     pub fn of(marks: &[&str]) -> Self {
         let marked = |text: &str| marks.iter().any(|mark| text.contains(mark));
         Self {
@@ -23,9 +25,20 @@ impl Traces {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.processes.is_empty() && self.mounts.is_empty() && self.cgroups.is_empty()
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
+}
+
+/// Waits until there are no traces; says which there are where some stay.
+pub fn vanish(machine: &Machine, look: impl Fn() -> Traces) {
+    let deadline = kinglet::stdx::monotonic() + DEADLINE / 2;
+    let last = RefCell::new(Traces::default());
+    machine.eventually("nothing is left", || {
+        last.replace(look());
+        last.borrow().is_empty() || kinglet::stdx::monotonic() > deadline
+    });
+    assert_eq!(last.into_inner(), Traces::default());
 }
 
 fn lines(path: &str) -> impl Iterator<Item = String> + use<> {
@@ -38,9 +51,11 @@ fn processes() -> Vec<String> {
     let pids = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let pids = pids.filter(|name| name.parse::<u32>().is_ok() && *name != own);
     pids.filter_map(|pid| {
-        // Processes end while they are looked at.
+        // Processes end while they are looked at. What a container runs does not say whose it is,
+        // but its cgroup does.
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        Some(format!("{pid} {}", line.replace('\0', " ")))
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        Some(format!("{pid} {} {}", line.replace('\0', " "), cgroup.replace('\n', " ")))
     })
     .collect()
 }

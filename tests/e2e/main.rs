@@ -9,5 +9,6 @@ mod deployment;
 mod leftovers;
 mod machine;
 mod mistakes;
+mod old_kubectl;
 mod push;
 mod restart;
