@@ -7,6 +7,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    kinglet::sys::memory::use_small_pages();
     // Containers' logs are written by this executable as well, which has to be small then.
     if let Some(ended) = kinglet::runtime::companion::dispatch(std::env::args_os()) {
         return ended;

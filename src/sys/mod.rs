@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod directory_watch;
 pub mod host;
 pub mod inherited;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod nft;

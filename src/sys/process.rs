@@ -4,6 +4,7 @@
 //! Start at [`Program`]. The child sees nothing of this process but what is given to it: no
 //! environment variable, no descriptor, no terminal.
 
+use super::memory;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -175,7 +176,19 @@ impl Program {
 
     fn spawn(&self) -> io::Result<Child> {
         close_descriptors_on_exec();
-        Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        if memory::has_small_pages() {
+            let restore = || {
+                memory::restore_huge_pages();
+                Ok(())
+            };
+            // SAFETY: what runs between fork and exec is one system call without memory of ours.
+            #[expect(unsafe_code, reason = "the only way to set this for a child")]
+            unsafe {
+                command.pre_exec(restore);
+            }
+        }
+        command
             .args(&self.arguments)
             .env_clear()
             .env("PATH", SEARCH_PATH)
