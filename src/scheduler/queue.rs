@@ -50,43 +50,56 @@ type Rank = (Reverse<i32>, u64, String);
 pub(super) struct Queue {
     entries: BTreeMap<String, Entry>,
     active: BTreeSet<Rank>,
+    /// The resting and the unschedulable, by when their waiting ends.
+    waiting: BTreeSet<(Instant, String)>,
     arrivals: u64,
 }
 
 impl Queue {
     /// A pod came or changed. A change may be what an unschedulable pod needs, so it is tried
-    /// again.
+    /// again; a change of its status is not, and least of all our own report (upstream
+    /// `isPodUpdated`).
     pub(super) fn set(&mut self, pod: Arc<PodFacts>) {
         let uid = pod.uid.clone();
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        let entry = self.entries.entry(uid.clone()).or_insert_with(|| Entry {
-            pod: Arc::clone(&pod),
-            place: Place::Active,
-            arrival,
-            failures: 0,
-            failed_at: None,
-        });
-        self.active.remove(&rank(&uid, entry));
-        entry.pod = pod;
-        if let Place::Unschedulable(_) = entry.place {
-            entry.place = place_after_change(entry);
+        let Some(entry) = self.entries.get_mut(&uid) else {
+            self.arrivals += 1;
+            let entry = Entry {
+                pod,
+                place: Place::Taken,
+                arrival: self.arrivals,
+                failures: 0,
+                failed_at: None,
+            };
+            self.entries.insert(uid.clone(), entry);
+            self.put(&uid, Place::Active);
+            return;
+        };
+        let place = match entry.place {
+            Place::Unschedulable(_) if !is_alike(&entry.pod, &pod) => place_after_change(entry),
+            place => place,
+        };
+        // Its rank may change with it.
+        self.put(&uid, Place::Taken);
+        if let Some(entry) = self.entries.get_mut(&uid) {
+            entry.pod = pod;
         }
-        if entry.place == Place::Active {
-            self.active.insert(rank(&uid, entry));
-        }
+        self.put(&uid, place);
     }
 
     /// The pod has a node, has ended or is gone.
     pub(super) fn remove(&mut self, uid: &str) {
-        if let Some(entry) = self.entries.remove(uid) {
-            self.active.remove(&rank(uid, &entry));
-        }
+        self.put(uid, Place::Taken);
+        self.entries.remove(uid);
     }
 
     /// Takes the next pod to try. It comes back by [`Queue::failed`] or goes by [`Queue::remove`].
     pub(super) fn take(&mut self, now: Instant) -> Option<Arc<PodFacts>> {
-        self.wake(now);
+        while let Some((at, _)) = self.waiting.first()
+            && *at <= now
+        {
+            let (_, uid) = self.waiting.pop_first().expect("looked at just now");
+            self.put(&uid, Place::Active);
+        }
         let (.., uid) = self.active.pop_first()?;
         let entry = self.entries.get_mut(&uid).expect("active pods have entries");
         entry.place = Place::Taken;
@@ -108,20 +121,22 @@ impl Queue {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.failures = entry.failures.saturating_add(1);
             entry.failed_at = Some(now);
-            entry.place = place;
+            self.put(uid, place);
         }
     }
 
     /// Something in the cluster changed that may make room: unschedulable pods are tried again,
     /// each after its back-off.
     pub(super) fn cluster_changed(&mut self) {
-        for (uid, entry) in &mut self.entries {
-            if let Place::Unschedulable(_) = entry.place {
-                entry.place = place_after_change(entry);
-                if entry.place == Place::Active {
-                    self.active.insert(rank(uid, entry));
-                }
-            }
+        let unschedulable: Vec<_> = self
+            .waiting
+            .iter()
+            .filter_map(|(_, uid)| self.entries.get_key_value(uid))
+            .filter(|(_, entry)| matches!(entry.place, Place::Unschedulable(_)))
+            .map(|(uid, entry)| (uid.clone(), place_after_change(entry)))
+            .collect();
+        for (uid, place) in unschedulable {
+            self.put(&uid, place);
         }
     }
 
@@ -130,24 +145,37 @@ impl Queue {
         if !self.active.is_empty() {
             return Some(now);
         }
-        self.entries.values().filter_map(wakes_at).min()
+        self.waiting.first().map(|(at, _)| *at)
     }
 
-    fn wake(&mut self, now: Instant) {
-        for (uid, entry) in &mut self.entries {
-            if wakes_at(entry).is_some_and(|at| at <= now) {
-                entry.place = Place::Active;
+    /// The one way a pod changes its place, so that the sets and the entries agree.
+    fn put(&mut self, uid: &str, place: Place) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        match entry.place {
+            Place::Active => {
+                self.active.remove(&rank(uid, entry));
+            }
+            Place::Resting(until) | Place::Unschedulable(until) => {
+                self.waiting.remove(&(until, uid.to_owned()));
+            }
+            Place::Taken => {}
+        }
+        entry.place = place;
+        match place {
+            Place::Active => {
                 self.active.insert(rank(uid, entry));
             }
+            Place::Resting(until) | Place::Unschedulable(until) => {
+                self.waiting.insert((until, uid.to_owned()));
+            }
+            Place::Taken => {}
         }
     }
 }
 
-fn wakes_at(entry: &Entry) -> Option<Instant> {
-    match entry.place {
-        Place::Resting(until) | Place::Unschedulable(until) => Some(until),
-        Place::Active | Place::Taken => None,
-    }
+/// Whether a placement would see no difference.
+fn is_alike(old: &PodFacts, new: &PodFacts) -> bool {
+    old.pod.spec == new.pod.spec && old.pod.metadata.labels == new.pod.metadata.labels
 }
 
 fn place_after_change(entry: &Entry) -> Place {
@@ -217,6 +245,21 @@ mod tests {
         queue.remove("a");
         queue.failed("a", now);
         assert_eq!(queue.next_wake(now), None);
+    }
+
+    #[test]
+    fn only_a_change_that_matters_wakes_an_unschedulable_pod() {
+        let start = crate::stdx::monotonic();
+        let mut queue = Queue::default();
+        queue.set(pod("a", 0));
+        queue.take(start);
+        queue.unschedulable("a", start);
+        queue.set(pod("a", 0));
+        assert_eq!(queue.next_wake(start), Some(start + UNSCHEDULABLE_MAX));
+        queue.set(pod("a", 7));
+        assert_eq!(queue.next_wake(start), Some(start + Duration::from_secs(1)));
+        queue.remove("a");
+        assert_eq!(queue.next_wake(start), None);
     }
 
     #[test]
