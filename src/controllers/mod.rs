@@ -40,7 +40,8 @@ pub struct Caches {
 }
 
 impl Caches {
-    fn start(client: &Client, tasks: &mut Tasks) -> Self {
+    /// Begins to watch all of them, as [`Caller::ControllerManager`].
+    pub fn start(client: &Client, tasks: &mut Tasks) -> Self {
         let everything = Selection::default;
         Self {
             namespaces: Cache::start(client.clone(), everything(), tasks),
@@ -75,24 +76,27 @@ pub enum Caller<'a> {
 }
 
 /// Starts all controllers. `client` makes a client for each of them.
-pub fn start(client: impl Fn(Caller<'_>) -> Client, config: Config, tasks: &mut Tasks) {
-    let shared = client(Caller::ControllerManager);
-    let caches = Caches::start(&shared, tasks);
+pub fn start(
+    client: impl Fn(Caller<'_>) -> Client,
+    caches: &Caches,
+    config: Config,
+    tasks: &mut Tasks,
+) {
     // Events own nothing and are owned by nothing, and there are many of them.
     let tied = config.kinds.iter().filter(|kind| kind.resource.kind != "Event");
     let feed = MetadataFeed::new(Kinds::new(tied.cloned()));
     let mut starter = Starter { client: &client, clock: &config.clock, tasks };
 
-    let controller = ReplicaSetController::new(starter.client::<ReplicaSetController>(), &caches);
+    let controller = ReplicaSetController::new(starter.client::<ReplicaSetController>(), caches);
     let queue = controller.queue();
     starter.start(controller, queue);
 
-    let controller = DeploymentController::new(starter.client::<DeploymentController>(), &caches);
+    let controller = DeploymentController::new(starter.client::<DeploymentController>(), caches);
     let queue = controller.queue();
     starter.start(controller, queue);
 
     let own_client = starter.client::<NamespaceController>();
-    let controller = NamespaceController::new(own_client, &caches, &config.kinds);
+    let controller = NamespaceController::new(own_client, caches, &config.kinds);
     let queue = controller.queue(&feed);
     starter.start(controller, queue);
 
@@ -101,11 +105,11 @@ pub fn start(client: impl Fn(Caller<'_>) -> Client, config: Config, tasks: &mut 
     starter.start(controller, queue);
 
     if !config.node_ranges.is_empty() {
-        let controller = NodeIpamController::new(&caches, config.node_ranges, config.service_cidrs);
+        let controller = NodeIpamController::new(caches, config.node_ranges, config.service_cidrs);
         let queue = controller.queue();
         starter.start(controller, queue);
     }
-    feed.start(&shared, tasks);
+    feed.start(&client(Caller::ControllerManager), tasks);
 }
 
 /// Starts one controller after the other.

@@ -5,7 +5,7 @@ use super::server::STOP_DEADLINE;
 use crate::apiserver::{self, Identity, NodeService};
 use crate::client::{Cache, Client, EventRecorder, Selection};
 use crate::controllers::nodeipam::NodeRange;
-use crate::controllers::{self, Caller, KindEntry};
+use crate::controllers::{self, Caches, Caller, KindEntry};
 use crate::pki::{Pki, ServerTls, Subject, kubeconfig};
 use crate::registry::KINDS;
 use crate::scheduler::{self, Scheduler};
@@ -95,6 +95,7 @@ impl ControlPlane {
     }
 
     fn start_loops(&mut self, config: &ServerConfig, clock: &Clock) -> anyhow::Result<()> {
+        let mut shared = None;
         if config.has(Component::Controllers) {
             let api = Arc::clone(&self.api);
             let client = move |caller: Caller<'_>| {
@@ -112,15 +113,24 @@ impl ControlPlane {
                 node_ranges: node_ranges(&config.cluster_cidrs)?,
                 service_cidrs: config.service_cidrs.clone(),
             };
-            controllers::start(client, settings, &mut self.loop_tasks);
+            let tasks = &mut self.loop_tasks;
+            let caches = Caches::start(&client(Caller::ControllerManager), tasks);
+            controllers::start(client, &caches, settings, tasks);
+            shared = Some(caches);
         }
         if config.has(Component::Scheduler) {
             let client = self.client(Identity::new("system:kube-scheduler", &[]));
             let tasks = &mut self.loop_tasks;
             let recorder =
                 EventRecorder::start(client.clone(), scheduler::reporter(), clock.clone(), tasks);
-            let pods = Cache::start(client.clone(), Selection::default(), tasks);
-            let nodes = Cache::start(client.clone(), Selection::default(), tasks);
+            // The controllers' caches serve the scheduler as well: each pod is in memory once.
+            let (pods, nodes) = match shared {
+                Some(Caches { pods, nodes, .. }) => (pods, nodes),
+                None => (
+                    Cache::start_unawaited(client.clone(), Selection::default(), tasks),
+                    Cache::start_unawaited(client.clone(), Selection::default(), tasks),
+                ),
+            };
             Scheduler::start(scheduler::Config { client, pods, nodes, recorder }, tasks);
         }
         Ok(())
@@ -144,9 +154,10 @@ impl ControlPlane {
     }
 
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        self.loop_tasks.stop(STOP_DEADLINE).await?;
-        self.api_tasks.stop(STOP_DEADLINE).await?;
-        self.store.close().await.context("the store could not be closed")
+        let loops = self.loop_tasks.stop(STOP_DEADLINE).await;
+        let api = self.api_tasks.stop(STOP_DEADLINE).await;
+        self.store.close().await.context("the store could not be closed")?;
+        Ok(loops.and(api)?)
     }
 }
 

@@ -92,9 +92,12 @@ impl Server {
     /// # Errors
     /// Where a part did not end in time or the store could not be closed.
     pub async fn stop(self) -> anyhow::Result<()> {
-        if let Some(agent) = self.agent {
-            agent.stop().await?;
-        }
-        self.control_plane.stop().await
+        let agent = match self.agent {
+            Some(agent) => agent.stop().await,
+            None => Ok(()),
+        };
+        // A part that is late must not keep the store from being closed in order.
+        let control_plane = self.control_plane.stop().await;
+        agent.and(control_plane)
     }
 }

@@ -9,7 +9,7 @@ use kinglet::apiserver::Identity;
 use kinglet::client::{
     ApiObject, Cache, Client, DeleteOptions, Patch, Propagation, Selection, key_of,
 };
-use kinglet::controllers::{self, Caller, KindEntry};
+use kinglet::controllers::{self, Caches, Caller, KindEntry};
 use kinglet::registry::KINDS;
 use kinglet::stdx::{Clock, Tasks};
 use kinglet::storage::Store as _;
@@ -59,7 +59,8 @@ impl Cluster {
             ],
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
         };
-        controllers::start(client, config, &mut tasks);
+        let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
+        controllers::start(client, &caches, config, &mut tasks);
         self.controllers = Some(tasks);
     }
 
