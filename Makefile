@@ -61,7 +61,7 @@ bench: ## Measure what DESIGN asks for, on the release build (root)
 ifeq ($(IS_ROOT),yes)
 	@packaging/deps.sh test
 	$(CARGO) build --release
-	$(CARGO) bench --bench cluster
+	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench cluster
 else
 	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make bench"; exit 1
 endif

@@ -119,7 +119,7 @@ fn pods_at_once(machine: &Machine) {
 }
 
 fn memory(machine: &Machine) {
-    let all = process::pss_mib_of_tree(machine.server_pid(), &machine.path("data"));
+    let all = process::pss_mib_of_tree(machine.server_pid());
     let server = Usage::of(machine.server_pid()).pss_mib;
     let each = (all - server) / f64::from(u32::try_from(PODS_AT_ONCE).unwrap());
     let measured = format!("{all:.0} MiB in all, {server:.0} the server, {each:.1} a pod");

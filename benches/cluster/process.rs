@@ -1,7 +1,6 @@
 //! What the kernel says of processes.
 
 use std::fs;
-use std::path::Path;
 
 /// Ticks of `/proc/<pid>/stat` a second, on every Linux there is.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -32,18 +31,16 @@ impl Usage {
     }
 }
 
-/// The server, and everything whose command line or directory names the data directory: shims and
-/// loggers. What runs inside containers is the users'.
-pub fn pss_mib_of_tree(server: i32, data_dir: &Path) -> f64 {
-    let mark = data_dir.to_str().unwrap();
+/// The server, and the shims and loggers that it has started: all that runs in its network
+/// namespace by these names. What runs inside containers is the users'.
+pub fn pss_mib_of_tree(server: i32) -> f64 {
+    let network = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let mut sum = Usage::of(server).pss_mib;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        let place = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-        let is_ours = line.contains(mark) || place.starts_with(data_dir);
-        let is_keeper = line.contains("shim") || line.contains("kinglet");
-        if pid != server && is_ours && is_keeper {
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let is_keeper = name.starts_with("containerd-shim") || name.starts_with("kinglet");
+        if pid != server && is_keeper && network(pid) == network(server) {
             let rollup = fs::read_to_string(entry.path().join("smaps_rollup")).unwrap_or_default();
             sum += kib(&rollup, "Pss:") / 1024.0;
         }

@@ -105,7 +105,7 @@ impl Machine {
     }
 
     pub fn kinglet(&self, arguments: &[&str]) -> Output {
-        self.try_run(env!("CARGO_BIN_EXE_kinglet"), arguments)
+        self.try_run(&executable(), arguments)
     }
 
     /// A further server on this machine, which is expected to end by itself.
@@ -165,7 +165,7 @@ impl Machine {
             .append(true)
             .open(self.path("server.log"))
             .unwrap();
-        let mut command = self.command(env!("CARGO_BIN_EXE_kinglet"), &words);
+        let mut command = self.command(&executable(), &words);
         command.stdout(Stdio::null()).stderr(log);
         self.server = Some(command.spawn().unwrap());
     }
@@ -311,6 +311,12 @@ impl Answer {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+}
+
+/// What is tested: the executable of this build, or the one that `KINGLET_EXECUTABLE` names, as a
+/// release or a static build.
+fn executable() -> String {
+    std::env::var("KINGLET_EXECUTABLE").unwrap_or(env!("CARGO_BIN_EXE_kinglet").to_owned())
 }
 
 fn example_image(archive: &Path) {
