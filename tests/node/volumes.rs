@@ -1,7 +1,10 @@
 //! Volumes that take a kernel: memory instead of a disk, and files that belong to a group.
 
+use crate::rig::Rig;
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::volumes::plan::{FileContent, Source, VolumePlan};
+use kinglet::runtime::Runtime as _;
+use kinglet::runtime::{Mount, MountPropagation};
 use kinglet::sys::mount;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -89,4 +92,35 @@ fn volumes_belong_to_the_pods_group() {
     assert_eq!((again, place.mounts()), (ready, 1));
     place.volumes.remove_pod("u1").unwrap();
     assert_eq!(place.mounts(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_image_declares_is_a_volume_of_the_container() {
+    let rig = Rig::start().await;
+    rig.images.config.lock().unwrap().volumes = vec!["/etc".to_owned(), "/root/".to_owned()];
+    let sandbox = rig.run_sandbox("declared").await;
+    let mut config = rig.container_config("main", "sleep 1000");
+    config.security.read_only_root = true;
+    config.environment = vec![("PASSWORD".to_owned(), "hush".to_owned())];
+    config.mounts = vec![Mount {
+        container_path: "/root".to_owned(),
+        host_path: rig.directory.clone(),
+        read_only: true,
+        propagation: MountPropagation::Private,
+    }];
+    let id = rig.run(&sandbox, config).await;
+    let kept = rig.directory.join("agent/sandboxes").join(&sandbox.id.0);
+    let kept = kept.join("containers").join(&id.0);
+    // It begins with the image's content and can be written to.
+    let script = "echo more >/etc/more && cat /etc/group | head -n 1 && ! touch /x 2>/dev/null";
+    assert_eq!(rig.exec(&id, script).await, "root:x:0:");
+    assert_eq!(fs::read_to_string(kept.join("volumes/0/more")).unwrap(), "more\n");
+    assert!(!kept.join("volumes/1").exists(), "the pod has its own at /root");
+    let record = fs::read_to_string(kept.join("container.json")).unwrap();
+    assert!(!record.contains("hush"), "no secret is on a disk: {record}");
+    assert_eq!(rig.exec(&id, "echo $PASSWORD").await, "hush");
+    rig.runtime().stop_container(&id, std::time::Duration::ZERO).await.unwrap();
+    rig.runtime().remove_container(&id).await.unwrap();
+    assert!(!kept.exists());
+    rig.finish().await;
 }

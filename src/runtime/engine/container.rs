@@ -1,17 +1,19 @@
 //! Containers: a bundle, a root file system and a task of the sandbox's shim.
 
 use super::super::companion;
+use super::super::images::ImageConfig;
 use super::super::logger::LoggerSettings;
 use super::super::shim::{CallError, NewTask, Process, Reach, SIGKILL, Shim, launch};
 use super::super::spec::{self, HostTraits, Inputs};
 use super::super::{
-    ContainerConfig, ContainerId, ContainerState, RuntimeError, RuntimeEvent, SandboxId, Usage,
+    ContainerConfig, ContainerId, ContainerState, Mount, RuntimeError, RuntimeEvent, SandboxId,
+    Usage,
 };
 use super::layout::{ContainerFiles, remove_directory};
 use super::records::{self, ContainerRecord, StartedRecord};
 use super::sandbox::{new_id, shared_paths};
 use super::tables::{Container, Sandbox};
-use super::{Engine, failed, host};
+use super::{Engine, failed, host, image_volumes};
 use crate::stdx::{blocking, chain};
 use crate::sys::{mount, signal};
 use containerd_shim_protos::protobuf::Message as _;
@@ -72,7 +74,7 @@ impl Engine {
         &self,
         sandbox: &Arc<Sandbox>,
         id: &ContainerId,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
     ) -> Result<ContainerRecord, RuntimeError> {
         const OPERATION: &str = "making a container's bundle";
         let files = sandbox.files.container(id);
@@ -80,6 +82,7 @@ impl Engine {
         let stop_signal = spec::stop_signal(&config, &image)?;
         files.create_bundle().map_err(|error| failed(OPERATION, error))?;
         self.images.prepare_rootfs(&config.image, id, &files.rootfs()).await?;
+        config.mounts.extend(image_mounts(&files, &image, &config).await?);
         let user_files =
             host::user_files(&files.rootfs()).map_err(|error| failed(OPERATION, error))?;
         let user = spec::resolve_user(&image.user, &config.security, &user_files)?;
@@ -296,6 +299,27 @@ impl Engine {
         self.with_tables(|tables| tables.sandboxes.get(id).cloned())
             .ok_or_else(|| RuntimeError::NotFound { what: "sandbox", id: id.to_string() })
     }
+}
+
+/// Makes the volumes that the image declares.
+async fn image_mounts(
+    files: &ContainerFiles,
+    image: &ImageConfig,
+    config: &ContainerConfig,
+) -> Result<Vec<Mount>, RuntimeError> {
+    if image.volumes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (files, declared, mounts) = (files.clone(), image.volumes.clone(), config.mounts.clone());
+    blocking(move || {
+        image_volumes::make(image_volumes::Inputs {
+            declared: &declared,
+            mounts: &mounts,
+            rootfs: &files.rootfs(),
+            directory: &files.volumes(),
+        })
+    })
+    .await
 }
 
 /// Variables may be secrets, and commands may be made of them. The specification, which is in memory,

@@ -192,6 +192,11 @@ impl ContainerFiles {
         self.record.join("exit.json")
     }
 
+    /// What the image declares as volumes.
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.record.join("volumes")
+    }
+
     pub(super) fn bundle(&self) -> &Path {
         &self.bundle
     }

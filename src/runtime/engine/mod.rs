@@ -14,6 +14,7 @@ mod container;
 mod event_sink;
 mod exec;
 mod host;
+mod image_volumes;
 mod layout;
 mod records;
 mod sandbox;
