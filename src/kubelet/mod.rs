@@ -12,6 +12,7 @@ pub mod container;
 mod exits;
 pub mod files;
 mod hooks;
+mod http_get;
 pub mod images;
 mod last_words;
 pub mod logs;

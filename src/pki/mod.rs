@@ -5,11 +5,13 @@
 //! anew whenever it is damaged, foreign, lacks a name or comes near its end, which needs nobody's
 //! trust but the authority's. Keys are ECDSA P-256, in files of mode 0600.
 
+mod any_server;
 mod authority;
 mod kubeconfig;
 mod leaf;
 mod tls;
 
+pub use any_server::AnyServer;
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
 pub use tls::{ServerTls, TlsError};

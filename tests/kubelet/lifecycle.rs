@@ -168,35 +168,6 @@ async fn what_fails_on_the_node_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn hooks_run_after_the_start_and_before_the_end() {
-    let rig = Rig::start().await;
-    let hook = |word: &str| json!({ "exec": { "command": ["do", word] } });
-    let mut spec = json!({ "containers": [container("a")] });
-    spec["containers"][0]["lifecycle"] =
-        json!({ "postStart": hook("begin"), "preStop": hook("finish") });
-    rig.create_pod("web", spec).await;
-    rig.running("web").await;
-    rig.delete_pod("web").await;
-    rig.gone("web").await;
-    let journal = rig.runtime.journal().join(", ");
-    assert!(
-        journal.contains("start a/0, exec a do begin, exec a do finish, stop a/0 "),
-        "{journal}"
-    );
-}
-
-#[tokio::test]
-async fn a_failed_hook_ends_its_container() {
-    let rig = Rig::start().await;
-    let mut spec = json!({ "containers": [container("a")], "restartPolicy": "Never" });
-    spec["containers"][0]["lifecycle"] =
-        json!({ "postStart": { "exec": { "command": ["false"] } } });
-    rig.create_pod("web", spec).await;
-    rig.phase_until("web", "Failed").await;
-    rig.event_until("FailedPostStartHook: PostStartHook failed").await;
-}
-
-#[tokio::test]
 async fn an_idle_node_writes_nothing() {
     let rig = Rig::start().await;
     rig.create_pod("web", json!({})).await;

@@ -6,6 +6,7 @@
 mod adoption;
 mod away;
 mod deletion;
+mod hooks;
 mod lifecycle;
 mod logs;
 mod objects;

@@ -1,7 +1,6 @@
 //! What a worker has done beside its looks, because it takes its time.
 
 use crate::client::ClientError;
-use crate::kubelet::hooks::HookError;
 use crate::kubelet::images::plan::Unavailable;
 use crate::runtime::{ContainerId, ImageStatus, RuntimeError};
 use futures_util::future::BoxFuture;
@@ -23,10 +22,10 @@ pub(super) enum Done {
         container: ContainerId,
         result: Result<(), RuntimeError>,
     },
-    /// The hook after a container's start.
+    /// The hook after a container's start has done its work, or failed.
     Hooked {
         container: ContainerId,
-        result: Result<(), HookError>,
+        passed: bool,
     },
     /// A status was written, or not. `hash` says which.
     Reported {

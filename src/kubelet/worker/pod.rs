@@ -8,7 +8,7 @@ use crate::kubelet::announce::Announcer;
 use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::images::plan::{NeededImage, Progress};
 use crate::kubelet::pod::plan::{Ending, Memory, Observed, PodPlan, Waiting, plan};
-use crate::kubelet::pod::{BoundPod, PodFacts, Probes};
+use crate::kubelet::pod::{BoundPod, PodFacts, ProbeKind, ProbeResult, Probes};
 use crate::runtime::{ContainerId, SandboxId};
 use crate::stdx::{Backoff, chain};
 use jiff::{SignedDuration, Timestamp};
@@ -240,7 +240,11 @@ impl PodWorker {
                     warn!(pod = %self.pod, %container, error = chain(&error), "cannot end a container");
                 }
             }
-            Ok(Done::Hooked { container, result }) => self.take_hook(&container, result),
+            // Without its hook it counts as started no more than without its first process.
+            Ok(Done::Hooked { container, passed }) => {
+                let result = if passed { ProbeResult::Passed } else { ProbeResult::Failed };
+                self.probes.record(container, ProbeKind::Startup, result);
+            }
             Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
             Ok(Done::Deleted(result)) => self.take_deletion(result, now),
             Err(error) => warn!(pod = %self.pod, %error, "a job of a pod's worker panicked"),

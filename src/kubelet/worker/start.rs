@@ -4,17 +4,20 @@ use super::configure::Problem;
 use super::job::Done;
 use super::pod::{Failure, Next, PodWorker};
 use crate::api::pod::is_sidecar;
+use crate::client::EventType;
+use crate::kubelet::announce::container_reference;
 use crate::kubelet::container::references::References;
-use crate::kubelet::hooks;
+use crate::kubelet::hooks::Hook;
 use crate::kubelet::images::plan::{Next as NextForImage, next as next_for_image};
 use crate::kubelet::pod::plan::{PodPlan, SandboxPlan, Slot, Start, Waiting};
 use crate::kubelet::pod::{PodFacts, ProbeKind, ProbeResult, Restarts};
 use crate::runtime::{ContainerConfig, ContainerId, RuntimeError, SandboxId};
 use crate::stdx::chain;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::LifecycleHandler;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// A hook after a container's start has this long; upstream lets it take for ever.
 const POST_START_WITHIN: Duration = Duration::from_secs(600);
@@ -199,14 +202,37 @@ impl PodWorker {
 
     fn begin_post_start(&mut self, slot: Slot, container: ContainerId) {
         let lifecycle = slot.of(&self.pod).lifecycle.as_ref();
-        let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) else {
+        let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) else {
             return;
         };
         self.probes.record(container.clone(), ProbeKind::Startup, ProbeResult::Waiting);
-        let runtime = Arc::clone(&self.shared.runtime);
+        let hook = self.hook(slot, container.clone(), handler);
+        let shared = Arc::clone(&self.shared);
         self.begin(Box::pin(async move {
-            let result = hooks::run(&*runtime, &container, &hook, POST_START_WITHIN).await;
-            Done::Hooked { container, result }
+            let result = hook.run(&*shared.runtime, &shared.events, POST_START_WITHIN).await;
+            if let Err(error) = &result {
+                debug!(%container, error = chain(error), "a postStart hook failed");
+                // Upstream says no more, so that no secret gets into an event.
+                let message = "PostStartHook failed".to_owned();
+                let reason = "FailedPostStartHook";
+                shared.events.record(hook.regarding, EventType::Warning, reason, message);
+            }
+            Done::Hooked { container, passed: result.is_ok() }
         }));
+    }
+
+    pub(super) fn hook(
+        &self,
+        slot: Slot,
+        container: ContainerId,
+        handler: LifecycleHandler,
+    ) -> Hook {
+        Hook {
+            handler,
+            container,
+            spec: slot.of(&self.pod).clone(),
+            address: self.addresses().first().copied(),
+            regarding: container_reference(&self.pod, slot),
+        }
     }
 }

@@ -5,13 +5,11 @@ use super::pod::PodWorker;
 use super::shared::Shared;
 use crate::client::EventType;
 use crate::kubelet::announce::{News, container_reference, pod_reference, slot_of};
-use crate::kubelet::hooks::{self, HookError};
+use crate::kubelet::hooks::Hook;
 use crate::kubelet::pod::plan::Stop;
-use crate::kubelet::pod::{ProbeKind, ProbeResult};
-use crate::runtime::ContainerId;
 use crate::stdx::{chain, monotonic};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{LifecycleHandler, ObjectReference};
+use k8s_openapi::api::core::v1::ObjectReference;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::debug;
@@ -43,19 +41,18 @@ impl PodWorker {
                 });
             }
             // A shorter grace does not run the hook again.
-            let hook = if under_way.is_none() { self.pre_stop(&stop.name) } else { None };
+            let hook = if under_way.is_none() { self.pre_stop(stop) } else { None };
             self.begin_stop(stop, hook);
         }
     }
 
-    fn begin_stop(&mut self, stop: &Stop, hook: Option<LifecycleHandler>) {
+    fn begin_stop(&mut self, stop: &Stop, hook: Option<Hook>) {
         let shared = Arc::clone(&self.shared);
         let container = stop.container.clone();
         let grace = Duration::try_from(stop.grace).unwrap_or(Duration::ZERO);
-        let regarding = self.reference(&stop.name);
         self.begin(Box::pin(async move {
             let left = match hook {
-                Some(hook) => run_hook(&shared, &container, &hook, (grace, regarding)).await,
+                Some(hook) => run_hook(&shared, hook, grace).await,
                 None => grace,
             };
             let result = shared.runtime.stop_container(&container, left).await;
@@ -63,9 +60,10 @@ impl PodWorker {
         }));
     }
 
-    fn pre_stop(&self, name: &str) -> Option<LifecycleHandler> {
-        let container = slot_of(&self.pod, name)?.of(&self.pod);
-        container.lifecycle.as_ref()?.pre_stop.clone()
+    fn pre_stop(&self, stop: &Stop) -> Option<Hook> {
+        let slot = slot_of(&self.pod, &stop.name)?;
+        let handler = slot.of(&self.pod).lifecycle.as_ref()?.pre_stop.clone()?;
+        Some(self.hook(slot, stop.container.clone(), handler))
     }
 
     /// The container of that name, or the pod where its spec has no such container any more.
@@ -75,40 +73,17 @@ impl PodWorker {
             None => pod_reference(&self.pod),
         }
     }
-
-    /// The hook after a start has ended: the container counts as started, or has to go.
-    pub(super) fn take_hook(&mut self, container: &ContainerId, result: Result<(), HookError>) {
-        let probed = match result {
-            Ok(()) => ProbeResult::Passed,
-            Err(error) => {
-                debug!(%container, error = chain(&error), "a postStart hook failed");
-                self.announcer.say(News {
-                    regarding: pod_reference(&self.pod),
-                    kind: EventType::Warning,
-                    reason: "FailedPostStartHook",
-                    message: "PostStartHook failed".to_owned(),
-                });
-                ProbeResult::Failed
-            }
-        };
-        self.probes.record(container.clone(), ProbeKind::Startup, probed);
-    }
 }
 
 /// Runs the hook before a container's end. Returns how much of the grace is left.
-async fn run_hook(
-    shared: &Shared,
-    container: &ContainerId,
-    hook: &LifecycleHandler,
-    (grace, regarding): (Duration, ObjectReference),
-) -> Duration {
+async fn run_hook(shared: &Shared, hook: Hook, grace: Duration) -> Duration {
     let since = monotonic();
-    let ran = tokio::time::timeout(grace, hooks::run(&*shared.runtime, container, hook, grace));
-    if let Ok(Err(error)) = ran.await {
-        debug!(%container, error = chain(&error), "a preStop hook failed");
+    let ran = tokio::time::timeout(grace, hook.run(&*shared.runtime, &shared.events, grace)).await;
+    if let Ok(Err(error)) = ran {
+        debug!(container = %hook.container, error = chain(&error), "a preStop hook failed");
         // Upstream says no more, so that no secret gets into an event.
         let message = "PreStopHook failed".to_owned();
-        shared.events.record(regarding, EventType::Warning, "FailedPreStopHook", message);
+        shared.events.record(hook.regarding, EventType::Warning, "FailedPreStopHook", message);
     }
     let left = grace.saturating_sub(monotonic().duration_since(since));
     left.max(SIGNAL_TO_KILL_MIN.min(grace))
