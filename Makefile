@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint build static bench deps deny doc golden clean
+.PHONY: help run test check fmt lint deny advisories doc build static bench golden deps clean
 
 CARGO ?= cargo
 MUSL := x86_64-unknown-linux-musl
@@ -41,12 +41,15 @@ fmt: ## Check the format
 lint: ## Check with clippy
 	$(CARGO) clippy --all-targets -- -D warnings
 
-deny: ## Check licences and sources of dependencies, where cargo-deny is installed
-	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	else echo "cargo-deny is not installed; licences are not checked (cargo install cargo-deny)"; fi
+deny: ## Check licences, duplicates and sources of dependencies, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check -D unmatched-skip licenses bans sources; \
+	else echo "cargo-deny is not installed; licences are not checked (cargo install --locked cargo-deny)"; fi
+
+advisories: ## Check dependencies for what is known to be broken (cargo-deny, network)
+	$(CARGO) deny check advisories
 
 doc: ## Check the documentation
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 
 build: ## Build the release executable
 	$(CARGO) build --release

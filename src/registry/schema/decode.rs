@@ -1,6 +1,6 @@
 //! Reads JSON and YAML as apimachinery does, and says which fields came twice.
 //!
-//! JSON follows `sigs.k8s.io/json`, YAML `sigs.k8s.io/yaml` (see [`yaml`](super::yaml)); both at
+//! JSON follows `sigs.k8s.io/json`, YAML `sigs.k8s.io/yaml` (see [`yaml`]); both at
 //! the versions of Kubernetes v1.35. Of fields that come twice the last one counts.
 
 use super::path::Path;

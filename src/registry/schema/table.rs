@@ -58,7 +58,7 @@ pub enum Shape {
 pub enum ListKind {
     Atomic,
     Set,
-    /// By the keys in [`Field::list_keys`].
+    /// By the keys in [`FieldView::list_keys`].
     Map,
 }
 

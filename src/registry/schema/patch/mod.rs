@@ -1,6 +1,6 @@
 //! Patches: JSON patch (RFC 6902), JSON merge patch (RFC 7396) and strategic merge patch.
 //!
-//! Start at [`json_patch`], [`merge_patch`] and [`strategic_merge_patch`]. Each takes the document
+//! Start at [`json_patch()`], [`merge_patch`] and [`strategic_merge_patch`]. Each takes the document
 //! and gives back the patched one; neither checks it, that is for
 //! [`check`](super::check()). A failed patch loses the document, so a caller that needs it keeps it.
 

@@ -2,7 +2,7 @@
 //!
 //! Start at [`unpack`]. A layer is unpacked without those below it, so that all of an image's come
 //! in side by side; the few things that do depend on them (directories that the archive leaves
-//! out, hard links to files further down) wait for [`settle`].
+//! out, hard links to files further down) wait for [`settle()`].
 
 mod decompress;
 mod extract;
@@ -74,7 +74,7 @@ impl From<TarError> for UnpackError {
     }
 }
 
-/// A layer in its directory, before [`settle`].
+/// A layer in its directory, before [`settle()`].
 #[derive(Debug)]
 pub(super) struct Unpacked {
     /// The digest of the uncompressed archive.

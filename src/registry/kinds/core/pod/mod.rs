@@ -1,6 +1,6 @@
 //! Pods.
 //!
-//! What a Pod shares with the templates of workloads is in [`podspec`](super::podspec).
+//! What a Pod shares with the templates of workloads is in [`podspec`].
 //! Follows upstream pkg/registry/core/pod/strategy.go (v1.35).
 
 mod changes;

@@ -1,6 +1,6 @@
 //! What a Pod and the template of a workload have in common.
 //!
-//! Start at [`apply_defaults`] and [`validate`].
+//! Start at [`apply_defaults`] and [`validate()`].
 
 mod affinity;
 mod containers;
