@@ -3,12 +3,17 @@
 set -euo pipefail
 
 task=${1:?run, test or static}
+# Where Debian keeps nft and ip; a plain user's PATH does not have it.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # The kubectl of Debian 12 beside the host's own, for the tests: it speaks to servers as it did years ago.
 old_kubectl=/var/cache/kinglet-tests/kubectl-1.20
+
 # program:package
-run=(containerd-shim-runc-v2:containerd runc:runc nft:nftables ip:iproute2 busybox:busybox-static gcc:gcc)
-test=("${run[@]}" docker-registry:docker-registry htpasswd:apache2-utils nsenter:util-linux curl:curl)
-static=(musl-gcc:musl-tools gcc:gcc)
+build=(cc:gcc libc:libc6-dev)
+run=("${build[@]}" containerd-shim-runc-v2:containerd runc:runc nft:nftables busybox:busybox-static
+  kubectl:kubernetes-client curl:curl)
+test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry htpasswd:apache2-utils)
+static=("${build[@]}" musl-gcc:musl-tools)
 case $task in
   run) wanted=("${run[@]}") ;;
   test) wanted=("${test[@]}") ;;
@@ -16,10 +21,33 @@ case $task in
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
 
+is_there() {
+  case $1 in
+    # What the C compiler needs beside itself.
+    libc) printf 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null ;;
+    # A dynamic busybox cannot run in an image of its own.
+    busybox) [ -f /usr/share/doc/busybox-static/copyright ] ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+install_packages() {
+  echo "Installing: $*"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # Daemons that these packages bring are not started: only their programs are used.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
 fetch_old_kubectl() {
-  [ -x "$old_kubectl" ] && return
-  command -v apt-get >/dev/null || { echo "This host has no apt-get: put kubectl 1.20 at $old_kubectl." >&2; exit 1; }
-  local room; room=$(mktemp -d)
+  local room
+  room=$(mktemp -d)
   (
     cd "$room"
     apt-get -qq -o APT::Sandbox::User=root download kubernetes-client 2>/dev/null ||
@@ -29,28 +57,22 @@ fetch_old_kubectl() {
   )
   rm -rf "$room"
 }
-[ "$task" != test ] || fetch_old_kubectl
 
 missing=()
 for entry in "${wanted[@]}"; do
-  command -v "${entry%%:*}" >/dev/null || missing+=("${entry##*:}")
+  is_there "${entry%%:*}" || missing+=("${entry##*:}")
 done
-# A dynamic busybox cannot run in an image of its own.
-if [ "$task" != static ] && [ ! -f /usr/share/doc/busybox-static/copyright ]; then missing+=(busybox-static); fi
-command -v kubectl >/dev/null || [ "$task" = static ] || missing+=(kubernetes-client)
-[ ${#missing[@]} -eq 0 ] && exit 0
+lacks=${missing[*]}
+if [ "$task" = test ] && [ ! -x "$old_kubectl" ]; then lacks="$lacks $old_kubectl"; fi
+[ -n "$lacks" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-  echo "This host lacks: ${missing[*]} (Debian's package names). Install them and try again." >&2
+  echo "This host lacks: $lacks (Debian's package names). Install them and try again." >&2
   exit 1
 fi
-echo "Installing: ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-# Daemons that these packages bring are not started: only their programs are used.
-printf '#!/bin/sh\nexit 101\n' >/tmp/policy-rc.d.kinglet
-if [ ! -e /usr/sbin/policy-rc.d ]; then
-  install -m 755 /tmp/policy-rc.d.kinglet /usr/sbin/policy-rc.d
-  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+if [ "$(id -u)" != 0 ]; then
+  echo "This host lacks: $lacks. Run:  sudo $0 $task" >&2
+  exit 1
 fi
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+[ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+if [ "$task" = test ] && [ ! -x "$old_kubectl" ]; then fetch_old_kubectl; fi

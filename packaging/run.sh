@@ -1,47 +1,65 @@
 #!/usr/bin/env bash
 # Starts a cluster of one in a directory of its own, applies examples/, waits until they answer,
 # says how to reach the cluster, and runs until Ctrl-C. Leaves the host as it was.
+# Usage: run.sh KINGLET
 set -euo pipefail
 
 kinglet=$(realpath "${1:?path of the executable}")
 here=$(dirname "$(realpath "$0")")
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+if [ "$(id -u)" != 0 ]; then
+  echo "Containers need root. Run instead:  sudo $0 $1" >&2
+  exit 1
+fi
 work=$(mktemp -d /tmp/kinglet-run.XXXXXX)
 data=$work/data
 server=
 
 clean() {
-  trap '' INT TERM
+  trap '' INT TERM HUP
   echo "Stopping."
-  if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
-  "$kinglet" killall --data-dir "$data" || true
-  rm -rf "$work"
+  if [ -n "$server" ]; then
+    kill "$server" 2>/dev/null || true
+    wait "$server" || true
+  fi
+  if "$kinglet" killall --data-dir "$data"; then
+    rm -rf --one-file-system "$work"
+  else
+    echo "Not all could be removed. Try again:  $kinglet killall --data-dir $data && rm -rf $work" >&2
+  fi
 }
 trap clean EXIT
-trap 'exit 0' INT TERM
+trap 'exit 0' INT TERM HUP
+
+fail() { echo "$*" >&2; exit 1; }
+
+# eventually WHAT COMMAND...: repeats the command until it succeeds, for a minute.
+eventually() {
+  local what=$1 deadline=$((SECONDS + 60))
+  shift
+  until "$@"; do
+    kill -0 "$server" 2>/dev/null || fail "The server ended."
+    [ "$SECONDS" -lt "$deadline" ] || fail "Within a minute, $what did not answer."
+    sleep 0.1
+  done
+}
 
 "$kinglet" check --data-dir "$data"
-"$here/example-image.sh" "$work/hello.tar"
 mkdir -p "$data/agent/images"
-mv "$work/hello.tar" "$data/agent/images/"
+"$here/example-image.sh" "$data/agent/images/hello.tar"
 
 "$kinglet" server --data-dir "$data" --write-kubeconfig "$work/kinglet.yaml" \
   --pod-logs-dir "$work/logs" --config /dev/null &
 server=$!
 export KUBECONFIG=$work/kinglet.yaml
-alive() { kill -0 "$server" 2>/dev/null || { echo "The server ended." >&2; exit 1; }; }
-for _ in $(seq 300); do
-  alive
-  [ -f "$KUBECONFIG" ] && kubectl get --raw /readyz >/dev/null 2>&1 && break
-  sleep 0.1
-done
+api_is_ready() { [ -f "$KUBECONFIG" ] && kubectl get --raw /readyz >/dev/null 2>&1; }
+page_is_there() { curl -fsS --noproxy '*' --max-time 2 "http://$pod:8080/" 2>/dev/null; }
+
+eventually "the API server" api_is_ready
 kubectl apply -f "$here/../examples/"
 kubectl rollout status deployment/hello --timeout=120s
 pod=$(kubectl get pods -l app=hello -o jsonpath='{.items[0].status.podIP}')
-for _ in $(seq 100); do
-  alive
-  curl -fsS --max-time 2 "http://$pod:8080/" && break
-  sleep 0.1
-done
+eventually "http://$pod:8080/" page_is_there
 cat <<TEXT
 
 The cluster runs. In another terminal:
@@ -52,4 +70,4 @@ The cluster runs. In another terminal:
 
 Ctrl-C stops it and removes everything.
 TEXT
-wait "$server"
+wait "$server" || fail "The server ended."
