@@ -24,7 +24,12 @@ struct Place {
     #[command(flatten)]
     data: super::server::DataDir,
     /// Mirrors and credentials of image registries, where no server runs
-    #[arg(long, default_value = "/etc/kinglet/registries.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "KINGLET_PRIVATE_REGISTRY",
+        default_value = "/etc/kinglet/registries.yaml",
+        value_name = "FILE"
+    )]
     private_registry: PathBuf,
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,7 +38,12 @@ struct FileArgs {
     #[arg(long, env = "KINGLET_KUBECONFIG_MODE", default_value = "600", value_parser = values::file_mode)]
     write_kubeconfig_mode: u32,
     /// Mirrors and credentials of image registries
-    #[arg(long, default_value = "/etc/kinglet/registries.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "KINGLET_PRIVATE_REGISTRY",
+        default_value = "/etc/kinglet/registries.yaml",
+        value_name = "FILE"
+    )]
     private_registry: PathBuf,
     /// Where the logs of pods are kept
     #[arg(long, env = "KINGLET_POD_LOGS_DIR", default_value = "/var/log/pods")]
@@ -160,12 +166,19 @@ impl LogArgs {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            .with_ansi(is_coloured())
             .with_target(self.debug);
         match self.log_format {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().init(),
         }
     }
+}
+
+/// A journal keeps colours as rubbish; <https://no-color.org> says how they are refused.
+fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
 }
 
 /// Starts a server and runs until it is told to stop.
