@@ -107,7 +107,21 @@ async fn old_kubectls_get_a_document_they_can_read() {
     let media_type = answer.headers[http::header::CONTENT_TYPE].to_str().unwrap();
     // Go's mime package refuses what they ask for, with its `@`, in an answer.
     assert_eq!(media_type, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
-    assert!(answer.body.starts_with(b"\x0a\x032.0"));
+    let holds = |bytes: &[u8]| answer.body.windows(bytes.len()).any(|window| window == bytes);
+    assert!(holds(b"\x0a\x032.0"), "the edition is field 1");
+    assert!(holds(b"#/definitions/io.k8s.api.apps.v1.DeploymentSpec"));
+
+    let document = api.get("/openapi/v2").await.ok();
+    let deployment = &document["definitions"]["io.k8s.api.apps.v1.Deployment"];
+    assert_eq!(
+        deployment["x-kubernetes-group-version-kind"],
+        json!([{"group": "apps", "version": "v1", "kind": "Deployment"}])
+    );
+    // Whoever has it need not fetch it again.
+    let etag = answer.headers[http::header::ETAG].to_str().unwrap();
+    let headers = [(http::header::ACCEPT, asked), (http::header::IF_NONE_MATCH, etag)];
+    let again = api.send(http::Method::GET, "/openapi/v2", &headers, "").await;
+    assert_eq!((again.code, again.body.len()), (304, 0));
 }
 
 #[tokio::test]
