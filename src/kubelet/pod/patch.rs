@@ -9,12 +9,11 @@ use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// The parts of a status that are replaced whole.
-const WHOLE: [&str; 11] = [
+const WHOLE: [&str; 10] = [
     "phase",
     "reason",
     "message",
     "hostIP",
-    "hostIPs",
     "podIP",
     "qosClass",
     "startTime",
@@ -22,6 +21,9 @@ const WHOLE: [&str; 11] = [
     "containerStatuses",
     "initContainerStatuses",
 ];
+
+/// Lists that are merged by address unless the patch says that it has the whole list.
+const ADDRESSES: [&str; 2] = ["hostIPs", "podIPs"];
 
 /// The body of a patch of the `status` subresource; `None` where nothing is to be written.
 #[must_use]
@@ -34,11 +36,13 @@ pub fn patch(uid: &str, in_api: &PodStatus, wanted: &PodStatus) -> Option<Value>
             status.insert(name.to_owned(), after.cloned().unwrap_or(Value::Null));
         }
     }
-    if before.get("podIPs") != after.get("podIPs") {
-        // Merged by address, unless it is said that the list is the whole list.
-        let mut list = vec![json!({ "$patch": "replace" })];
-        list.extend(after.get("podIPs").and_then(Value::as_array).into_iter().flatten().cloned());
-        status.insert("podIPs".to_owned(), Value::Array(list));
+    for name in ADDRESSES {
+        let (before, after) = (before.get(name), after.get(name));
+        if before != after {
+            let addresses = after.and_then(Value::as_array).into_iter().flatten().cloned();
+            let whole = [json!({ "$patch": "replace" })].into_iter().chain(addresses);
+            status.insert(name.to_owned(), whole.collect());
+        }
     }
     let conditions = conditions(in_api, wanted);
     if !conditions.is_empty() {
@@ -82,7 +86,9 @@ fn conditions(in_api: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PodIP;
+    use crate::registry::schema::patch::strategic_merge_patch;
+    use crate::registry::schema::types;
+    use k8s_openapi::api::core::v1::{HostIP, PodIP};
 
     fn condition(kind: &str, status: &str, reason: Option<&str>) -> PodCondition {
         PodCondition {
@@ -119,18 +125,29 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_replaced_as_a_whole() {
-        let before = PodStatus {
-            pod_ips: Some(vec![PodIP { ip: "10.0.0.1".into() }]),
-            ..Default::default()
+    fn what_is_patched_is_what_was_wanted() {
+        let addresses = |host: &[&str], pod: &[&str]| {
+            let host = host.iter().map(|ip| HostIP { ip: (*ip).to_owned() });
+            let pod = pod.iter().map(|ip| PodIP { ip: (*ip).to_owned() });
+            let (host_ips, pod_ips) = (Some(host.collect()), Some(pod.collect()));
+            PodStatus { host_ips, pod_ips, ..PodStatus::default() }
         };
-        let after = PodStatus {
-            pod_ips: Some(vec![PodIP { ip: "10.0.0.2".into() }]),
-            ..Default::default()
+        let check = |before: &PodStatus, after: &PodStatus| {
+            let mut patch = patch("u", before, after).unwrap();
+            let document = json!({ "status": fields(before) });
+            patch.as_object_mut().unwrap().remove("metadata");
+            let patched = strategic_merge_patch(types::POD, document, patch).unwrap();
+            let mut expected = fields(after);
+            // A list of which nothing is left is there, and empty.
+            for name in ADDRESSES {
+                expected.entry(name).or_insert_with(|| json!([]));
+            }
+            assert_eq!(patched["status"], Value::Object(expected));
         };
-        let list = &patch("u", &before, &after).unwrap()["status"]["podIPs"];
-        assert_eq!(*list, json!([{ "$patch": "replace" }, { "ip": "10.0.0.2" }]));
-        let list = &patch("u", &before, &PodStatus::default()).unwrap()["status"]["podIPs"];
-        assert_eq!(*list, json!([{ "$patch": "replace" }]));
+        let here = addresses(&["10.0.0.1"], &["10.42.0.2"]);
+        check(&here, &addresses(&["10.0.0.9"], &["10.42.0.2"]));
+        check(&here, &addresses(&["10.0.0.9", "fd00::1"], &["10.42.0.3", "fd42::3"]));
+        check(&here, &PodStatus::default());
+        check(&addresses(&[], &[]), &here);
     }
 }
