@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use tokio_util::task::TaskTracker;
 
 /// What the network of a node is to be.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct BridgeConfig {
 #[derive(Debug)]
 pub struct BridgeNetwork {
     inner: Arc<Inner>,
+    /// What was begun goes on to its end, also where nobody waits for it any more.
+    operations: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -42,6 +45,9 @@ struct Inner {
     config: BridgeConfig,
     netlink: Handle,
     state: Mutex<State>,
+    /// Held while a sandbox is attached or detached: one that nobody waits for any more must not
+    /// come between the steps of another for the same sandbox.
+    attaching: tokio::sync::Mutex<()>,
     /// Held while nft runs, so that batches reach the kernel in the order they were made in.
     rules: tokio::sync::Mutex<()>,
 }
@@ -82,8 +88,9 @@ impl BridgeNetwork {
             }
         });
         let state = Mutex::new(State { bridge: None, records, last: BTreeMap::new() });
-        let inner = Inner { config, netlink, state, rules: tokio::sync::Mutex::new(()) };
-        Ok(Self { inner: Arc::new(inner) })
+        let (attaching, rules) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        let inner = Inner { config, netlink, state, attaching, rules };
+        Ok(Self { inner: Arc::new(inner), operations: TaskTracker::new() })
     }
 
     /// Takes everything away again: all attachments, the bridge and the rules.
@@ -98,6 +105,14 @@ impl BridgeNetwork {
         batch.delete_table();
         self.inner.apply(batch).await
     }
+
+    fn to_its_end<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, NetworkError>> {
+        let running = self.operations.spawn(operation);
+        async move { running.await.map_err(failed("an operation of the pod network"))? }.boxed()
+    }
 }
 
 impl PodNetwork for BridgeNetwork {
@@ -106,12 +121,13 @@ impl PodNetwork for BridgeNetwork {
     }
 
     fn attach(&self, attachment: Attachment) -> BoxFuture<'_, Result<Vec<IpAddr>, NetworkError>> {
-        self.inner.attach(attachment).boxed()
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move { inner.attach(attachment).await })
     }
 
     fn detach(&self, sandbox: &str) -> BoxFuture<'_, Result<(), NetworkError>> {
-        let sandbox = sandbox.to_owned();
-        async move { self.inner.detach(&sandbox).await }.boxed()
+        let (inner, sandbox) = (Arc::clone(&self.inner), sandbox.to_owned());
+        self.to_its_end(async move { inner.detach(&sandbox).await })
     }
 
     fn retain(&self, sandboxes: Vec<String>) -> BoxFuture<'_, Result<(), NetworkError>> {
@@ -144,6 +160,7 @@ impl Inner {
     }
 
     async fn attach(&self, attachment: Attachment) -> Result<Vec<IpAddr>, NetworkError> {
+        let _turn = self.attaching.lock().await;
         let sandbox = attachment.sandbox.clone();
         let (bridge, record) = self.reserve(attachment)?;
         match self.connect(&bridge, &record).await {
@@ -151,7 +168,7 @@ impl Inner {
             Err(error) => {
                 // The first error is the one to tell; a detach that fails here is tried again
                 // when the sandbox is removed.
-                self.detach(&sandbox).await.ok();
+                self.detach_now(&sandbox).await.ok();
                 Err(error)
             }
         }
@@ -183,20 +200,24 @@ impl Inner {
         Ok((bridge, record))
     }
 
+    /// Makes the pod's interface and all that belongs to it. What an earlier process got done of
+    /// that is done again and stays as it is: nothing tells how far it came.
     async fn connect(&self, bridge: &Bridge, record: &Record) -> Result<(), NetworkError> {
         let Attachment { sandbox, pod, namespace, .. } = &record.attachment;
         let interface = host_interface(sandbox);
-        let attached = link::exists(&self.netlink, &interface)
+        let has_pair = link::exists(&self.netlink, &interface)
             .await
             .map_err(failed("looking for a pod's interface"))?;
-        if attached {
-            return Ok(());
+        if !has_pair {
+            let file = File::open(namespace)
+                .map_err(failed(format!("opening the network namespace of pod {pod}")))?;
+            link::add_pair(&self.netlink, &interface, file.as_fd(), bridge.mtu)
+                .await
+                .map_err(failed(format!("making the interface of pod {pod}")))?;
         }
-        let file = File::open(namespace)
-            .map_err(failed(format!("opening the network namespace of pod {pod}")))?;
-        link::add_pair(&self.netlink, &interface, bridge.index, file.as_fd(), bridge.mtu)
+        link::join_bridge(&self.netlink, &interface, bridge.index)
             .await
-            .map_err(failed(format!("making the interface of pod {pod}")))?;
+            .map_err(failed(format!("putting the interface of pod {pod} on the bridge")))?;
         let gateways: Vec<_> = bridge.ranges.iter().map(gateway).collect();
         configure_inside(namespace, &record.addresses, &gateways)
             .await
@@ -207,6 +228,11 @@ impl Inner {
     }
 
     async fn detach(&self, sandbox: &str) -> Result<(), NetworkError> {
+        let _turn = self.attaching.lock().await;
+        self.detach_now(sandbox).await
+    }
+
+    async fn detach_now(&self, sandbox: &str) -> Result<(), NetworkError> {
         let record = self.lock().records.get(sandbox).cloned();
         let Some(record) = record else { return Ok(()) };
         link::remove(&self.netlink, &host_interface(sandbox))

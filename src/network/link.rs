@@ -46,15 +46,13 @@ pub(super) async fn ensure_bridge(
     Ok(index)
 }
 
-/// Makes a veth pair: one end on the bridge, the other in the namespace behind `namespace`.
+/// Makes a veth pair: one end here, the other in the namespace behind `namespace`.
 pub(super) async fn add_pair(
     handle: &Handle,
     name: &str,
-    bridge: u32,
     namespace: BorrowedFd<'_>,
     mtu: u32,
 ) -> Result<()> {
-    remove(handle, name).await?;
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(POD_INTERFACE.to_owned())
         .mtu(mtu)
@@ -63,17 +61,17 @@ pub(super) async fn add_pair(
     let pair = LinkVeth::new(name, POD_INTERFACE)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .mtu(mtu)
-        .controller(bridge)
-        .up()
         .build();
-    handle.link().add(pair).execute().await?;
-    set_hairpin(handle, name).await
+    handle.link().add(pair).execute().await
 }
 
-/// Lets the bridge send a packet back out of the port it came from: a pod that reaches itself
-/// through a port of the node, where br_netfilter translates addresses inside the bridge.
-async fn set_hairpin(handle: &Handle, name: &str) -> Result<()> {
+/// Puts an interface on the bridge, which may send a packet back out of the port it came from: a
+/// pod that reaches itself through a port of the node, where br_netfilter translates addresses
+/// inside the bridge.
+pub(super) async fn join_bridge(handle: &Handle, name: &str, bridge: u32) -> Result<()> {
     let index = index_of(handle, name).await?;
+    let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge).up().build();
+    handle.link().set(up).execute().await?;
     let port = LinkBridgePort::new(index).hairpin(true).build();
     handle.link().set_port(port).execute().await
 }

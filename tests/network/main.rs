@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use futures_util::FutureExt as _;
 use kinglet::api::ObjectKey;
 use kinglet::network::{Attachment, BridgeConfig, BridgeNetwork, HostPort, PodNetwork, Protocol};
 use kinglet::stdx::Tasks;
@@ -176,6 +177,44 @@ fn a_new_process_keeps_what_is_attached() {
         let after = node.add_pod("a", vec![port_80_on(8080)]).await;
         assert_eq!(after.addresses, before.addresses);
         after.serve_once(80, at("10.42.0.1".parse().unwrap(), 8080), Some(&b));
+    });
+}
+
+#[test]
+fn what_an_earlier_process_began_is_completed() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let pod = node.add_pod("a", vec![port_80_on(8080)]).await;
+        // As it is when the process ends as soon as there is a veth pair.
+        let nsenter = format!("--net={}", pod.namespace.display());
+        printed("nsenter", &[&nsenter, "ip", "link", "set", "eth0", "down"]).await;
+        printed("nsenter", &[&nsenter, "ip", "addr", "flush", "dev", "eth0"]).await;
+        let line = printed("ip", &["-o", "link", "show", "type", "veth"]).await;
+        let interface = line.split([' ', '@']).nth(1).unwrap().to_owned();
+        printed("ip", &["link", "set", &interface, "down", "nomaster"]).await;
+        drop(node);
+        let node = Node::start(&directory).await;
+        let b = node.add_pod("b", vec![]).await;
+        let after = node.add_pod("a", vec![port_80_on(8080)]).await;
+        assert_eq!(after.addresses, pod.addresses);
+        after.serve_once(80, at("10.42.0.1".parse().unwrap(), 8080), Some(&b));
+        after.serve_once(80, at(after.addresses[1], 80), Some(&b));
+        let details = printed("bridge", &["-d", "link", "show", "dev", &interface]).await;
+        assert!(details.contains("hairpin on"), "{details}");
+    });
+}
+
+#[test]
+fn an_attachment_is_finished_also_when_nobody_waits() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        node.add_pod("b", vec![]).await;
+        assert!(node.add_pod("a", vec![]).now_or_never().is_none(), "it takes a while");
+        // Whoever comes next waits for its turn.
+        node.network.detach("another").await.unwrap();
+        let nsenter = format!("--net={}", directory.join("a").display());
+        let addresses = printed("nsenter", &[&nsenter, "ip", "-o", "addr"]).await;
+        assert!(addresses.contains("10.42.0.3/32"), "{addresses}");
     });
 }
 
