@@ -9,6 +9,7 @@ use kinglet::runtime::ImageId;
 use kinglet::runtime::images::{ImportSource, Phase, Progress};
 use serde_json::json;
 use std::fs;
+use std::time::Duration;
 
 fn two_layers() -> BuiltImage {
     ImageBuilder::new()
@@ -181,6 +182,23 @@ async fn broken_archives_name_the_problem_and_change_nothing() {
     let error = rig.images.import(missing, &Progress::none()).await.unwrap_err();
     let error = kinglet::stdx::chain(&error);
     assert!(error.ends_with("nowhere.tar cannot be imported: the file cannot be understood: No such file or directory (os error 2)"), "{error}");
+}
+
+#[tokio::test]
+async fn a_layer_does_not_wait_for_one_that_cannot_come() {
+    let rig = Rig::new().await;
+    let image = ImageBuilder::new()
+        .layer(LayerBuilder::new().file("a", 0o644, b"lower"), Compression::Gzip)
+        .layer(LayerBuilder::new().link("b", "a"), Compression::Gzip)
+        .build();
+    let lower = &image.layers[0];
+    let mut flipped = lower.bytes.clone();
+    flipped[20] ^= 1;
+    let archive = damaged(&image, &lower.digest, Some(&flipped));
+    let importing = tokio::time::timeout(Duration::from_secs(30), rig.import(&archive));
+    let error = importing.await.expect("it is refused at once").unwrap_err();
+    assert!(error.contains(" has digest sha256:"), "{error}");
+    rig.assert_empty().await;
 }
 
 #[tokio::test]

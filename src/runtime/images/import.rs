@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 
 /// What files in `agent/images` are called. Compression is found out from their contents.
 const SUFFIXES: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
@@ -106,9 +107,13 @@ impl Puller {
         })
         .await?;
         let leftovers = everything(&plans);
-        let origin = Origin::Archive(Arc::new(archive));
+        let threads = TaskTracker::new();
+        let origin = Origin::Archive { archive: Arc::new(archive), threads: threads.clone() };
         let result = self.complete(plans, &origin, progress).await;
         if result.is_err() {
+            // What is removed must not come after that.
+            threads.close();
+            threads.wait().await;
             let store = Arc::clone(&self.store);
             // What cannot be removed now is removed by the next sweep; the error that matters is
             // the archive's.

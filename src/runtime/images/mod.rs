@@ -52,6 +52,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::{Below, ContainerFacts, Kept, Store};
+use tokio_util::task::TaskTracker;
 
 /// What images need to know.
 #[derive(Clone, Debug)]
@@ -93,7 +94,11 @@ type PullKey = (Reference, Vec<(String, String)>);
 #[derive(Clone, Debug)]
 enum Origin {
     Registry(Arc<Session>),
-    Archive(Arc<Archive>),
+    Archive {
+        archive: Arc<Archive>,
+        /// Counts the threads at work on its layers: they end after those who wait for them.
+        threads: TaskTracker,
+    },
 }
 
 impl Images {

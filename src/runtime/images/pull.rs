@@ -21,13 +21,14 @@ use super::store::{Kept, LayerFacts, Store, remove_file_if_there};
 use super::{Origin, blocking};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join_all, try_join_all};
+use futures_util::future::{BoxFuture, try_join_all};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// More layers than this are not fetched at once, whatever is pulled: more connections do not make
 /// a line faster, and each costs a thread and the memory of a decompressor.
@@ -235,11 +236,8 @@ impl Puller {
             })
         });
         let layers: Vec<_> = layers.collect();
-        let result = match origin {
-            Origin::Registry(_) => try_join_all(layers).await.map(drop),
-            // A refused archive leaves nothing, and what is removed must not come after that.
-            Origin::Archive(_) => join_all(layers).await.into_iter().collect(),
-        };
+        // The first failure ends the others: those that wait for a layer below would for ever.
+        let result = try_join_all(layers).await;
         let store = Arc::clone(&self.store);
         blocking(move || {
             // On failure, what has come is left for the next try.
@@ -300,9 +298,12 @@ impl Puller {
         wanted.report(&progress, wanted.blob.size, Phase::Publishing);
         let store = Arc::clone(&self.store);
         let name = format!("layer {}", wanted.blob.digest);
-        let facts = blocking(move || publish(&store, &chain, &chain_id, (new, unpacked)))
-            .await
-            .map_err(|why| why.named(&name))?;
+        let at_work = origin.thread();
+        let publishing = blocking(move || {
+            let published = publish(&store, &chain, &chain_id, (new, unpacked));
+            (published, at_work)
+        });
+        let facts = publishing.await.0.map_err(|why| why.named(&name))?;
         self.published.send_replace(());
         wanted.report(&progress, wanted.blob.size, Phase::Done);
         Ok(facts)
@@ -338,16 +339,18 @@ impl Puller {
         let watch = Watch { progress: progress.clone(), unwanted };
         match origin {
             Origin::Registry(session) => self.fetch(session, wanted, &watch).await,
-            Origin::Archive(archive) => {
+            Origin::Archive { archive, .. } => {
                 let (store, archive) = (Arc::clone(&self.store), Arc::clone(archive));
-                let wanted = wanted.clone();
-                blocking(move || {
-                    let source = archive.layer(&wanted.blob.digest)?;
-                    let observed = Observed::new(source, &wanted, &watch);
-                    let result = ingest::unpack_checked(&store, &wanted, observed);
-                    result.map_err(IngestError::into_pull_error)
-                })
-                .await
+                let (wanted, at_work) = (wanted.clone(), origin.thread());
+                let unpacking = blocking(move || {
+                    let unpacked = archive.layer(&wanted.blob.digest).and_then(|source| {
+                        let observed = Observed::new(source, &wanted, &watch);
+                        let result = ingest::unpack_checked(&store, &wanted, observed);
+                        result.map_err(IngestError::into_pull_error)
+                    });
+                    (unpacked, at_work)
+                });
+                unpacking.await.0
             }
         }
     }
@@ -430,6 +433,16 @@ impl Puller {
         let lock = Arc::new(tokio::sync::Mutex::new(()));
         blobs.insert(blob.clone(), Arc::downgrade(&lock));
         lock
+    }
+}
+
+impl Origin {
+    /// Held by a thread at work, and by what it has made until somebody takes that.
+    fn thread(&self) -> Option<TaskTrackerToken> {
+        match self {
+            Self::Registry(_) => None,
+            Self::Archive { threads, .. } => Some(threads.token()),
+        }
     }
 }
 
