@@ -101,12 +101,15 @@ pub fn is_in_memory(path: &Path) -> io::Result<bool> {
 }
 
 /// Unmounts everything mounted at or below `path`, the latest first, busy or not. Succeeds where
-/// nothing is mounted.
+/// nothing is mounted. Links on the way to `path` are followed.
 ///
 /// # Errors
 /// Where the kernel refuses.
 pub fn unmount_all(path: &Path) -> io::Result<()> {
-    for target in targets_below(&mounted()?, path) {
+    let Some(path) = true_path(path)? else {
+        return Ok(());
+    };
+    for target in targets_below(&mounted()?, &path) {
         match unmount(target.as_path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // Unmounted by somebody else since it was listed.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
@@ -144,12 +147,32 @@ pub fn mounted() -> io::Result<Vec<Mounted>> {
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
 }
 
-/// Whether something is mounted at `path`.
+/// Whether something is mounted at `path`. Links on the way there are followed.
 ///
 /// # Errors
 /// Where `/proc` cannot be read.
 pub fn is_mounted(path: &Path) -> io::Result<bool> {
+    let Some(path) = true_path(path)? else {
+        return Ok(false);
+    };
     Ok(mounted()?.iter().any(|mounted| mounted.target == path))
+}
+
+/// A path as the kernel lists it, without links; `None` where there is nothing.
+fn true_path(path: &Path) -> io::Result<Option<PathBuf>> {
+    let found = fs::canonicalize(path).or_else(|error| match (path.parent(), path.file_name()) {
+        // What is mounted there may be a file system whose server is dead, which cannot be looked
+        // at and is mounted all the same.
+        (Some(parent), Some(name)) if error.kind() != io::ErrorKind::NotFound => {
+            Ok(fs::canonicalize(parent)?.join(name))
+        }
+        _ => Err(error),
+    });
+    match found {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// proc(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
@@ -206,6 +229,24 @@ mod tests {
         assert_eq!(parse_line(b""), None);
         let line = b"36 35 0:1 / /proc rw - proc proc rw";
         assert_eq!(parse_line(line).unwrap().file_system, "proc");
+    }
+
+    #[test]
+    fn paths_are_compared_without_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(directory.path()).unwrap();
+        fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        let check = |path: &str, expected: Option<&str>| {
+            let actual = true_path(&root.join(path)).unwrap();
+            assert_eq!(actual, expected.map(|path| root.join(path)), "{path}");
+        };
+        check("real", Some("real"));
+        check("link", Some("real"));
+        check("link/none", None);
+        std::os::unix::fs::symlink("/proc", root.join("processes")).unwrap();
+        assert!(is_mounted(&root.join("processes")).unwrap());
+        assert!(!is_mounted(&root.join("link")).unwrap());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Volumes that take a kernel: memory instead of a disk, and files that belong to a group.
 
 use crate::rig::Rig;
+use kinglet::kubelet::container::mounts::PlannedMount;
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::volumes::plan::{FileContent, Source, VolumePlan};
 use kinglet::runtime::Runtime as _;
@@ -64,6 +65,50 @@ fn secrets_are_in_memory_and_found_again() {
     place.volumes.keep_off_disk().unwrap();
     assert_eq!(fs::read_to_string(memory.join("secret")).unwrap(), "hush");
     assert_eq!(place.mounts(), 1);
+}
+
+#[test]
+fn sub_paths_follow_what_is_in_the_volume() {
+    let mut place = Place::new();
+    let root = fs::canonicalize(place.directory.path()).unwrap();
+    // The kernel lists mounts by their true paths.
+    std::os::unix::fs::symlink(&root, root.join("link")).unwrap();
+    place.volumes.pods_dir = root.join("link/pods");
+    let volume = root.join("volume");
+    fs::create_dir_all(&volume).unwrap();
+    let check = |expected: &str| {
+        let mount = Mount {
+            host_path: volume.clone(),
+            container_path: "/data".to_owned(),
+            read_only: false,
+            propagation: MountPropagation::Private,
+        };
+        let sub_path = Some(PathBuf::from("part"));
+        let planned = vec![PlannedMount { mount, volume: "v".to_owned(), sub_path }];
+        let found = place.volumes.find_sub_paths("u1", "c", planned).unwrap();
+        let seen = fs::read_to_string(&found[0].host_path).unwrap_or_else(|_error| {
+            let entries = fs::read_dir(&found[0].host_path).unwrap();
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+        });
+        assert_eq!((seen.as_str(), place.mounts()), (expected, 1));
+    };
+    let replace = |contents: &str| {
+        fs::write(volume.join("new"), contents).unwrap();
+        fs::rename(volume.join("new"), volume.join("part")).unwrap();
+    };
+    replace("first");
+    check("first");
+    check("first");
+    replace("second");
+    check("second");
+    fs::remove_file(volume.join("part")).unwrap();
+    fs::create_dir_all(volume.join("part/inside")).unwrap();
+    check("inside");
+    fs::remove_dir_all(volume.join("part")).unwrap();
+    replace("third");
+    check("third");
+    place.volumes.remove_pod("u1").unwrap();
+    assert_eq!(place.mounts(), 0);
 }
 
 #[test]

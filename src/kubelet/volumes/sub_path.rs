@@ -10,11 +10,12 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 /// Mounts `sub_path` of the volume at `target`, and makes it as a directory first where it is not
-/// there. Does nothing where `target` is mounted already.
+/// there. Does nothing where that is mounted already; what is no longer at the path is replaced
+/// (upstream `checkSubPathFileEqual`).
 ///
 /// # Errors
 /// Where the path leads out of the volume, and as the kernel says.
@@ -26,11 +27,15 @@ pub(super) fn bind(volume: &Path, sub_path: &Path, target: &Path) -> io::Result<
         }
         opened => opened?,
     };
+    let found = File::from(opened.try_clone()?).metadata()?;
     if mount::is_mounted(target)? {
-        return Ok(());
+        let known = fs::metadata(target)?;
+        if (known.dev(), known.ino()) == (found.dev(), found.ino()) {
+            return Ok(());
+        }
+        mount::unmount_all(target)?;
     }
-    let is_directory = File::from(opened.try_clone()?).metadata()?.is_dir();
-    prepare_target(target, is_directory)?;
+    prepare_target(target, found.is_dir())?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
     mount::bind(&source, target)
 }
@@ -38,6 +43,10 @@ pub(super) fn bind(volume: &Path, sub_path: &Path, target: &Path) -> io::Result<
 fn prepare_target(target: &Path, is_directory: bool) -> io::Result<()> {
     let parent = target.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o750).create(parent)?;
+    // What was mounted there before may have been of the other kind.
+    if fs::symlink_metadata(target).is_ok_and(|known| known.is_dir() != is_directory) {
+        if is_directory { fs::remove_file(target)? } else { fs::remove_dir(target)? }
+    }
     if is_directory {
         return DirBuilder::new().recursive(true).mode(0o750).create(target);
     }
