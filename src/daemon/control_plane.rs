@@ -13,6 +13,7 @@ use crate::stdx::http::{HttpService, Request, Response};
 use crate::stdx::{Clock, Tasks, TasksError, write_atomically};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
+use crate::sys::open_files;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -24,6 +25,10 @@ use tokio::net::TcpListener;
 
 /// Who asks, in logs of the API server and in events.
 const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
+
+/// More connections to the API than this are not accepted, however many files may be open: each
+/// takes memory too.
+const CONNECTIONS_MAX: usize = 10_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -63,6 +68,7 @@ impl NodeService for LocalNode {
 
 impl ControlPlane {
     pub(super) async fn start(config: &ServerConfig, clock: &Clock) -> anyhow::Result<Self> {
+        let open_files = open_files::raise().context("cannot raise the limit of open files")?;
         let layout = Layout::of(&config.data_dir);
         // The port first: a second server is told before it has touched anything.
         let listener = listen(config.listen_address()).await?;
@@ -80,6 +86,7 @@ impl ControlPlane {
                 service_cidrs: config.service_cidrs.clone(),
                 node_ports: config.node_ports.first..=config.node_ports.last,
                 event_ttl: apiserver::Config::EVENT_TTL,
+                connections_max: connections_max(open_files),
             },
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&nodes) as Arc<dyn NodeService>,
@@ -168,6 +175,12 @@ fn node_ranges(cluster_cidrs: &[IpNet]) -> anyhow::Result<Vec<NodeRange>> {
         NodeRange::new(*cidr, prefix.max(cidr.prefix_len())).context("--cluster-cidr")
     };
     cluster_cidrs.iter().map(range).collect()
+}
+
+/// A quarter of the files is left to the rest of this process.
+fn connections_max(open_files: u64) -> usize {
+    let connections = usize::try_from(open_files / 4 * 3).unwrap_or(usize::MAX);
+    connections.min(CONNECTIONS_MAX)
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod nft;
+pub mod open_files;
 pub mod process;
 pub mod process_namespace;
 pub mod process_watch;

@@ -3,6 +3,7 @@
 use super::super::spec::{HostTraits, UserFiles, capabilities_held};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::host::{self, DeviceKind, HostFacts};
+use crate::sys::open_files;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::fs::File;
@@ -25,6 +26,7 @@ pub(super) fn observe(cgroups: &Cgroups) -> io::Result<HostTraits> {
         cgroups_unified: cgroups.is_unified(),
         swap_limits: cgroups.limits_swap(),
         oom_score_floor,
+        open_files: Some(open_files::inherited()),
         masked_paths: (0..facts.processors)
             .map(throttle)
             .filter(|path| Path::new(path).exists())

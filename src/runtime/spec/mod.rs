@@ -20,6 +20,7 @@ pub(super) use user::{ProcessUser, UserFiles, resolve as resolve_user};
 
 use super::images::ImageConfig;
 use super::{ContainerConfig, ContainerId, RuntimeError, SandboxConfig, SandboxId};
+use crate::sys::open_files::OpenFiles;
 use oci_spec::runtime::{Capability, LinuxDevice, Root, Spec};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub(super) struct HostTraits {
     pub(super) swap_limits: bool,
     /// The lowest `oom_score_adj` that containers may be given; `None`: any.
     pub(super) oom_score_floor: Option<i32>,
+    /// How many files a container may have open; `None`: as many as its runtime.
+    pub(super) open_files: Option<OpenFiles>,
     /// More that containers do not see: what differs by machine.
     pub(super) masked_paths: Vec<String>,
     /// What this process may hand on.

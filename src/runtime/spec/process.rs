@@ -3,9 +3,10 @@
 use super::super::images::ImageConfig;
 use super::super::{ContainerConfig, RuntimeError};
 use super::{Inputs, capabilities};
+use crate::sys::open_files::OpenFiles;
 use crate::sys::process::SEARCH_PATH;
 use crate::sys::signal;
-use oci_spec::runtime::{Process, User};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 use std::path::PathBuf;
 
 /// What ends a container that names no signal.
@@ -26,10 +27,19 @@ pub(super) fn render(inputs: Inputs<'_>) -> Result<Process, RuntimeError> {
     process.set_cwd(working_directory(container, image)?);
     process.set_capabilities(Some(capabilities::render(&container.security, &host.capabilities)?));
     process.set_no_new_privileges(Some(container.security.no_new_privileges));
-    process.set_rlimits(None);
+    process.set_rlimits(inputs.host.open_files.map(|limit| vec![rlimit(limit)]));
     let floor = host.oom_score_floor.unwrap_or(i32::MIN);
     process.set_oom_score_adj(container.resources.oom_score_adj.map(|score| score.max(floor)));
     Ok(process)
+}
+
+fn rlimit(limit: OpenFiles) -> PosixRlimit {
+    PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(limit.soft)
+        .hard(limit.hard)
+        .build()
+        .expect("every field is set")
 }
 
 /// The pod's command replaces the image's entrypoint and command; its arguments alone replace the

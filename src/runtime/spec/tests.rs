@@ -167,6 +167,7 @@ fn container_with_everything_limited() {
         cgroups_unified: true,
         swap_limits: true,
         oom_score_floor: Some(0),
+        open_files: Some(OpenFiles { soft: 1_024, hard: 524_288 }),
         masked_paths: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
         ..scenario.host
     };
