@@ -39,7 +39,8 @@ fn is_component(identity: &Identity) -> bool {
         || user.starts_with("system:serviceaccount:kube-system:")
 }
 
-fn is_public(request: &RequestInfo) -> bool {
+/// Whether anybody may ask this.
+pub(super) fn is_public(request: &RequestInfo) -> bool {
     let below = |public: &str| {
         request
             .path

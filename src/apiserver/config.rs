@@ -20,6 +20,9 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// An Event goes this long after it was last reported.
     pub event_ttl: Duration,
+    /// With this many connections open, no more are accepted until one ends. Clients without a
+    /// certificate have half of them.
+    pub connections_max: usize,
 }
 
 impl Config {
@@ -45,8 +48,20 @@ pub(super) const REQUEST_HEADERS_MAX: usize = 100;
 /// A TLS handshake that takes longer ends its connection.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// With this many connections open, no more are accepted until one ends.
-pub(super) const CONNECTIONS_MAX: usize = 10_000;
+/// A connection on which nothing has been asked after this long is closed.
+pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection on which nothing is under way for this long is closed (upstream's `IdleTimeout` of
+/// HTTP/2, apiserver pkg/server/secure_serving.go).
+pub(super) const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
+
+/// How long a connection that is closed for its idleness may take to say goodbye.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request that is not answered after this long, its body included, is refused with 504; one whose
+/// answer is not sent by then ends its connection. Watches and logs are not bounded (upstream
+/// `--request-timeout`).
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Requests under way on one HTTP/2 connection; the client holds back more.
 pub(super) const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
@@ -58,6 +73,10 @@ pub(super) const READS_IN_FLIGHT_MAX: usize = 400;
 /// As [`READS_IN_FLIGHT_MAX`], for requests that write (upstream
 /// `--max-mutating-requests-inflight`).
 pub(super) const WRITES_IN_FLIGHT_MAX: usize = 200;
+
+/// As [`READS_IN_FLIGHT_MAX`], for what anybody may ask: health and version. Strangers take no
+/// place from others.
+pub(super) const PUBLIC_IN_FLIGHT_MAX: usize = 64;
 
 /// Watches and logs under way at once over the network. More are told to come again: 429.
 pub(super) const LONG_REQUESTS_MAX: usize = 10_000;

@@ -1,7 +1,9 @@
 //! How many requests may be under way at once.
 
+use super::authz::is_public;
 use super::config::{
-    LONG_REQUESTS_MAX, READS_IN_FLIGHT_MAX, RETRY_AFTER_SECONDS, WRITES_IN_FLIGHT_MAX,
+    LONG_REQUESTS_MAX, PUBLIC_IN_FLIGHT_MAX, READS_IN_FLIGHT_MAX, RETRY_AFTER_SECONDS,
+    WRITES_IN_FLIGHT_MAX,
 };
 use super::request::RequestInfo;
 use crate::api::status::{Reason, Status};
@@ -17,6 +19,7 @@ pub(super) struct InFlight {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     long: Arc<Semaphore>,
+    public: Arc<Semaphore>,
 }
 
 impl InFlight {
@@ -25,6 +28,7 @@ impl InFlight {
             reads: Arc::new(Semaphore::new(READS_IN_FLIGHT_MAX)),
             writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX)),
             long: Arc::new(Semaphore::new(LONG_REQUESTS_MAX)),
+            public: Arc::new(Semaphore::new(PUBLIC_IN_FLIGHT_MAX)),
         }
     }
 
@@ -35,8 +39,10 @@ impl InFlight {
     pub(super) fn enter(&self, request: &RequestInfo) -> Result<OwnedSemaphorePermit, Status> {
         let places = if request.is_long_running() {
             &self.long
-        } else if request.resource.is_some() && request.verb.is_mutating() {
+        } else if request.is_mutating() {
             &self.writes
+        } else if is_public(request) {
+            &self.public
         } else {
             &self.reads
         };

@@ -1,8 +1,9 @@
 //! The way in for callers in the same process.
 
+use super::authz::authorize;
 use super::encoding::status_response;
 use super::identity::Identity;
-use super::server::Server;
+use super::server::{Asked, Server};
 use crate::stdx::http::{HttpService, Request, Response};
 use futures_util::future::BoxFuture;
 use std::io;
@@ -26,9 +27,10 @@ impl HttpService for LocalService {
         let (server, identity) = (Arc::clone(&self.server), Arc::clone(&self.identity));
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            Ok(match Server::judge(&head, &identity) {
-                Ok(asked) => server.answer(&asked, body).await,
-                Err(status) => status_response(&status, &head.headers),
+            let asked = Asked::of(head);
+            Ok(match authorize(&identity, &asked.info) {
+                Ok(()) => server.answer(&asked, body).await,
+                Err(status) => status_response(&status, &asked.headers),
             })
         })
     }

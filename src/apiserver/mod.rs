@@ -1,16 +1,19 @@
 //! The API server: the only user of the store, and the one way into the cluster.
 //!
 //! Start at [`Server`], then [`verbs`]. A request is authenticated by the transport it came through
-//! ([`listener`], [`local`]), authorized ([`authz`]), routed ([`request`]), and then decoded,
+//! ([`connection`], [`local`]), authorized ([`authz`]), routed ([`request`]), and then decoded,
 //! defaulted, admitted ([`admission`]), validated and stored by its verb. Architecture invariants:
 //! one pipeline for every caller; objects are never decoded where bytes will do; what is special
 //! about a kind is in the registry, never here.
 
+mod activity;
 mod admission;
 mod allocate;
+mod authn;
 mod authz;
 mod bootstrap;
 mod config;
+mod connection;
 mod discovery;
 mod encoding;
 mod errors;
@@ -26,6 +29,7 @@ mod openapi;
 mod query;
 mod request;
 mod selection;
+mod sending;
 mod server;
 mod verbs;
 mod watch_frame;

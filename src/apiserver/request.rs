@@ -38,12 +38,6 @@ impl Verb {
             Self::Other => "",
         }
     }
-
-    /// Whether this can change anything.
-    #[must_use]
-    pub(super) fn is_mutating(self) -> bool {
-        !matches!(self, Self::Get | Self::List | Self::Watch)
-    }
 }
 
 /// A resource, one object of it, or a part of one.
@@ -91,6 +85,12 @@ impl RequestInfo {
             info.resource = Some(resource);
         }
         info
+    }
+
+    /// Whether this can change anything.
+    #[must_use]
+    pub(super) fn is_mutating(&self) -> bool {
+        self.resource.is_some() && !matches!(self.verb, Verb::Get | Verb::List | Verb::Watch)
     }
 
     /// Whether the answer may take as long as the client likes, so that no limit on requests

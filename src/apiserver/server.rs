@@ -1,10 +1,9 @@
 //! The API server: the pipeline that every request takes, whoever asks.
 //!
-//! Authenticate (the transports do: [`listener`](super::listener) by certificate, [`local`](super::local)
-//! by construction), then here: authorize, route, and in the verbs decode, admit, default, validate,
+//! Authenticate and authorize (the transports do: [`connection`](super::connection) by certificate,
+//! [`local`](super::local) by construction), then here: route, and in the verbs decode, admit, default, validate,
 //! store. Architecture invariant: in-process callers skip TCP and TLS, never policy.
 
-use super::authz::authorize;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::discovery::Documents;
 use super::encoding::{compress, status_response};
@@ -50,13 +49,21 @@ pub struct Server {
     pub(super) bootstrapped: AtomicBool,
 }
 
-/// A request that may be made, before its body is read.
+/// What is asked, before the body is read.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) info: RequestInfo,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
+}
+
+impl Asked {
+    pub(super) fn of(head: http::request::Parts) -> Self {
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
+        Self { method: head.method, info, query, headers: head.headers }
+    }
 }
 
 impl Server {
@@ -86,15 +93,7 @@ impl Server {
         self.bootstrapped.load(Ordering::Acquire)
     }
 
-    /// The stages before the body is read: what is asked, and whether it may be.
-    pub(super) fn judge(head: &http::request::Parts, identity: &Identity) -> Result<Asked, Status> {
-        let query = Query::parse(head.uri.query().unwrap_or_default());
-        let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
-        authorize(identity, &info)?;
-        Ok(Asked { method: head.method.clone(), info, query, headers: head.headers.clone() })
-    }
-
-    /// The stages after it. Whatever goes wrong is told as a `Status`.
+    /// The stages after authorization. Whatever goes wrong is told as a `Status`.
     pub(super) async fn answer(self: &Arc<Self>, asked: &Asked, body: Bytes) -> Response {
         if body.len() > REQUEST_BODY_BYTES_MAX {
             return status_response(&body_too_large(), &asked.headers);

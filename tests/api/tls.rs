@@ -196,6 +196,32 @@ async fn a_body_that_is_too_large_is_not_read() {
 }
 
 #[tokio::test]
+async fn a_read_does_not_wait_for_a_body() {
+    let served = serve().await;
+    let mut stream = served.connect(None, "http/1.1").await;
+    let head = "GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("content-length: 2\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn strangers_do_not_take_every_connection() {
+    let served = serve().await;
+    let mut strangers = Vec::new();
+    for _ in 0..super::support::config().connections_max {
+        strangers.push(served.connect(None, "h2").await);
+    }
+    let (_, code, _) = served.get(Some(&served.admin()), "h2", "/api/v1/pods").await;
+    assert_eq!(code, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_write_goes_through() {
     let served = serve().await;
     let map = json!({"metadata": {"name": "a"}});

@@ -101,6 +101,7 @@ pub(crate) fn config() -> Config {
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
         node_ports: 30_000..=32_767,
         event_ttl: Config::EVENT_TTL,
+        connections_max: 100,
     }
 }
 

@@ -1,0 +1,220 @@
+//! One connection: who is at its other end, what is asked on it, and when it ends.
+
+use super::activity::{Activity, End};
+use super::authn::{Peer, authenticate};
+use super::authz::authorize;
+use super::config::{
+    CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX, REQUEST_BODY_BYTES_MAX,
+    REQUEST_BODY_TIMEOUT, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_HEADERS_MAX,
+    REQUEST_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+};
+use super::encoding::status_response;
+use super::identity::Identity;
+use super::sending::Sending;
+use super::server::{Asked, Server, body_too_large};
+use crate::api::status::{Reason, Status};
+use crate::stdx::http::Response;
+use crate::stdx::{chain, monotonic};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, HeaderValue};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+struct Connection {
+    server: Arc<Server>,
+    peer: Peer,
+    activity: Arc<Activity>,
+}
+
+/// Serves a connection until it ends by itself, is idle for too long, or the server closes.
+///
+/// `strangers` are the places of those who show no certificate: they must not take all.
+pub(super) async fn serve(
+    server: Arc<Server>,
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    strangers: Arc<Semaphore>,
+) {
+    if let Err(error) = set_options(&stream) {
+        debug!(error = chain(&error), "socket options could not be set");
+    }
+    let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            debug!(error = chain(&error), "a TLS handshake failed");
+            return;
+        }
+        Err(_elapsed) => return,
+    };
+    let peer = peer(&stream);
+    let place = match peer {
+        Peer::Certified(_) => None,
+        Peer::Unknown | Peer::Nameless => match strangers.try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_full) => {
+                debug!("a connection without a certificate was closed: there are too many");
+                return;
+            }
+        },
+    };
+    let connection = Arc::new(Connection { server, peer, activity: Activity::new() });
+    connection.drive(stream).await;
+    drop(place);
+}
+
+impl Connection {
+    async fn drive(self: Arc<Self>, stream: TlsStream<TcpStream>) {
+        let service = service_fn(|request| {
+            let connection = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(connection.handle(request).await) }
+        });
+        let builder = builder();
+        let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = http.as_mut() => ended,
+            end = self.activity.end() => {
+                if end == End::Overdue {
+                    debug!("a connection was cut off: an answer could not be sent in time");
+                    return;
+                }
+                http.as_mut().graceful_shutdown();
+                match timeout(CLOSE_TIMEOUT, http).await {
+                    Ok(ended) => ended,
+                    Err(_elapsed) => return,
+                }
+            }
+            // Whoever closes the server bounds this.
+            () = self.server.closing.cancelled() => {
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error = chain(&*error), "a connection broke");
+        }
+    }
+
+    async fn handle(&self, request: http::Request<Incoming>) -> http::Response<Sending> {
+        let (head, body) = request.into_parts();
+        let asked = Asked::of(head);
+        // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
+        let deadline = (!asked.info.is_long_running()).then(|| monotonic() + REQUEST_TIMEOUT);
+        let underway = self.activity.begin(deadline);
+        let answered = match deadline {
+            None => self.answer(&asked, body).await,
+            Some(deadline) => {
+                let answer = self.answer(&asked, body);
+                let answered = tokio::time::timeout_at(deadline.into(), answer).await;
+                answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
+            }
+        };
+        let (mut response, place) = match answered {
+            Ok((response, place)) => (response, Some(place)),
+            Err(status) => (status_response(&status, &asked.headers), None),
+        };
+        if !response.headers().contains_key(CACHE_CONTROL) {
+            let no_cache = HeaderValue::from_static("no-cache, private");
+            response.headers_mut().insert(CACHE_CONTROL, no_cache);
+        }
+        response.map(|body| Sending::new(body, underway, place))
+    }
+
+    /// The body is read before a place is taken: a slow sender takes none from others.
+    async fn answer(
+        &self,
+        asked: &Asked,
+        body: Incoming,
+    ) -> Result<(Response, OwnedSemaphorePermit), Status> {
+        let identity = authenticate(&self.peer, &asked.headers)?;
+        authorize(&identity, &asked.info)?;
+        // What only reads has no use for a body, and does not wait for one.
+        let body = match asked.info.is_mutating() {
+            true => read_body(body).await?,
+            false => Bytes::new(),
+        };
+        let place = self.server.in_flight.enter(&asked.info)?;
+        Ok((self.server.answer(asked, body).await, place))
+    }
+}
+
+/// A peer that has vanished is noticed, also while nothing is sent.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(PEER_SILENCE_MAX / 2)
+        .with_interval(PEER_SILENCE_MAX / 6)
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(PEER_SILENCE_MAX))
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+        .max_headers(REQUEST_HEADERS_MAX);
+    let head_bytes = u32::try_from(REQUEST_HEAD_BYTES_MAX).expect("a small constant");
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        // The kernel behind a connection may live while the program does not.
+        .keep_alive_interval(PEER_SILENCE_MAX / 2)
+        .keep_alive_timeout(PEER_SILENCE_MAX / 2)
+        .max_header_list_size(head_bytes);
+    builder
+}
+
+/// Who is at the other end, as far as a verified certificate says.
+fn peer(stream: &TlsStream<TcpStream>) -> Peer {
+    let (_, session) = stream.get_ref();
+    match session.peer_certificates().and_then(|certificates| certificates.first()) {
+        None => Peer::Unknown,
+        Some(certificate) => match Identity::of_certificate(certificate) {
+            Ok(identity) => Peer::Certified(Arc::new(identity)),
+            Err(error) => {
+                debug!(error = chain(&error), "a client certificate names nobody");
+                Peer::Nameless
+            }
+        },
+    }
+}
+
+fn took_too_long() -> Status {
+    Status::new(Reason::Timeout, "request did not complete within the allowed duration")
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, Status> {
+    let whole = Limited::new(body, REQUEST_BODY_BYTES_MAX).collect();
+    match timeout(REQUEST_BODY_TIMEOUT, whole).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(body_too_large()),
+        Ok(Err(error)) => {
+            Err(Status::bad_request(format!("the body of the request broke off: {error}")))
+        }
+        Err(_elapsed) => {
+            let message = "the body of the request did not arrive in time";
+            let code = http::StatusCode::REQUEST_TIMEOUT.as_u16();
+            Err(Status { code, ..Status::new(Reason::Timeout, message) })
+        }
+    }
+}
