@@ -17,7 +17,7 @@ use crate::registry::Object;
 use crate::storage::{Key, ListRequest, Op};
 use bytes::Bytes;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -54,13 +54,7 @@ pub(super) async fn reserve(
     };
     let old = old.and_then(|old| old.as_any().downcast_ref::<Service>());
     let name = service.metadata.name.clone().unwrap_or_default();
-    let namespace = service.metadata.namespace.clone().unwrap_or_default();
-    let mut taking = Taking {
-        server,
-        owner: format!("{namespace}/{name}"),
-        ops: Vec::new(),
-        taken: BTreeSet::new(),
-    };
+    let mut taking = Taking::by(server, service);
     let held = old.map(records).unwrap_or_default();
     let spec = service.spec.get_or_insert_default();
     let filled = fill(&mut taking, spec, &held).await;
@@ -80,8 +74,7 @@ pub(super) async fn release(server: &Server, old: &dyn Object) -> Result<Reserva
     let Some(service) = old.as_any().downcast_ref::<Service>() else {
         return Ok(Reservation::default());
     };
-    let (ops, taken) = (Vec::new(), BTreeSet::new());
-    let mut taking = Taking { server, owner: String::new(), ops, taken };
+    let mut taking = Taking::by(server, service);
     for record in records(service) {
         taking.give_back(&record).await?;
     }
@@ -149,8 +142,9 @@ async fn fill(
     } else {
         fill_addresses(taking, spec, &families, held).await?;
     }
-    if plan::wants_node_ports(spec) {
-        fill_node_ports(taking, spec, held).await?;
+    fill_node_ports(taking, spec, held).await?;
+    if plan::wants_health_check_port(spec) {
+        fill_health_check_port(taking, spec, held).await?;
     }
     Ok(())
 }
@@ -206,6 +200,8 @@ fn cidr_of(config: &Config, family: Family) -> Option<IpNet> {
     config.service_cidrs.iter().find(|cidr| Family::of(cidr) == family).copied()
 }
 
+/// Those that were asked for are taken whatever the Service is, so that what it shows is its own;
+/// others are added where its type wants them.
 async fn fill_node_ports(
     taking: &mut Taking<'_>,
     spec: &mut ServiceSpec,
@@ -213,45 +209,50 @@ async fn fill_node_ports(
 ) -> Result<(), Refusal> {
     let path = FieldPath::new("spec").child("ports");
     let mut ports = spec.ports.take().unwrap_or_default();
-    // Those that were asked for come first, so that none of them is taken for another port.
+    // These come first, so that none of them is taken for another port.
     for (index, port) in ports.iter().enumerate() {
         if let Some(wanted) = port.node_port.filter(|wanted| *wanted != 0) {
             let path = path.index(index).child("nodePort");
             taking.take_port(wanted, &path, held).await?;
         }
     }
-    for index in 0..ports.len() {
-        if ports[index].node_port.unwrap_or_default() == 0 {
-            let shared = shared_node_port(&ports, &ports[index]);
-            let port = match shared {
+    if plan::wants_node_ports(spec) {
+        let mut shared = plan::SharedPorts::of(&ports);
+        for port in ports.iter_mut().filter(|port| port.node_port.unwrap_or_default() == 0) {
+            port.node_port = Some(match shared.find(port) {
                 Some(port) => port,
                 None => taking.take_any_port().await?,
-            };
-            ports[index].node_port = Some(port);
+            });
+            shared.add(port);
         }
     }
     spec.ports = Some(ports);
-    if plan::wants_health_check_port(spec) {
-        match spec.health_check_node_port.filter(|wanted| *wanted != 0) {
-            Some(wanted) => {
-                let path = FieldPath::new("spec").child("healthCheckNodePort");
-                taking.take_port(wanted, &path, held).await?;
-            }
-            None => spec.health_check_node_port = Some(taking.take_any_port().await?),
+    Ok(())
+}
+
+async fn fill_health_check_port(
+    taking: &mut Taking<'_>,
+    spec: &mut ServiceSpec,
+    held: &BTreeSet<String>,
+) -> Result<(), Refusal> {
+    match spec.health_check_node_port.filter(|wanted| *wanted != 0) {
+        Some(wanted) => {
+            let path = FieldPath::new("spec").child("healthCheckNodePort");
+            taking.take_port(wanted, &path, held).await?;
         }
+        None => spec.health_check_node_port = Some(taking.take_any_port().await?),
     }
     Ok(())
 }
 
-/// One port in several protocols has one node port.
-fn shared_node_port(ports: &[ServicePort], port: &ServicePort) -> Option<i32> {
-    ports
-        .iter()
-        .filter(|other| other.port == port.port && other.protocol != port.protocol)
-        .find_map(|other| other.node_port.filter(|node_port| *node_port != 0))
-}
+impl<'a> Taking<'a> {
+    fn by(server: &'a Server, service: &Service) -> Self {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+        let owner = format!("{namespace}/{name}");
+        Self { server, owner, ops: Vec::new(), taken: BTreeSet::new() }
+    }
 
-impl Taking<'_> {
     /// Takes a record that nobody has. Says whether it could.
     async fn take(&mut self, record: String) -> Result<bool, Status> {
         if self.taken.contains(&record) {
@@ -262,8 +263,7 @@ impl Taking<'_> {
         if lookup.map_err(|error| errors::of_read(&error))?.entry.is_some() {
             return Ok(false);
         }
-        let value = Bytes::from(json!({"service": self.owner}).to_string());
-        self.ops.push(Op::Create { key, value });
+        self.ops.push(Op::Create { key, value: self.own_record() });
         self.taken.insert(record);
         Ok(true)
     }
@@ -346,10 +346,17 @@ impl Taking<'_> {
         Ok(None)
     }
 
+    /// What a record of this owner says.
+    fn own_record(&self) -> Bytes {
+        Bytes::from(json!({"service": self.owner}).to_string())
+    }
+
+    /// Gives a record back, if it is this owner's.
     async fn give_back(&mut self, record: &str) -> Result<(), Status> {
         let key = Key::from(record);
         let lookup = self.server.store.get(&key).await;
-        if let Some(entry) = lookup.map_err(|error| errors::of_read(&error))?.entry {
+        let entry = lookup.map_err(|error| errors::of_read(&error))?.entry;
+        if let Some(entry) = entry.filter(|entry| entry.value == self.own_record()) {
             self.ops.push(Op::Delete { key, expected: entry.revision });
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! Create, get, update: names, metadata, optimistic concurrency.
 
 use super::support::Api;
+use kinglet::registry::KINDS;
 use serde_json::json;
 
+const NO_SUCH_PATH: &str = "the server could not find the requested resource";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 #[tokio::test]
@@ -211,4 +213,33 @@ async fn generations_count_changes_of_the_spec() {
     assert_eq!(reported["metadata"]["generation"], 2);
     let kept = api.patch(&path, "merge", &json!({"status": {"replicas": 8}})).await.ok();
     assert_eq!(kept["status"]["replicas"], 3);
+}
+
+#[tokio::test]
+async fn an_update_that_knows_a_uid_makes_nothing_new() {
+    let api = Api::start().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "me"}});
+    let created = api.post(leases, &lease).await.ok();
+    api.delete(&format!("{leases}/a")).await.ok();
+    let (code, _, message) = api.put(&format!("{leases}/a"), &created).await.refused();
+    assert_eq!(code, 409);
+    assert!(message.contains("Precondition failed: UID in precondition"), "{message}");
+    assert_eq!(api.get(&format!("{leases}/a")).await.code, 404);
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_cluster_is_in_no_namespace() {
+    let api = Api::start().await;
+    let cluster_scoped = KINDS.iter().filter(|kind| !kind.facts.is_namespaced());
+    for kind in cluster_scoped.filter(|kind| kind.facts.plural != "namespaces") {
+        let facts = &kind.facts;
+        let root = match facts.group.as_ref() {
+            "" => format!("/api/{}", facts.version),
+            group => format!("/apis/{group}/{}", facts.version),
+        };
+        let path = format!("{root}/namespaces/foo/{}/foo", facts.plural);
+        let (code, _, message) = api.get(&path).await.refused();
+        assert_eq!((code, message.as_str()), (404, NO_SUCH_PATH), "{path}");
+    }
 }

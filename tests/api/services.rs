@@ -134,3 +134,44 @@ async fn services_made_side_by_side_share_nothing() {
     futures_util::future::join_all(creates).await;
     assert_eq!(records(&api).await.len(), 80);
 }
+
+#[tokio::test]
+async fn a_load_balancer_gets_its_health_check_port() {
+    let api = Api::start().await;
+    for (name, allocates) in [("a", true), ("b", false)] {
+        let spec = json!({
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+            "allocateLoadBalancerNodePorts": allocates,
+        });
+        let created = api.post(SERVICES, &service(name, spec)).await.ok();
+        assert!(created["spec"]["healthCheckNodePort"].is_u64(), "{created}");
+        assert_eq!(created["spec"]["ports"][0]["nodePort"].is_u64(), allocates, "{created}");
+        // It is given just so to a Service that becomes one.
+        let plain = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": allocates});
+        let plain = api.post(SERVICES, &service(&format!("{name}-plain"), plain)).await.ok();
+        let patch = json!({"spec": {"externalTrafficPolicy": "Local"}});
+        let path = format!("{SERVICES}/{}", plain["metadata"]["name"].as_str().unwrap());
+        let patched = api.patch(&path, "merge", &patch).await.ok();
+        assert!(patched["spec"]["healthCheckNodePort"].is_u64(), "{patched}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_port_that_is_asked_for_belongs_to_one_service() {
+    let api = Api::start().await;
+    let wanted = |name| {
+        service(
+            name,
+            json!({
+                "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+                "ports": [{"port": 80, "nodePort": 30_080}],
+            }),
+        )
+    };
+    api.post(SERVICES, &wanted("a")).await.ok();
+    let (code, _, message) = api.post(SERVICES, &wanted("b")).await.refused();
+    assert_eq!(code, 422);
+    assert!(message.contains("provided port is already allocated"), "{message}");
+    api.delete(&format!("{SERVICES}/a")).await.ok();
+    api.post(SERVICES, &wanted("b")).await.ok();
+}

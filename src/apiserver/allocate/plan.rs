@@ -2,7 +2,8 @@
 
 use crate::api::{FieldError, FieldPath};
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -89,6 +90,36 @@ pub(super) fn wants_node_ports(spec: &ServiceSpec) -> bool {
         Some("NodePort") => true,
         Some("LoadBalancer") => spec.allocate_load_balancer_node_ports != Some(false),
         _ => false,
+    }
+}
+
+/// The node ports of a Service: one port in several protocols has one of them.
+#[derive(Debug, Default)]
+pub(super) struct SharedPorts {
+    /// By port: the first two of different protocols, each with its node port. One of them is of
+    /// another protocol than any that is looked for.
+    by_port: HashMap<i32, Vec<(Option<String>, i32)>>,
+}
+
+impl SharedPorts {
+    pub(super) fn of(ports: &[ServicePort]) -> Self {
+        let mut shared = Self::default();
+        ports.iter().for_each(|port| shared.add(port));
+        shared
+    }
+
+    pub(super) fn add(&mut self, port: &ServicePort) {
+        let Some(node_port) = port.node_port.filter(|node_port| *node_port != 0) else { return };
+        let known = self.by_port.entry(port.port).or_default();
+        if known.len() < 2 && known.iter().all(|(protocol, _)| *protocol != port.protocol) {
+            known.push((port.protocol.clone(), node_port));
+        }
+    }
+
+    /// The node port that `port` has in another protocol.
+    pub(super) fn find(&self, port: &ServicePort) -> Option<i32> {
+        let known = self.by_port.get(&port.port)?;
+        known.iter().find(|(protocol, _)| *protocol != port.protocol).map(|(_, port)| *port)
     }
 }
 

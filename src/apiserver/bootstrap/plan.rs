@@ -205,6 +205,7 @@ mod tests {
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             node_ports: 30_000..=32_767,
             event_ttl: Config::EVENT_TTL,
+            connections_max: 100,
         }
     }
 

@@ -2,6 +2,7 @@
 //! pkg/registry/generic/registry/store.go, v1.35).
 
 use super::super::admission::{self, Operation};
+use super::super::allocate::{self, Reservation};
 use super::super::config::{NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX};
 use super::super::query::WriteOptions;
 use super::super::{errors, metadata};
@@ -40,8 +41,10 @@ pub(super) async fn create_submitted(
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let mut object = template.clone_box();
         let grounds = admission::admit(call, Operation::Create(object.as_mut())).await?;
-        let key = finish(call, object.as_mut())?;
-        match store::insert(call, &key, (object, grounds), dry_run).await {
+        let (key, reservation) = finish(call, object.as_mut()).await?;
+        let mut others = reservation.ops;
+        others.extend(grounds.0);
+        match store::insert(call, &key, object.as_ref(), others, dry_run).await {
             Ok(Outcome::Stored { value, revision } | Outcome::Removed { value, revision }) => {
                 return call.respond(StatusCode::CREATED, &value, revision);
             }
@@ -60,8 +63,12 @@ pub(super) async fn create_submitted(
     Err(Status::conflict(errors::subject(call.kind, ""), errors::MODIFIED))
 }
 
-/// Makes the object what will be stored, under a name of its own.
-fn finish(call: &Call<'_>, object: &mut dyn Object) -> Result<ObjectKey, Status> {
+/// Makes the object what will be stored, under a name of its own. What it is given is there before
+/// it is validated (upstream's `BeginCreate` precedes `BeforeCreate`).
+async fn finish(
+    call: &Call<'_>,
+    object: &mut dyn Object,
+) -> Result<(ObjectKey, Reservation), Status> {
     let birth = metadata::Birth {
         namespace: call.namespace,
         now: call.server.config.clock.now(),
@@ -74,12 +81,13 @@ fn finish(call: &Call<'_>, object: &mut dyn Object) -> Result<ObjectKey, Status>
     object.apply_defaults();
     object.metadata_mut().generation = object.first_generation();
     let name = object.metadata().name.clone().unwrap_or_default();
+    let reservation = allocate::reserve(call.server, None, object).await?;
     let problems = object.validate();
     if !problems.is_empty() {
         let facts = &call.kind.facts;
         return Err(Status::invalid(&facts.group, &facts.kind, &name, &problems));
     }
-    Ok(ObjectKey { namespace: call.namespace.map(str::to_owned), name })
+    Ok((ObjectKey { namespace: call.namespace.map(str::to_owned), name }, reservation))
 }
 
 /// Upstream `EnsureObjectNamespaceMatchesRequestNamespace`.

@@ -2,6 +2,7 @@
 //! `Store.Delete` and `BeforeDelete`, apiserver pkg/registry, v1.35).
 
 use super::super::admission::{self, Operation};
+use super::super::allocate::Reservation;
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::errors;
 use super::super::metadata::whole_second;
@@ -70,7 +71,7 @@ pub(super) async fn delete_object(
                 let (value, revision) = (current.entry.value, current.entry.revision);
                 return Ok(Outcome::Stored { value, revision });
             }
-            Plan::Mark(object) => Next::Write(object),
+            Plan::Mark(object) => Next::Write(object, Reservation::default()),
             Plan::Remove => Next::Remove(current.object.clone_box()),
         };
         match store::settle(call, &current, next, options.dry_run).await? {

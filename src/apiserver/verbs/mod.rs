@@ -132,11 +132,16 @@ fn namespace<'a>(kind: &Kind, path: &'a ResourcePath) -> Result<Option<&'a str>,
         (true, Some(namespace)) => Ok(Some(namespace)),
         (true, None) if path.name.is_some() && path.subresource.is_some() => Err(no_such_path()),
         (true, None) => Ok(None),
-        // The path of a namespace itself names it as its own namespace.
-        (false, Some(own)) if Some(own) == path.name.as_deref() => Ok(None),
+        // The path of a namespace itself names it as its own namespace. No other cluster-scoped
+        // kind is in one, whatever its name.
+        (false, Some(own)) if is_namespace(kind) && Some(own) == path.name.as_deref() => Ok(None),
         (false, Some(_)) => Err(no_such_path()),
         (false, None) => Ok(None),
     }
+}
+
+fn is_namespace(kind: &Kind) -> bool {
+    kind.facts.group.is_empty() && kind.facts.plural == "namespaces"
 }
 
 async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response, Status> {

@@ -1,6 +1,5 @@
 //! Reading one object, and writing what a verb has decided.
 
-use super::super::admission::Grounds;
 use super::super::allocate::{self, Reservation};
 use super::super::server::Server;
 use super::super::{errors, keys};
@@ -20,7 +19,8 @@ pub(in super::super) struct Current {
 /// What is to become of an object.
 #[derive(Debug)]
 pub(super) enum Next {
-    Write(Box<dyn Object>),
+    /// With what was reserved for it.
+    Write(Box<dyn Object>, Reservation),
     /// Removes it; what it was at the end is shown to the client.
     Remove(Box<dyn Object>),
 }
@@ -72,15 +72,15 @@ impl Current {
     }
 }
 
-/// Stores a new object. `Raced` when an allocation that belongs to it was taken meanwhile, or what
+/// Stores a new object, and in the same commit what comes with it. `Raced` when an allocation that belongs to it was taken meanwhile, or what
 /// it was admitted on has changed.
 pub(super) async fn insert(
     call: &Call<'_>,
     key: &ObjectKey,
-    (mut object, grounds): (Box<dyn Object>, Grounds),
+    object: &dyn Object,
+    others: Vec<Op>,
     dry_run: bool,
 ) -> Result<Outcome, Status> {
-    let reservation = allocate::reserve(call.server, None, object.as_mut()).await?;
     let value = object.encode();
     let store = &call.server.store;
     let storage_key = keys::of(call.kind, key);
@@ -92,9 +92,7 @@ pub(super) async fn insert(
         };
     }
     let create = Op::Create { key: storage_key.clone(), value: value.clone() };
-    let mut ops = with(create, reservation);
-    ops.extend(grounds.0);
-    let commit = Commit { ops, durability: Durability::Durable };
+    let commit = Commit { ops: with(create, others), durability: Durability::Durable };
     match store.commit(commit).await {
         Ok(revision) => Ok(Outcome::Stored { value, revision }),
         Err(CommitError::Exists { key: taken }) if taken == storage_key => {
@@ -125,7 +123,9 @@ pub(super) async fn settle(
     dry_run: bool,
 ) -> Result<Outcome, Status> {
     match next {
-        Next::Write(object) => replace(call, current, object, dry_run).await,
+        Next::Write(object, reservation) => {
+            replace(call, current, (object.as_ref(), reservation), dry_run).await
+        }
         Next::Remove(last) => remove(call, current, last.as_ref(), dry_run).await,
     }
 }
@@ -133,11 +133,10 @@ pub(super) async fn settle(
 async fn replace(
     call: &Call<'_>,
     current: &Current,
-    mut object: Box<dyn Object>,
+    (object, reservation): (&dyn Object, Reservation),
     dry_run: bool,
 ) -> Result<Outcome, Status> {
     let old = current.object.as_ref();
-    let reservation = allocate::reserve(call.server, Some(old), object.as_mut()).await?;
     let (value, revision) = (object.encode(), current.entry.revision);
     // A write that changes nothing is no write.
     if dry_run || value == current.entry.value {
@@ -147,7 +146,7 @@ async fn replace(
     let durability = if is_heartbeat { Durability::Coalesced } else { Durability::Durable };
     let key = current.entry.key.clone();
     let update = Op::Update { key, value: value.clone(), expected: revision };
-    let commit = Commit { ops: with(update, reservation), durability };
+    let commit = Commit { ops: with(update, reservation.ops), durability };
     match call.server.store.commit(commit).await {
         Ok(revision) => Ok(Outcome::Stored { value, revision }),
         Err(CommitError::Exists { .. } | CommitError::Conflict { .. }) => Ok(Outcome::Raced),
@@ -167,7 +166,7 @@ async fn remove(
     }
     let released = allocate::release(call.server, current.object.as_ref()).await?;
     let delete = Op::Delete { key: current.entry.key.clone(), expected: revision };
-    let commit = Commit { ops: with(delete, released), durability: Durability::Durable };
+    let commit = Commit { ops: with(delete, released.ops), durability: Durability::Durable };
     match call.server.store.commit(commit).await {
         Ok(revision) => Ok(Outcome::Removed { value, revision }),
         Err(CommitError::Exists { .. } | CommitError::Conflict { .. }) => Ok(Outcome::Raced),
@@ -176,8 +175,7 @@ async fn remove(
 }
 
 /// The object's own operation and those of what belongs to it.
-fn with(own: Op, reservation: Reservation) -> Vec<Op> {
-    let mut ops = reservation.ops;
-    ops.insert(0, own);
-    ops
+fn with(own: Op, mut others: Vec<Op>) -> Vec<Op> {
+    others.insert(0, own);
+    others
 }

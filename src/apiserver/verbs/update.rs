@@ -2,6 +2,7 @@
 //! `Store.Update`, apiserver pkg/registry/generic/registry/store.go, v1.35).
 
 use super::super::admission::{self, Operation};
+use super::super::allocate::{self, Reservation};
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::query::WriteOptions;
 use super::super::{errors, metadata};
@@ -30,6 +31,8 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
     match_key(call, &key, submitted.object.as_mut())?;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let Some(entry) = call.server.find(call.kind, &key).await? else {
+            // Whoever knows a uid means an object that has been, not a new one.
+            check_uid(call, submitted.object.as_ref(), "")?;
             if call.kind.creates_on_update && part == Part::Object {
                 submitted.revision = None;
                 return create_submitted(call, submitted, options.dry_run).await;
@@ -79,14 +82,16 @@ pub(super) async fn revise(
     let Submitted { mut object, revision } = submitted;
     let old = current.object.as_ref();
     check_revision(call, current, revision)?;
-    check_uid(call, object.as_ref(), old)?;
+    check_uid(call, object.as_ref(), old.metadata().uid.as_deref().unwrap_or_default())?;
     object.apply_defaults();
     admission::admit(call, Operation::Update { object: object.as_mut(), old, part }).await?;
     metadata::prepare_update(object.metadata_mut(), old.metadata());
+    let mut reservation = Reservation::default();
     let problems = match part {
         Part::Object => {
             object.prepare_update(old);
             object.apply_defaults();
+            reservation = allocate::reserve(call.server, Some(old), object.as_mut()).await?;
             if object.is_new_generation(old) {
                 let next = old.metadata().generation.unwrap_or_default() + 1;
                 object.metadata_mut().generation = Some(next);
@@ -103,7 +108,10 @@ pub(super) async fn revise(
         let name = name.unwrap_or_default();
         return Err(Status::invalid(&facts.group, &facts.kind, name, &problems));
     }
-    Ok(if is_finished(object.as_ref(), old) { Next::Remove(object) } else { Next::Write(object) })
+    Ok(match is_finished(object.as_ref(), old) {
+        true => Next::Remove(object),
+        false => Next::Write(object, reservation),
+    })
 }
 
 /// Whether nothing keeps an object any more whose deletion was asked for (upstream
@@ -135,13 +143,13 @@ fn check_revision(
     }
 }
 
-fn check_uid(call: &Call<'_>, new: &dyn Object, old: &dyn Object) -> Result<(), Status> {
-    let is = old.metadata().uid.as_deref().unwrap_or_default();
+/// `is` is the uid of what is stored; nothing has none (upstream `Preconditions.Check`).
+fn check_uid(call: &Call<'_>, new: &dyn Object, is: &str) -> Result<(), Status> {
     match new.metadata().uid.as_deref() {
         None | Some("") => Ok(()),
         Some(wanted) if wanted == is => Ok(()),
         Some(wanted) => {
-            let name = old.metadata().name.as_deref().unwrap_or_default();
+            let name = new.metadata().name.as_deref().unwrap_or_default();
             let why = format!(
                 "Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}"
             );
@@ -161,8 +169,10 @@ pub(super) async fn amend(
         let current = call.server.current(call.kind, key).await?;
         let mut object = current.object.clone_box();
         change(object.as_mut())?;
-        let finished = is_finished(object.as_ref(), current.object.as_ref());
-        let next = if finished { Next::Remove(object) } else { Next::Write(object) };
+        let next = match is_finished(object.as_ref(), current.object.as_ref()) {
+            true => Next::Remove(object),
+            false => Next::Write(object, Reservation::default()),
+        };
         match store::settle(call, &current, next, dry_run).await? {
             Outcome::Raced => {}
             done => return Ok(done),
