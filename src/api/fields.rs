@@ -55,6 +55,24 @@ impl FieldSelector {
         self.terms.iter().find(wanted).map(|term| term.value.as_str())
     }
 
+    /// Adds that `field` must have this value.
+    pub fn require(&mut self, field: &str, value: &str) {
+        let (field, value) = (field.to_owned(), value.to_owned());
+        self.terms.push(Term { field, comparison: Comparison::Equal, value });
+    }
+
+    /// Whether no object can be selected, because one field would have to have two values, or one
+    /// that it must not have.
+    #[must_use]
+    pub fn is_contradictory(&self) -> bool {
+        self.terms.iter().any(|term| {
+            let required = self.required(&term.field);
+            required.is_some_and(|required| {
+                (required == term.value) != (term.comparison == Comparison::Equal)
+            })
+        })
+    }
+
     /// Whether an object is selected whose fields `lookup` knows; a field it does not know is
     /// empty.
     pub fn matches_by<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> bool {
@@ -182,6 +200,21 @@ mod tests {
         check("a!=", &[], false);
         check(r"a=x\,y\=z\\", &[("a", r"x,y=z\")], true);
         check("a=b,", &[("a", "b")], true);
+    }
+
+    #[test]
+    fn contradictions_are_seen() {
+        for (selector, expected) in [
+            ("a=b", false),
+            ("a=b,a=b", false),
+            ("a=b,a!=c", false),
+            ("a!=b,a!=c", false),
+            ("a=b,a=c", true),
+            ("a!=b,a=b", true),
+        ] {
+            let parsed: FieldSelector = selector.parse().unwrap();
+            assert_eq!(parsed.is_contradictory(), expected, "{selector}");
+        }
     }
 
     #[test]

@@ -113,7 +113,10 @@ pub(super) const DELETE_PAGE_OBJECTS: NonZeroUsize = NonZeroUsize::new(500).expe
 /// Objects that a deletecollection deletes side by side, so that they share commits.
 pub(super) const DELETES_SIDE_BY_SIDE: usize = 32;
 
-/// Entries that a list with a selector and a limit reads at once while it looks for matches.
+/// Entries that are decoded in one turn of a task; then others on its thread have theirs.
+pub(super) const ENTRIES_PER_TURN: usize = 64;
+
+/// Entries that a list with a selector reads at once while it looks for matches.
 pub(super) const SELECTED_PAGE_ENTRIES: usize = 1_000;
 
 /// A peer that acknowledges nothing for this long is gone, and its connection with it.

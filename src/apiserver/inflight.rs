@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_request_has_a_limit_of_its_own() {
-        check(&Method::GET, "/api/v1/pods", READS_IN_FLIGHT_MAX, "read version");
+        check(&Method::GET, "/api/v1/pods", READS_IN_FLIGHT_MAX, "read");
+        check(&Method::GET, "/healthz", PUBLIC_IN_FLIGHT_MAX, "version");
         let pods = "/api/v1/namespaces/default/pods";
         check(&Method::DELETE, pods, WRITES_IN_FLIGHT_MAX, "write");
         check(&Method::GET, "/api/v1/pods?watch=1", LONG_REQUESTS_MAX, "watch log");

@@ -127,7 +127,8 @@ fn parse_resource(method: &Method, path: &str) -> Option<(Verb, ResourcePath)> {
     if let ["watch", resource @ ..] = rest
         && !resource.is_empty()
     {
-        verb = Verb::Watch;
+        // Whatever watches only reads.
+        verb = if verb == Verb::Get { Verb::Watch } else { Verb::Other };
         rest = resource;
     }
     let mut namespace = None;
@@ -202,6 +203,9 @@ mod tests {
         check("GET /api/v1/pods?watch=true", "watch v1/pods");
         check("GET /api/v1/pods?watch=0", "list v1/pods");
         check("GET /api/v1/watch/pods", "watch v1/pods");
+        check("HEAD /api/v1/watch/pods", "watch v1/pods");
+        check("POST /api/v1/watch/pods", " v1/pods");
+        check("GET /api/v1/watch/namespaces/a/pods/b", "watch v1/pods ns=a name=b");
         check("GET /api/v1/namespaces", "list v1/namespaces");
         check("GET /api/v1/namespaces/a", "get v1/namespaces ns=a name=a");
         check("PUT /api/v1/namespaces/a/finalize", "update v1/namespaces ns=a name=a sub=finalize");

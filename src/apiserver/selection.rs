@@ -47,9 +47,10 @@ impl Selection {
     ///
     /// # Errors
     /// A bad request for a selector that cannot be read or names fields that the kind does not offer.
+    /// A `name` that the path has is a selector too.
     pub(super) fn parse(
         kind: &'static Kind,
-        namespace: Option<&str>,
+        (namespace, name): (Option<&str>, Option<&str>),
         query: &Query,
     ) -> Result<Self, Status> {
         let labels = match query.text("labelSelector") {
@@ -58,10 +59,13 @@ impl Selection {
                 Status::bad_request(format!("unable to parse labelSelector: {error}"))
             })?,
         };
-        let fields: FieldSelector = match query.text("fieldSelector") {
+        let mut fields: FieldSelector = match query.text("fieldSelector") {
             None => FieldSelector::default(),
             Some(text) => text.parse().map_err(|error| Status::bad_request(format!("{error}")))?,
         };
+        if let Some(name) = name {
+            fields.require(NAME, name);
+        }
         let needs_decoding = check_fields(kind, &fields)?;
         let place = place(kind, namespace, &fields);
         Ok(Self { kind, labels, fields, needs_decoding, place })
@@ -136,10 +140,15 @@ impl Selection {
 fn check_fields(kind: &Kind, fields: &FieldSelector) -> Result<bool, Status> {
     let mut needs_decoding = false;
     for term in fields.terms() {
-        if term.field == NAME || term.field == NAMESPACE {
+        if term.field == NAME {
             continue;
         }
         let offered = offered_fields(kind);
+        // Kinds that list their fields list the namespace where they have one; the others take it
+        // (upstream `DefaultMetaV1FieldSelectorConversion` and the conversions of each kind).
+        if term.field == NAMESPACE && (kind.facts.is_namespaced() || offered.is_empty()) {
+            continue;
+        }
         if !offered.contains(&term.field.as_str()) {
             return Err(Status::bad_request(if offered.is_empty() {
                 format!(
@@ -165,10 +174,16 @@ fn offered_fields(kind: &Kind) -> Vec<&'static str> {
 }
 
 fn place(kind: &Kind, namespace: Option<&str>, fields: &FieldSelector) -> Place {
-    let selected = fields.required(NAMESPACE).filter(|_| kind.facts.is_namespaced());
-    let namespace = match (namespace, selected) {
+    if fields.is_contradictory() {
+        return Place::Nowhere;
+    }
+    let namespace = match (namespace, fields.required(NAMESPACE)) {
         (Some(path), Some(selected)) if path != selected => return Place::Nowhere,
-        (path, selected) => path.or(selected),
+        // What belongs to the cluster is in no namespace.
+        (None, Some(selected)) if !kind.facts.is_namespaced() && !selected.is_empty() => {
+            return Place::Nowhere;
+        }
+        (path, selected) => path.or(selected).filter(|_| kind.facts.is_namespaced()),
     };
     let prefix = keys::prefix(kind, namespace);
     let is_one_name = namespace.is_some() || !kind.facts.is_namespaced();

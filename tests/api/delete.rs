@@ -190,3 +190,21 @@ async fn a_namespace_goes_when_it_is_finalized() {
     api.put("/api/v1/namespaces/x/finalize", &finalized).await.ok();
     assert_eq!(api.get("/api/v1/namespaces/x").await.code, 404);
 }
+
+#[tokio::test]
+async fn a_stale_or_malformed_finalize_is_refused() {
+    let api = Api::start().await;
+    let mut stale = api.post("/api/v1/namespaces", &json!({"metadata": {"name": "x"}})).await.ok();
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let current = api.patch("/api/v1/namespaces/x", "merge", &label).await.ok();
+    stale["spec"]["finalizers"] = json!(["kubernetes", "example.com/x"]);
+    let path = "/api/v1/namespaces/x/finalize";
+    assert_eq!(api.put(path, &stale).await.refused().0, 409);
+    stale["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
+    stale["spec"]["finalizers"] = json!(["unqualified"]);
+    let (code, _, message) = api.put(path, &stale).await.refused();
+    assert_eq!(code, 422);
+    assert!(message.contains("unqualified"), "{message}");
+    stale["spec"]["finalizers"] = json!(["kubernetes", "example.com/x"]);
+    api.put(path, &stale).await.ok();
+}

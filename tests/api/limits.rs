@@ -1,9 +1,10 @@
 //! What happens to requests that are one too many.
 
-use super::support::{DEADLINE, eventually};
-use super::tls::{drive, serve};
+use super::support::{Api, DEADLINE, config, eventually, store};
+use super::tls::{drive, serve_api};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -11,14 +12,56 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use kinglet::api::Revision;
+use kinglet::storage::{
+    Commit, CommitError, Key, ListRequest, Lookup, Page, ReadError, Sqlite, Store, Watch,
+    WatchError, WatchRequest,
+};
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// As many writes as may be under way.
 const WRITES: usize = 200;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A store that commits nothing while its gate is shut.
+#[derive(Debug)]
+struct Stalled {
+    store: Arc<Sqlite>,
+    gate: tokio::sync::RwLock<()>,
+}
+
+impl Store for Stalled {
+    fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+
+    fn get(&self, key: &Key) -> BoxFuture<'_, Result<Lookup, ReadError>> {
+        self.store.get(key)
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        self.store.list(request)
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, CommitError>> {
+        Box::pin(async move {
+            let _open = self.gate.read().await;
+            self.store.commit(commit).await
+        })
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Box<dyn Watch>, WatchError>> {
+        self.store.watch(request)
+    }
+
+    fn compact(&self, through: Revision) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.store.compact(through)
+    }
+}
 
 struct Connection {
     sender: SendRequest<Body>,
@@ -40,18 +83,28 @@ impl Connection {
 
 #[tokio::test]
 async fn writes_beyond_the_limit_are_told_to_come_again() {
-    let served = serve().await;
+    let sqlite = store();
+    let stalled =
+        Arc::new(Stalled { store: Arc::clone(&sqlite), gate: tokio::sync::RwLock::default() });
+    let shared: Arc<dyn Store> = Arc::<Stalled>::clone(&stalled);
+    let served = serve_api(Api::over(shared, sqlite, config()).await).await;
     let stream = TokioIo::new(served.connect(Some(&served.admin()), "h2").await);
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     drive(connection);
     let mut connection = Connection { sender, origin: format!("https://{}", served.address) };
-    // Writes whose bodies do not come.
+    // Writes that do not get to the disk, and more whose bodies do not come.
+    let gate = stalled.gate.write().await;
     let mut held = Vec::new();
-    for _ in 0..WRITES {
-        let body =
-            StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let request = connection.request(Method::POST, CONFIG_MAPS, body.boxed_unsync());
+    for index in 0..2 * WRITES {
+        let map = json!({"metadata": {"name": format!("held-{index}")}}).to_string();
+        let body = if index % 2 == 0 {
+            Full::new(Bytes::from(map)).boxed_unsync()
+        } else {
+            let never = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            StreamBody::new(never).boxed_unsync()
+        };
+        let request = connection.request(Method::POST, CONFIG_MAPS, body);
         held.push(connection.sender.send_request(request).boxed());
     }
     let mut waiting = futures_util::future::join_all(held).boxed();
@@ -82,7 +135,7 @@ async fn writes_beyond_the_limit_are_told_to_come_again() {
     assert_eq!(watch.status(), 200);
 
     // And writes, once there is room.
-    drop(waiting);
+    drop((gate, waiting));
     let connection = tokio::sync::Mutex::new(connection);
     eventually("there is room again", async || {
         let answer = connection.lock().await.send(Method::POST, &dry, &map).await;

@@ -3,6 +3,8 @@
 use super::support::Api;
 use serde_json::{Value, json};
 
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
 fn names(list: &Value) -> String {
     let items = list["items"].as_array().unwrap().iter();
     items
@@ -48,4 +50,35 @@ async fn lists_show_what_is_selected() {
     ] {
         assert_eq!(names(&api.get(path).await.ok()), expected, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_single_name_is_a_page_of_its_own() {
+    let api = Api::start().await;
+    for name in ["web", "web-1"] {
+        api.post(CONFIG_MAPS, &json!({"metadata": {"name": name}})).await.ok();
+    }
+    for (selector, expected) in [
+        ("metadata.name=web", 1),
+        ("metadata.name=web,metadata.name=web-1", 0),
+        ("metadata.name=web,metadata.name!=web", 0),
+        ("metadata.name=we", 0),
+    ] {
+        let path = format!("{CONFIG_MAPS}?limit=1&fieldSelector={selector}");
+        let list = api.get(&path).await.ok();
+        assert_eq!(list["items"].as_array().unwrap().len(), expected, "{selector}");
+        assert!(list["metadata"].get("continue").is_none(), "{selector}");
+        let revision = list["metadata"]["resourceVersion"].as_str().unwrap();
+        let exact = api.get(&format!("{path}&resourceVersion={revision}")).await.ok();
+        assert_eq!(exact["items"], list["items"], "{selector}");
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_cluster_has_no_namespace_to_select() {
+    let api = Api::start().await;
+    let path = "/api/v1/namespaces?fieldSelector=metadata.namespace=default";
+    assert_eq!(api.get(path).await.refused().0, 400);
+    let path = "/apis/scheduling.k8s.io/v1/priorityclasses?fieldSelector=metadata.namespace=x";
+    assert_eq!(api.get(path).await.ok()["items"], json!([]));
 }

@@ -154,3 +154,27 @@ async fn a_default_priority_class_is_everybodys() {
     assert_eq!(code, 403);
     assert!(message.contains("PriorityClass usual is already marked as default"), "{message}");
 }
+
+#[tokio::test]
+async fn an_eviction_of_another_pod_writes_nothing() {
+    let api = Api::start().await;
+    let created = api.post(PODS, &pod("a")).await.ok();
+    api.post(&format!("{PODS}/a/binding"), &binding("a")).await.ok();
+    let stale = created["metadata"]["resourceVersion"].clone();
+    for preconditions in [json!({"uid": "another"}), json!({"resourceVersion": stale})] {
+        let eviction = json!({
+            "metadata": {"name": "a"}, "deleteOptions": {"preconditions": preconditions},
+        });
+        let (code, _, _) = api.post(&format!("{PODS}/a/eviction"), &eviction).await.refused();
+        assert_eq!(code, 409);
+    }
+    let bound = api.get(&format!("{PODS}/a")).await.ok();
+    assert!(!bound["status"].to_string().contains("DisruptionTarget"), "{bound}");
+    let preconditions = json!({"resourceVersion": bound["metadata"]["resourceVersion"]});
+    let eviction = json!({
+        "metadata": {"name": "a"}, "deleteOptions": {"preconditions": preconditions},
+    });
+    api.post(&format!("{PODS}/a/eviction"), &eviction).await.ok();
+    let evicted = api.get(&format!("{PODS}/a")).await.ok();
+    assert!(evicted["status"].to_string().contains("DisruptionTarget"), "{evicted}");
+}

@@ -29,12 +29,15 @@ pub(super) struct Served {
 }
 
 pub(super) async fn serve() -> Served {
+    serve_api(Api::start().await).await
+}
+
+pub(super) async fn serve_api(api: Api) -> Served {
     let directory = tempfile::tempdir().unwrap();
     let now = Timestamp::now();
     let pki = Pki::open(directory.path(), now).unwrap();
     let leaf = pki.serving(&["127.0.0.1".to_owned()], now).unwrap();
     let tls = ServerTls::new(&leaf, pki.client_ca()).unwrap();
-    let api = Api::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = Tasks::default();

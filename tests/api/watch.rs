@@ -165,3 +165,16 @@ async fn the_old_path_still_watches() {
     create(&api, "a", "x").await;
     assert_eq!(watch.short().await, "ADDED a");
 }
+
+#[tokio::test]
+async fn the_old_path_of_a_watch_may_name_one_object() {
+    let api = Api::start().await;
+    for name in ["a", "b"] {
+        api.post(CONFIG_MAPS, &json!({"metadata": {"name": name}})).await.ok();
+    }
+    let path = "/api/v1/watch/namespaces/default/configmaps/b";
+    let mut lines = api.watch(path).await;
+    let first = lines.next().await.unwrap();
+    assert_eq!(first["object"]["metadata"]["name"], "b");
+    assert_eq!(api.post(path, &json!({})).await.refused().0, 405);
+}

@@ -111,8 +111,12 @@ impl Api {
     }
 
     pub(crate) async fn on(store: Arc<Sqlite>, config: Config) -> Self {
+        Self::over(Arc::<Sqlite>::clone(&store), store, config).await
+    }
+
+    /// A server that sees `store` through something else.
+    pub(crate) async fn over(shared: Arc<dyn Store>, store: Arc<Sqlite>, config: Config) -> Self {
         let nodes = Arc::new(FakeNodes::default());
-        let shared: Arc<dyn Store> = Arc::<Sqlite>::clone(&store);
         let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
         server.bootstrap().await.unwrap();
         let admin = server.local(Identity::new("admin", &["system:masters"]));

@@ -1,5 +1,6 @@
 //! Lists of stored objects, rendered piece by piece while they are sent.
 
+use super::super::config::ENTRIES_PER_TURN;
 use super::accept::Form;
 use super::table::TableWriter;
 use super::{partial, splice};
@@ -13,6 +14,13 @@ use std::io::Write as _;
 
 /// A piece of a list is sent when it is about this large.
 const PIECE_BYTES: usize = super::super::config::BODY_PIECE_BYTES;
+
+/// Lets others on this thread have a turn, every so many entries of work.
+pub(crate) async fn take_turns(index: usize) {
+    if index % ENTRIES_PER_TURN == ENTRIES_PER_TURN - 1 {
+        tokio::task::yield_now().await;
+    }
+}
 
 /// The metadata of a list.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -47,8 +55,8 @@ impl ListBody {
     /// A list of `entries` in the form of objects or of their metadata.
     ///
     /// # Errors
-    /// As [`super::render`]; tables are rendered at once and have one piece.
-    pub(crate) fn new(
+    /// As [`super::render`]; a table is rendered before anything of it is sent, and has one piece.
+    pub(crate) async fn new(
         kind: &Kind,
         entries: Vec<Entry>,
         head: &ListHead,
@@ -59,7 +67,8 @@ impl ListBody {
         match form {
             Form::Table(table) => {
                 let mut writer = TableWriter::new(kind, table, now);
-                for entry in &entries {
+                for (index, entry) in entries.iter().enumerate() {
+                    take_turns(index).await;
                     writer.push(&entry.value, entry.revision)?;
                 }
                 opening = writer.finish(head);

@@ -15,7 +15,7 @@ mod table;
 
 pub(super) use accept::{Accepted, Form, Language, PROTOBUF_MEDIA_TYPE, negotiate};
 pub(super) use gzip::compress;
-pub(super) use lists::{ListBody, ListHead};
+pub(super) use lists::{ListBody, ListHead, take_turns};
 pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};
 pub(super) use table::{TableWriter, bookmark_table};
 

@@ -1,7 +1,7 @@
 //! Answers in protobuf: the JSON that another client would get, translated by the schema table.
 
 use super::accept::{Accepted, Form, Language, PROTOBUF_MEDIA_TYPE};
-use super::lists::ListHead;
+use super::lists::{ListHead, take_turns};
 use super::{json_response, partial, pretty, splice};
 use crate::api::Status;
 use crate::registry::Kind;
@@ -64,7 +64,7 @@ pub(crate) fn document_response(
 
 /// A list. Its length is the first thing that a client reads of it, so that it is written whole;
 /// what is stored of each entry is let go as soon as it is translated.
-pub(crate) fn list_response(
+pub(crate) async fn list_response(
     kind: &Kind,
     entries: Vec<Entry>,
     head: &ListHead,
@@ -75,7 +75,8 @@ pub(crate) fn list_response(
     let mut json = Vec::new();
     head.push(&mut json);
     let mut list = ListEncoder::new(of, &type_meta, &json).map_err(untranslatable)?;
-    for Entry { value, revision, .. } in entries {
+    for (index, Entry { value, revision, .. }) in entries.into_iter().enumerate() {
+        take_turns(index).await;
         json.clear();
         match form {
             Form::Partial(version) => partial::push(&mut json, &value, revision, version)?,

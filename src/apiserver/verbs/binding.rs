@@ -3,8 +3,9 @@
 use super::super::errors;
 use super::super::metadata::whole_second;
 use super::super::query::WriteOptions;
+use super::store::Current;
 use super::update::amend;
-use super::{Call, decode};
+use super::{Call, condition, decode};
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey};
 use crate::registry::Object;
@@ -14,7 +15,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::json;
+use serde_json::{Map, json};
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
@@ -33,17 +34,14 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     }
     let key = ObjectKey { namespace: call.namespace.map(str::to_owned), name };
     let now = call.server.config.clock.now();
-    let change = |object: &mut dyn Object| {
+    let change = |_: &Current, object: &mut dyn Object| {
         let pod = object.as_any_mut().downcast_mut::<Pod>();
         let pod = pod.ok_or_else(|| Status::internal("only pods are bound"))?;
         bind(pod, &binding, now)
             .map_err(|why| Status::conflict(errors::subject(call.kind, &key.name), &why))
     };
     amend(call, &key, options.dry_run, change).await?;
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
-    });
-    call.respond_with(StatusCode::CREATED, types::STATUS, body.to_string().into_bytes())
+    call.respond_success(StatusCode::CREATED, Map::new())
 }
 
 /// Upstream `ValidatePodBinding`.
@@ -91,19 +89,12 @@ fn bind(pod: &mut Pod, binding: &Binding, now: Timestamp) -> Result<(), String> 
     }
     let status = pod.status.get_or_insert_default();
     status.nominated_node_name = None;
-    set_scheduled(status.conditions.get_or_insert_default(), now);
-    Ok(())
-}
-
-fn set_scheduled(conditions: &mut Vec<PodCondition>, now: Timestamp) {
     let scheduled = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "True".to_owned(),
         last_transition_time: Some(Time(whole_second(now))),
         ..PodCondition::default()
     };
-    match conditions.iter_mut().find(|condition| condition.type_ == scheduled.type_) {
-        Some(condition) => *condition = scheduled,
-        None => conditions.push(scheduled),
-    }
+    condition::set(status.conditions.get_or_insert_default(), scheduled);
+    Ok(())
 }

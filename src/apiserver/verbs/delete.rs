@@ -19,7 +19,7 @@ use crate::stdx::http::Response;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions as Wire, ObjectMeta, Time};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// What happens to the dependents of a deleted object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,7 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
             call.respond(StatusCode::OK, &value, revision)
         }
         Outcome::Removed { value, revision } => {
-            let body = success(call, &key, &value, revision).to_string();
-            call.respond_with(StatusCode::OK, types::STATUS, body.into_bytes())
+            call.respond_success(StatusCode::OK, success(call, &key, &value, revision))
         }
         Outcome::Stored { value, revision } => call.respond(StatusCode::OK, &value, revision),
         Outcome::Raced => Err(modified(call, &key)),
@@ -82,14 +81,14 @@ pub(super) async fn delete_object(
     Ok(Outcome::Raced)
 }
 
-/// The answer for an object that is gone. Unlike upstream's it says at which revision that was, so
+/// What is told about an object that is gone. Unlike upstream's it says at which revision that was, so
 /// that a controller knows when its caches have seen it.
 fn success(
     call: &Call<'_>,
     key: &ObjectKey,
     stored: &[u8],
     revision: Revision,
-) -> serde_json::Value {
+) -> Map<String, Value> {
     let uid =
         (call.kind.decode_stored)(stored).ok().and_then(|object| object.metadata().uid.clone());
     let facts = &call.kind.facts;
@@ -97,13 +96,12 @@ fn success(
     if !facts.group.is_empty() {
         details["group"] = json!(facts.group);
     }
-    json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Success", "details": details,
-        "metadata": {"resourceVersion": revision.to_string()},
-    })
+    let metadata = json!({"resourceVersion": revision.to_string()});
+    Map::from_iter([("details".to_owned(), details), ("metadata".to_owned(), metadata)])
 }
 
-fn check_preconditions(
+/// Whether this is the object that is meant, and as it is meant.
+pub(super) fn check_preconditions(
     call: &Call<'_>,
     current: &Current,
     options: &DeleteOptions,

@@ -19,7 +19,7 @@ pub(super) async fn delete_collection(call: &Call<'_>) -> Result<Response, Statu
     if options.uid.is_some() || options.revision.is_some() {
         return Err(Status::bad_request("preconditions cannot be used with a collection"));
     }
-    let selection = Selection::parse(call.kind, call.namespace, call.query)?;
+    let selection = Selection::parse(call.kind, (call.namespace, None), call.query)?;
     let mut list = ListOptions::parse(call.query, &selection)?;
     // Whoever asks for one page has one page deleted.
     let wants_all = list.limit.is_none();
@@ -34,7 +34,7 @@ pub(super) async fn delete_collection(call: &Call<'_>) -> Result<Response, Statu
         deleted.next = page.next;
         deleted.remaining = page.remaining;
     }
-    list::respond(call, &selection, deleted)
+    list::respond(call, &selection, deleted).await
 }
 
 async fn delete_page(

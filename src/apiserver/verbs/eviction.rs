@@ -3,10 +3,10 @@
 
 use super::super::metadata::whole_second;
 use super::super::query::WriteOptions;
-use super::delete::{DeleteOptions, delete_object};
-use super::store::Outcome;
+use super::delete::{DeleteOptions, check_preconditions, delete_object};
+use super::store::{Current, Outcome};
 use super::update::{amend, modified};
-use super::{Call, decode};
+use super::{Call, condition, decode};
 use crate::api::status::Status;
 use crate::registry::Object;
 use crate::registry::schema::types;
@@ -15,7 +15,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::json;
+use serde_json::{Map, json};
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
@@ -32,24 +32,23 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let mut delete = DeleteOptions::of_wire(eviction.delete_options.unwrap_or_default())?;
     delete.dry_run |= options.dry_run;
     let now = whole_second(call.server.config.clock.now());
-    let tell_why = |object: &mut dyn Object| {
+    let tell_why = |current: &Current, object: &mut dyn Object| {
+        check_preconditions(call, current, &delete)?;
         if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
             mark(pod, Time(now));
         }
         Ok(())
     };
-    // A pinned delete is left alone: this write would move the revision it is pinned to.
-    if delete.revision.is_none() {
-        amend(call, &key, delete.dry_run, tell_why).await?;
+    let told = amend(call, &key, delete.dry_run, tell_why).await?;
+    // A delete that was pinned to a revision goes on from the one with the condition (upstream
+    // `addConditionAndDeletePod`).
+    if let (Some(pinned), Outcome::Stored { revision, .. }) = (&mut delete.revision, &told) {
+        *pinned = revision.to_string();
     }
     match delete_object(call, &key, &delete).await? {
         Outcome::Raced => Err(modified(call, &key)),
         Outcome::Stored { .. } | Outcome::Removed { .. } => {
-            let body = json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                "code": 201,
-            });
-            call.respond_with(StatusCode::CREATED, types::STATUS, body.to_string().into_bytes())
+            call.respond_success(StatusCode::CREATED, Map::new())
         }
     }
 }
@@ -65,6 +64,5 @@ fn mark(pod: &mut Pod, now: Time) {
         ..PodCondition::default()
     };
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
-    conditions.retain(|known| known.type_ != condition.type_);
-    conditions.push(condition);
+    condition::set(conditions, condition);
 }

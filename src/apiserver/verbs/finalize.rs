@@ -1,10 +1,9 @@
 //! Finalize: takes finalizers out of a namespace's spec; with the last of them gone, a namespace
 //! whose deletion was asked for goes (upstream `FinalizeREST`, pkg/registry/core/namespace, v1.35).
 
-use super::super::errors;
 use super::super::query::WriteOptions;
-use super::store::Outcome;
-use super::update::amend;
+use super::store::{Current, Outcome};
+use super::update::{amend, check_revision, check_uid};
 use super::{Call, decode};
 use crate::api::status::Status;
 use crate::registry::Object;
@@ -24,16 +23,19 @@ pub(super) async fn update(call: &Call<'_>) -> Result<Response, Status> {
             "the name of the object does not match the name on the URL",
         ));
     }
+    let revision = submitted.revision;
     let wanted = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone());
-    let uid = namespace.metadata.uid.as_deref().filter(|uid| !uid.is_empty());
-    let change = |object: &mut dyn Object| {
+    let change = |current: &Current, object: &mut dyn Object| {
+        check_revision(call, current, revision)?;
         let stored = object.as_any_mut().downcast_mut::<Namespace>().ok_or_else(not_a_namespace)?;
-        if uid.is_some() && uid != stored.metadata.uid.as_deref() {
-            let subject = errors::subject(call.kind, &key.name);
-            return Err(Status::conflict(subject, "the UID in the data is that of another object"));
-        }
+        let uid = stored.metadata.uid.as_deref().unwrap_or_default();
+        check_uid(call, submitted.object.as_ref(), uid)?;
         stored.spec.get_or_insert_default().finalizers.clone_from(&wanted);
-        Ok(())
+        let problems = object.validate();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid("", "Namespace", &key.name, &problems))
     };
     match amend(call, &key, options.dry_run, change).await? {
         Outcome::Stored { value, revision } | Outcome::Removed { value, revision } => {

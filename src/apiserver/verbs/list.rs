@@ -2,7 +2,9 @@
 //! pkg/storage/etcd3/store.go `GetList` and pkg/storage/continue.go, v1.35).
 
 use super::super::config::SELECTED_PAGE_ENTRIES;
-use super::super::encoding::{Language, ListBody, ListHead, json_response, list_response, pretty};
+use super::super::encoding::{
+    Language, ListBody, ListHead, json_response, list_response, pretty, take_turns,
+};
 use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
@@ -49,14 +51,14 @@ pub(super) struct ListOptions {
 }
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Response, Status> {
-    let selection = Selection::parse(call.kind, call.namespace, call.query)?;
+    let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
     let options = ListOptions::parse(call.query, &selection)?;
     let page = read(call, &selection, &options).await?;
-    respond(call, &selection, page)
+    respond(call, &selection, page).await
 }
 
 /// A page as the client wants to see it, piece by piece.
-pub(super) fn respond(
+pub(super) async fn respond(
     call: &Call<'_>,
     selection: &Selection,
     page: SelectedPage,
@@ -73,9 +75,9 @@ pub(super) fn respond(
     let now = call.server.config.clock.now();
     let form = call.accepted.form;
     if call.accepted.language == Language::Protobuf {
-        return list_response(call.kind, page.entries, &head, form);
+        return list_response(call.kind, page.entries, &head, form).await;
     }
-    let mut body = ListBody::new(call.kind, page.entries, &head, form, now)?;
+    let mut body = ListBody::new(call.kind, page.entries, &head, form, now).await?;
     if call.accepted.pretty {
         let whole: Vec<u8> = body.flatten().collect();
         return Ok(json_response(StatusCode::OK, pretty(&whole)));
@@ -114,17 +116,23 @@ pub(super) async fn read(
         revision: at.unwrap_or_else(|| store.revision()),
         remaining: 0,
     };
-    let Some(prefix) = prefix_of(selection) else {
-        return Ok(page);
+    let prefix = match &selection.place {
+        Place::Prefix(prefix) => prefix.clone(),
+        Place::Key(key) => return read_one(call, (selection, options), key, page, at).await,
+        Place::Nowhere => return Ok(page),
     };
     let wants_all = selection.is_everything();
     let mut request = ListRequest { prefix, after: options.after.clone(), limit: None, at };
     loop {
-        // Without a selector the limit is the store's; with one, more has to be read than is shown.
+        // Without a selector the limit is the store's. With one, more has to be read than is shown,
+        // and never all of it at once.
         let missing = options.limit.map(|limit| limit.get() - page.entries.len());
-        request.limit = missing.and_then(|missing| {
-            NonZeroUsize::new(if wants_all { missing } else { missing.max(SELECTED_PAGE_ENTRIES) })
-        });
+        request.limit = match missing {
+            _ if !wants_all => {
+                NonZeroUsize::new(missing.unwrap_or_default().max(SELECTED_PAGE_ENTRIES))
+            }
+            missing => missing.and_then(NonZeroUsize::new),
+        };
         let read = store.list(request.clone()).await;
         let read = read.map_err(|error| explain(&error, selection, options))?;
         page.revision = read.revision;
@@ -133,20 +141,51 @@ pub(super) async fn read(
         request.at = Some(read.revision);
         request.after = read.entries.last().map(|entry| entry.key.clone());
         let is_last = read.remaining == 0;
-        if wants_all && matches!(selection.place, Place::Prefix(_)) {
+        if wants_all {
             page.entries = read.entries;
             page.next = if is_last { None } else { request.after };
             return Ok(page);
         }
-        if take_selected(&mut page, selection, read.entries, missing, is_last) || is_last {
+        if take_selected(&mut page, selection, read.entries, missing, is_last).await || is_last {
             return Ok(page);
         }
     }
 }
 
+/// The one object that can be selected. Nothing is behind it.
+async fn read_one(
+    call: &Call<'_>,
+    (selection, options): (&Selection, &ListOptions),
+    key: &Key,
+    mut page: SelectedPage,
+    at: Option<Revision>,
+) -> Result<SelectedPage, Status> {
+    let store = &call.server.store;
+    let found = match at {
+        None => {
+            let lookup = store.get(key).await.map_err(|error| errors::of_read(&error))?;
+            page.revision = lookup.revision;
+            lookup.entry
+        }
+        // No key with this prefix is before the key itself.
+        Some(_) => {
+            let prefix = key.as_str().to_owned();
+            let request = ListRequest { prefix, after: None, limit: NonZeroUsize::new(1), at };
+            let read = store.list(request).await;
+            let read = read.map_err(|error| explain(&error, selection, options))?;
+            page.revision = read.revision;
+            read.entries.into_iter().next()
+        }
+    };
+    let is_selected = |entry: &Entry| entry.key == *key && selection.matches(key, &entry.value);
+    // A list that is continued has shown it.
+    page.entries.extend(found.filter(|entry| options.after.is_none() && is_selected(entry)));
+    Ok(page)
+}
+
 /// Takes what is selected, `missing` at most. Says whether the page is full; it has a next one if
 /// anything was left over.
-fn take_selected(
+async fn take_selected(
     page: &mut SelectedPage,
     selection: &Selection,
     entries: Vec<Entry>,
@@ -156,6 +195,7 @@ fn take_selected(
     let mut taken = 0;
     let count = entries.len();
     for (index, entry) in entries.into_iter().enumerate() {
+        take_turns(index).await;
         if !selection.covers(&entry.key) || !selection.matches(&entry.key, &entry.value) {
             continue;
         }

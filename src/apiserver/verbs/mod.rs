@@ -4,6 +4,7 @@
 //! special about a subresource is in a file of its own here.
 
 mod binding;
+mod condition;
 mod create;
 mod decode;
 mod delete;
@@ -25,13 +26,14 @@ use super::query::Query;
 use super::request::{ResourcePath, Verb};
 use super::server::{Asked, Server, no_such_path, not_allowed};
 use crate::api::{ObjectKey, Revision, Status};
-use crate::registry::schema::TypeRef;
 use crate::registry::schema::protobuf::TypeMeta;
+use crate::registry::schema::{TypeRef, types};
 use crate::registry::{self, Kind};
 use crate::stdx::http::Response;
 use bytes::Bytes;
 use http::header::{HeaderValue, WARNING};
 use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex};
 
 /// One request for a resource, with everything that its handler may look at.
@@ -86,6 +88,22 @@ impl Call<'_> {
         json: Vec<u8>,
     ) -> Result<Response, Status> {
         encoding::document_response(code, self.accepted, (of, &TypeMeta::of(of)), json)
+    }
+
+    /// A `Status` that says that what was asked is done, with what there is to tell beyond that.
+    fn respond_success(
+        &self,
+        code: StatusCode,
+        told: Map<String, Value>,
+    ) -> Result<Response, Status> {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        });
+        if code != StatusCode::OK {
+            status["code"] = json!(code.as_u16());
+        }
+        status.as_object_mut().expect("made as an object").extend(told);
+        self.respond_with(code, types::STATUS, status.to_string().into_bytes())
     }
 }
 

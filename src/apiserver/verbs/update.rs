@@ -124,7 +124,7 @@ pub(super) fn is_finished(new: &dyn Object, old: &dyn Object) -> bool {
         && !new.is_held()
 }
 
-fn check_revision(
+pub(super) fn check_revision(
     call: &Call<'_>,
     current: &Current,
     revision: Option<Revision>,
@@ -144,7 +144,7 @@ fn check_revision(
 }
 
 /// `is` is the uid of what is stored; nothing has none (upstream `Preconditions.Check`).
-fn check_uid(call: &Call<'_>, new: &dyn Object, is: &str) -> Result<(), Status> {
+pub(super) fn check_uid(call: &Call<'_>, new: &dyn Object, is: &str) -> Result<(), Status> {
     match new.metadata().uid.as_deref() {
         None | Some("") => Ok(()),
         Some(wanted) if wanted == is => Ok(()),
@@ -158,17 +158,18 @@ fn check_uid(call: &Call<'_>, new: &dyn Object, is: &str) -> Result<(), Status> 
     }
 }
 
-/// Changes a stored object in a way that is the server's own: no admission, no validation.
+/// Changes a stored object in a way that is the server's own: no admission, and no validation but
+/// what `change` does.
 pub(super) async fn amend(
     call: &Call<'_>,
     key: &ObjectKey,
     dry_run: bool,
-    change: impl Fn(&mut dyn Object) -> Result<(), Status> + Send + Sync,
+    change: impl Fn(&Current, &mut dyn Object) -> Result<(), Status> + Send + Sync,
 ) -> Result<Outcome, Status> {
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
         let mut object = current.object.clone_box();
-        change(object.as_mut())?;
+        change(&current, object.as_mut())?;
         let next = match is_finished(object.as_ref(), current.object.as_ref()) {
             true => Next::Remove(object),
             false => Next::Write(object, Reservation::default()),

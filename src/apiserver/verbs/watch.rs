@@ -64,7 +64,7 @@ struct Watcher {
 }
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
-    let selection = Selection::parse(call.kind, call.namespace, call.query)?;
+    let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
     let options = WatchOptions::parse(call.query)?;
     let store = &call.server.store;
     let newest = store.revision();

@@ -9,6 +9,7 @@
 use super::super::table::{BUILT_IN, FieldView, PatchStrategy, Shape, Table, TypeRef};
 use super::PatchError;
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 const DIRECTIVE: &str = "$patch";
@@ -205,12 +206,9 @@ impl<'t> Merger<'t> {
             return Ok(old);
         }
         if !are_objects(&old, &new)? {
-            let mut both = Vec::with_capacity(old.len() + new.len());
-            for value in old.iter().chain(&new) {
-                if !both.contains(value) {
-                    both.push(value.clone());
-                }
-            }
+            let mut seen = HashSet::with_capacity(old.len() + new.len());
+            let both = old.iter().chain(&new).filter(|value| seen.insert(*value));
+            let both = both.cloned().collect();
             return arrange("", both, &new, &old);
         }
         if rules.key.is_empty() {
@@ -218,25 +216,32 @@ impl<'t> Merger<'t> {
         }
         let (mut merged, new) = apply_special_elements(rules.key, old, new)?;
         let old_order = identities(rules.key, &merged);
+        let mut place_of = HashMap::with_capacity(merged.len() + new.len());
+        for (place, element) in merged.iter().enumerate() {
+            if let Some(identity) = element.get(rules.key) {
+                place_of.entry(identity.clone()).or_insert(place);
+            }
+        }
         let mut new_order = Vec::with_capacity(new.len());
         for element in new {
             let identity = identity(rules.key, &element)?.clone();
-            self.merge_element(rules, &mut merged, element, &identity)?;
+            let place = *place_of.entry(identity.clone()).or_insert(merged.len());
+            self.merge_element(rules, &mut merged, element, place)?;
             new_order.push(identity);
         }
         arrange(rules.key, merged, &new_order, &old_order)
     }
 
-    /// Merges an element of the patch into the one of the same merge key, or adds it.
+    /// Merges an element of the patch into the one at `place`, which has its merge key, or adds it
+    /// where there is none.
     fn merge_element(
         &self,
         rules: ListRules<'_>,
         merged: &mut Vec<Value>,
         element: Value,
-        identity: &Value,
+        place: usize,
     ) -> Result<(), PatchError> {
-        let place = merged.iter_mut().find(|old| old.get(rules.key) == Some(identity));
-        match (place, element) {
+        match (merged.get_mut(place), element) {
             (Some(Value::Object(old)), Value::Object(new)) => {
                 *old = self.merge_maps(rules.element, std::mem::take(old), new)?;
             }
@@ -280,7 +285,8 @@ fn list(value: Value) -> Result<Vec<Value>, PatchError> {
 fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
     let Some(directive) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let Value::Array(kept) = directive else { return Err(bad_retain_keys()) };
-    let is_kept = |name: &String| kept.iter().any(|kept| kept.as_str() == Some(name));
+    let kept: HashSet<&str> = kept.iter().filter_map(Value::as_str).collect();
+    let is_kept = |name: &String| kept.contains(name.as_str());
     let has_others = patch.iter().any(|(name, value)| {
         let is_directive =
             name.starts_with(DELETE_FROM_LIST) || name.starts_with(SET_ELEMENT_ORDER);
@@ -304,6 +310,7 @@ fn delete_from_list(original: &mut Object, rest: &str, gone: &Value) -> Result<(
             if !list.is_empty() || !gone.is_empty() {
                 are_objects(list, gone)?;
             }
+            let gone: HashSet<&Value> = gone.iter().collect();
             list.retain(|value| !gone.contains(value));
         }
         _ => {}
@@ -319,14 +326,14 @@ fn apply_special_elements(
     new: Vec<Value>,
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let mut ordinary = Vec::with_capacity(new.len());
+    let mut gone = HashSet::new();
     let mut is_replaced = false;
     for element in new {
         match element.get(DIRECTIVE) {
             None => ordinary.push(element),
             Some(directive) => match directive.as_str() {
                 Some("delete") => {
-                    let gone = identity(key, &element)?;
-                    old.retain(|value| value.get(key) != Some(gone));
+                    gone.insert(identity(key, &element)?.clone());
                 }
                 Some("replace") => is_replaced = true,
                 Some("merge") => {
@@ -343,6 +350,7 @@ fn apply_special_elements(
     if is_replaced {
         Ok((ordinary.into_iter().filter_map(clean).collect(), Vec::new()))
     } else {
+        old.retain(|value| value.get(key).is_none_or(|identity| !gone.contains(identity)));
         Ok((old, ordinary))
     }
 }
@@ -375,10 +383,12 @@ fn place_order(key: &str, old: Option<&[Value]>, new: Option<&[Value]>) -> Vec<V
     let (deletions, additions): (Vec<_>, Vec<_>) =
         new.unwrap_or_default().iter().partition(is_deletion);
     let before = order.len();
-    order.retain(|identity| !deletions.iter().any(|gone| gone.get(key) == Some(identity)));
+    let gone: HashSet<_> = deletions.iter().filter_map(|element| element.get(key)).collect();
+    order.retain(|identity| !gone.contains(identity));
+    let mut known: HashSet<_> = order.iter().cloned().collect();
     for element in additions {
         match identity(key, element) {
-            Ok(identity) if order.len() < before && !order.contains(identity) => {
+            Ok(identity) if order.len() < before && known.insert(identity.clone()) => {
                 order.push(identity.clone());
             }
             _ => {}
@@ -419,13 +429,13 @@ fn arrange(
     new_order: &[Value],
     old_order: &[Value],
 ) -> Result<Vec<Value>, PatchError> {
-    let place_in = |order: &[Value], identity: &Value| order.iter().position(|one| one == identity);
+    let (new_places, old_places) = (places(new_order), places(old_order));
     let mut patched = Vec::new();
     let mut untouched = Vec::new();
     for element in merged {
         let identity = identity(key, &element)?;
-        let old_place = place_in(old_order, identity);
-        match place_in(new_order, identity) {
+        let old_place = old_places.get(identity).copied();
+        match new_places.get(identity).copied() {
             Some(place) => patched.push((place, old_place, element)),
             None => untouched.push((old_place, element)),
         }
@@ -445,6 +455,16 @@ fn arrange(
     }
     arranged.extend(untouched.map(|(_, element)| element));
     Ok(arranged)
+}
+
+/// Where each value of a list is first. A client may send lists of a hundred thousand elements:
+/// what is done for each of them must not look at all of them.
+fn places(list: &[Value]) -> HashMap<&Value, usize> {
+    let mut places = HashMap::with_capacity(list.len());
+    for (place, value) in list.iter().enumerate() {
+        places.entry(value).or_insert(place);
+    }
+    places
 }
 
 /// Whether the elements of two lists, not both empty, are objects; they must be of one kind.

@@ -2,7 +2,7 @@
 
 use super::super::{Format, TypeRef, decode, types};
 use super::strategic_merge_patch;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn yaml(text: &str) -> Value {
     let decoded = decode(text.as_bytes(), Format::Yaml).expect("test cases are YAML");
@@ -618,4 +618,26 @@ fn patches_that_do_not_fit_are_unprocessable() {
         "spec: {$setElementOrder/containers: [{name: a}, {name: b}], containers: [{name: b}, {name: a}]}",
         "The order in patch list:\n[map[name:b] map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:a] map[name:b]]\n",
     );
+}
+
+/// Quadratic work would take hours here.
+#[test]
+fn long_lists_are_merged_in_time() {
+    const ELEMENTS: usize = 150_000;
+    let finalizers = |from: usize| {
+        let names: Vec<_> = (from..from + ELEMENTS).map(|at| format!("a/{at}")).collect();
+        json!({"metadata": {"finalizers": names}})
+    };
+    let ports = |from: usize| {
+        let ports: Vec<_> = (from..from + ELEMENTS).map(|port| json!({"port": port})).collect();
+        json!({"spec": {"ports": ports}})
+    };
+    for (of, list, make) in [
+        (types::CONFIG_MAP, "/metadata/finalizers", &finalizers as &dyn Fn(usize) -> Value),
+        (types::SERVICE, "/spec/ports", &ports),
+    ] {
+        let patched = strategic_merge_patch(of, make(0), make(ELEMENTS / 2)).unwrap();
+        let merged = patched.pointer(list).unwrap().as_array().unwrap();
+        assert_eq!(merged.len(), ELEMENTS / 2 * 3);
+    }
 }
