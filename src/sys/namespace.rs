@@ -133,12 +133,16 @@ pub fn loopback_up() -> io::Result<()> {
     set_interface_flags(&socket, &request)
 }
 
+/// `SIOCSIFFLAGS`, one number everywhere; the type that ioctl takes is not the same in glibc and musl.
+const SET_INTERFACE_FLAGS: libc::Ioctl = 0x8914;
+
 fn set_interface_flags(socket: &std::net::UdpSocket, request: &libc::ifreq) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which `request` is, fully initialised and alive for
     // the call; the descriptor is that of an open socket.
     #[expect(unsafe_code, reason = "ioctl takes a pointer")]
-    let result =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(request)) };
+    let result = unsafe {
+        libc::ioctl(socket.as_raw_fd(), SET_INTERFACE_FLAGS, std::ptr::from_ref(request))
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
