@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use kinglet::api::ObjectKey;
 use kinglet::network::{Attachment, BridgeConfig, BridgeNetwork, HostPort, PodNetwork, Protocol};
 use kinglet::stdx::Tasks;
+use kinglet::sys::mount;
 use kinglet::sys::namespace::{self, Kind};
 use kinglet::sys::process::Program;
 use std::future::Future;
@@ -30,7 +31,8 @@ fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send + 's
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(test(run))))
     });
-    namespace::unpin(&node).unwrap();
+    // The node, and the pods that the test has not removed.
+    mount::unmount_all(directory.path()).unwrap();
     if let Err(panic) = result.unwrap() {
         std::panic::resume_unwind(panic);
     }
