@@ -120,6 +120,7 @@ pub(super) async fn open_runtime(
     let config = ShimRuntimeConfig {
         data_dir: layout.data_dir(),
         run_dir: layout.run(),
+        cgroup_root: cgroup_root(layout),
         executable: std::env::current_exe().context("this executable cannot be found")?,
         log_limits: LogLimits::UPSTREAM,
         clock: clock.clone(),

@@ -5,8 +5,10 @@
 //! environment variable, no descriptor, no terminal.
 
 use super::memory;
-use std::ffi::{OsStr, OsString};
+use rustix::fs::{Mode, OFlags};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     directory: PathBuf,
+    cgroup_files: Vec<PathBuf>,
     input: Vec<u8>,
     deadline: Duration,
     output_bytes_max: usize,
@@ -83,6 +86,7 @@ impl Program {
             arguments: Vec::new(),
             environment: Vec::new(),
             directory: PathBuf::from("/"),
+            cgroup_files: Vec::new(),
             input: Vec::new(),
             deadline: DEADLINE_DEFAULT,
             output_bytes_max: OUTPUT_BYTES_MAX,
@@ -112,6 +116,14 @@ impl Program {
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
+        self
+    }
+
+    /// The cgroup that the program and all that it starts are in from the beginning, by its
+    /// [`process_files`](super::cgroup::Cgroups::process_files). This process's own otherwise.
+    #[must_use]
+    pub fn cgroup(mut self, process_files: Vec<PathBuf>) -> Self {
+        self.cgroup_files = process_files;
         self
     }
 
@@ -188,6 +200,20 @@ impl Program {
                 command.pre_exec(restore);
             }
         }
+        if !self.cgroup_files.is_empty() {
+            let files =
+                self.cgroup_files.iter().map(|file| CString::new(file.as_os_str().as_bytes()));
+            let files = files.collect::<Result<Vec<_>, _>>()?;
+            // SAFETY: what runs between fork and exec makes system calls and nothing else; its
+            // memory is there before the fork.
+            #[expect(
+                unsafe_code,
+                reason = "nothing else is sure to come before what the child starts"
+            )]
+            unsafe {
+                command.pre_exec(move || enter_cgroup(&files));
+            }
+        }
         command
             .args(&self.arguments)
             .env_clear()
@@ -201,6 +227,16 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
     }
+}
+
+/// Moves the calling process by writing to the `cgroup.procs` of each hierarchy.
+fn enter_cgroup(files: &[CString]) -> io::Result<()> {
+    for file in files {
+        let opened = rustix::fs::open(&**file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        // Zero stands for the process that writes it.
+        rustix::io::write(&opened, b"0")?;
+    }
+    Ok(())
 }
 
 /// Feeds the child and reads it until it has ended and closed its outputs.

@@ -1,7 +1,9 @@
 //! Our side ends, shims end, half of things is made: containers go on, and nothing is lost.
 
 use crate::rig::{DEADLINE, Rig, eventually};
-use kinglet::runtime::{ContainerState, Runtime as _, RuntimeEvent, SandboxState, ShimRuntime};
+use kinglet::runtime::{
+    ContainerState, NamespaceMode, Runtime as _, RuntimeEvent, SandboxState, ShimRuntime,
+};
 use kinglet::sys::signal;
 use std::fs;
 use std::time::Duration;
@@ -165,6 +167,86 @@ async fn half_made_things_are_removed() {
         .collect();
     assert_eq!(left, Vec::<String>::new());
     assert_eq!(rig.exec(&id, "echo works").await, "works");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_removed_is_no_reason_to_end_the_rest() {
+    let mut rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("whole").await;
+    let script = "echo kept > /mine; sleep 1000";
+    let id = rig.run(&sandbox, rig.container_config("main", script)).await;
+    let half = rig.container_config("half", "sleep 1000");
+    let half = rig.runtime().create_container(&sandbox.id, half).await.unwrap();
+    rig.close().await;
+    let record = rig.directory.join("agent/sandboxes").join(&sandbox.id.0);
+    fs::remove_file(record.join("containers").join(&half.0).join("container.json")).unwrap();
+    *rig.images.stuck.lock().unwrap() = Some(half);
+    rig.open().await;
+    assert_eq!(rig.runtime().sandboxes().await.unwrap()[0].state, SandboxState::Ready);
+    assert_eq!(rig.exec(&id, "cat /mine").await, "kept");
+    *rig.images.stuck.lock().unwrap() = None;
+    rig.close().await;
+    rig.open().await;
+    assert_eq!(rig.exec(&id, "cat /mine").await, "kept");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_cannot_be_adopted_is_ended_before_the_next() {
+    let mut rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("pod").await;
+    let id = rig.run(&sandbox, rig.container_config("main", "sleep 1000")).await;
+    let ContainerState::Running { pid, .. } = rig.status(&id).await.state else { panic!() };
+    rig.close().await;
+    let containers = rig.directory.join("agent/sandboxes").join(&sandbox.id.0).join("containers");
+    let away = containers.with_file_name("away");
+    fs::rename(&containers, &away).unwrap();
+    fs::write(&containers, "").unwrap();
+    rig.open().await;
+    assert_eq!(rig.runtime().sandboxes().await.unwrap()[0].state, SandboxState::NotReady);
+    assert!(fs::read_dir(rig.images.containers()).unwrap().next().is_some(), "its files stay");
+    let next = rig.run_sandbox("pod").await;
+    assert_eq!(next.state, SandboxState::Ready);
+    assert!(!fs::exists(format!("/proc/{pid}/root")).unwrap(), "nothing runs twice");
+    fs::remove_file(&containers).unwrap();
+    fs::rename(&away, &containers).unwrap();
+    rig.close().await;
+    rig.open().await;
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leftovers_go_after_the_rest_is_known() {
+    let mut rig = Rig::start().await;
+    let leftover = rig.run_sandbox("pod").await;
+    let whole = rig.run_sandbox("pod").await;
+    let id = rig.run(&whole, rig.container_config("main", "sleep 1000")).await;
+    rig.close().await;
+    fs::remove_dir_all(rig.directory.join("agent/sandboxes").join(&leftover.id.0)).unwrap();
+    rig.open().await;
+    assert_eq!(rig.runtime().sandboxes().await.unwrap().len(), 1);
+    assert_eq!(rig.exec(&id, "echo works").await, "works");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_ends_our_cgroup_does_not_end_the_containers() {
+    let rig = Rig::start().await;
+    let mut config = rig.sandbox_config("apart");
+    config.namespaces.pid = NamespaceMode::Pod;
+    let sandbox = rig.runtime().run_sandbox(config).await.unwrap();
+    let config = rig.container_config("main", "while true; do echo x; sleep 0.1; done");
+    rig.run(&sandbox, config).await;
+    let outside: Vec<_> = rig
+        .processes()
+        .into_iter()
+        .filter(|(pid, _)| {
+            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+            !cgroups.lines().all(|line| line.contains(&format!(":{}/", rig.cgroup)))
+        })
+        .collect();
+    assert_eq!(outside, [], "shims and loggers are in a cgroup of their own");
     rig.finish().await;
 }
 

@@ -63,6 +63,7 @@ impl Rig {
         ShimRuntimeConfig {
             data_dir: self.directory.clone(),
             run_dir: self.run.clone(),
+            cgroup_root: self.cgroup.clone(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_kinglet")),
             log_limits: LogLimits::UPSTREAM,
             clock: Clock::system(),
@@ -200,7 +201,10 @@ impl Rig {
         }
         let cgroups = Cgroups::detect().unwrap();
         for name in cgroups.children(&self.cgroup.parse().unwrap()).unwrap() {
-            found.push(format!("cgroup {name}"));
+            // All shims of a node have one, which stays.
+            if name != "shims" {
+                found.push(format!("cgroup {name}"));
+            }
         }
         for place in ["sandboxes", "oci/k8s.io"] {
             found.extend(entries(&self.run.join(place)));
@@ -294,6 +298,8 @@ pub(crate) struct BusyboxImages {
     lower: PathBuf,
     containers: PathBuf,
     pub(crate) config: Mutex<ImageConfig>,
+    /// What this container has written cannot be removed.
+    pub(crate) stuck: Mutex<Option<ContainerId>>,
 }
 
 impl BusyboxImages {
@@ -318,7 +324,12 @@ impl BusyboxImages {
         fs::write(lower.join("etc/group"), GROUP).unwrap();
         let containers = directory.join("containers");
         fs::create_dir_all(&containers).unwrap();
-        Self { lower, containers, config: Mutex::default() }
+        Self { lower, containers, config: Mutex::default(), stuck: Mutex::default() }
+    }
+
+    /// Where the layers of containers are.
+    pub(crate) fn containers(&self) -> &Path {
+        &self.containers
     }
 
     fn rootfs(&self, container: &ContainerId) -> Rootfs {
@@ -376,6 +387,11 @@ impl ImageSource for BusyboxImages {
 
     fn release_rootfs(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>> {
         let own = self.containers.join(&container.0);
+        if self.stuck.lock().unwrap().as_ref() == Some(container) {
+            let message = "it is stuck".to_owned();
+            let error = RuntimeError::Refused { operation: "removing a layer", message };
+            return Box::pin(async { Err(error) });
+        }
         Box::pin(blocking(move || {
             if own.exists() {
                 fs::remove_dir_all(own).unwrap();

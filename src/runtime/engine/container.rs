@@ -80,20 +80,20 @@ impl Engine {
         let files = sandbox.files.container(id);
         let image = self.images.config(&config.image).await?;
         let stop_signal = spec::stop_signal(&config, &image)?;
-        files.create_bundle().map_err(|error| failed(OPERATION, error))?;
+        let bundle = files.clone();
+        blocking(move || bundle.create_bundle()).await.map_err(|error| failed(OPERATION, error))?;
         self.images.prepare_rootfs(&config.image, id, &files.rootfs()).await?;
         config.mounts.extend(image_mounts(&files, &image, &config).await?);
-        let user_files =
-            host::user_files(&files.rootfs()).map_err(|error| failed(OPERATION, error))?;
+        let (rootfs, privileged) = (files.rootfs(), config.security.privileged);
+        let (user_files, devices) = blocking(move || {
+            let devices = if privileged { Some(host::devices()?) } else { None };
+            Ok((host::user_files(&rootfs)?, devices))
+        })
+        .await
+        .map_err(|error: io::Error| failed(OPERATION, error))?;
         let user = spec::resolve_user(&image.user, &config.security, &user_files)?;
-        let with_devices;
-        let host = if config.security.privileged {
-            let devices = host::devices().map_err(|error| failed(OPERATION, error))?;
-            with_devices = HostTraits { devices, ..self.host.clone() };
-            &with_devices
-        } else {
-            &self.host
-        };
+        let with_devices = devices.map(|devices| HostTraits { devices, ..self.host.clone() });
+        let host = with_devices.as_ref().unwrap_or(&self.host);
         let spec = spec::render(Inputs {
             sandbox_id: &sandbox.id,
             sandbox: &sandbox.record.config,
@@ -104,11 +104,11 @@ impl Engine {
             paths: &shared_paths(&sandbox.record.config, &sandbox.files),
             host,
         })?;
-        records::write(&files.spec(), &spec).map_err(|error| failed(OPERATION, error))?;
         let config = without_secrets(config);
         let record = ContainerRecord { config, created_at: self.config.clock.now(), stop_signal };
         let recorded = record.clone();
         blocking(move || {
+            records::write(&files.spec(), &spec)?;
             files.create_record()?;
             records::write(&files.record(), &recorded)
         })

@@ -6,6 +6,7 @@
 use super::super::{ContainerId, RuntimeError, SandboxId};
 use super::{ShimRuntimeConfig, failed};
 use crate::sys::namespace::Kind;
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -62,14 +63,20 @@ impl Layout {
         }
     }
 
-    /// The sandboxes that have a record.
-    pub(super) fn recorded(&self) -> io::Result<Vec<SandboxId>> {
-        Ok(names(&self.records)?.into_iter().map(SandboxId).collect())
+    /// The sandboxes that have a record or something in the run directory.
+    pub(super) fn sandboxes(&self) -> io::Result<BTreeSet<SandboxId>> {
+        let recorded = names(&self.records)?;
+        let running = names(&self.run.join("sandboxes"))?;
+        Ok(recorded.into_iter().chain(running).map(SandboxId).collect())
     }
 
-    /// The sandboxes that have something in the run directory.
-    pub(super) fn running(&self) -> io::Result<Vec<SandboxId>> {
-        Ok(names(&self.run.join("sandboxes"))?.into_iter().map(SandboxId).collect())
+    /// The containers that have anything on disk.
+    pub(super) fn containers(&self) -> io::Result<BTreeSet<ContainerId>> {
+        let mut containers = BTreeSet::new();
+        for sandbox in self.sandboxes()? {
+            containers.append(&mut self.sandbox(&sandbox).containers()?);
+        }
+        Ok(containers)
     }
 }
 
@@ -153,12 +160,11 @@ impl SandboxFiles {
         }
     }
 
-    pub(super) fn recorded_containers(&self) -> io::Result<Vec<ContainerId>> {
-        Ok(names(&self.record.join("containers"))?.into_iter().map(ContainerId).collect())
-    }
-
-    pub(super) fn bundles(&self) -> io::Result<Vec<ContainerId>> {
-        Ok(names(&self.run.join("containers"))?.into_iter().map(ContainerId).collect())
+    /// The containers that have a record or a bundle.
+    pub(super) fn containers(&self) -> io::Result<BTreeSet<ContainerId>> {
+        let recorded = names(&self.record.join("containers"))?;
+        let bundles = names(&self.run.join("containers"))?;
+        Ok(recorded.into_iter().chain(bundles).map(ContainerId).collect())
     }
 }
 
@@ -212,6 +218,11 @@ impl ContainerFiles {
     /// There when the container has been started.
     pub(super) fn started(&self) -> PathBuf {
         self.bundle.join("started.json")
+    }
+
+    /// Where the shim for OCI runtimes writes the id of the container's first process.
+    pub(super) fn first_process(&self) -> PathBuf {
+        self.bundle.join("init.pid")
     }
 
     pub(super) fn logger_settings(&self) -> PathBuf {

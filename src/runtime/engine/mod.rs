@@ -30,7 +30,7 @@ use super::{
     SandboxConfig, SandboxId, SandboxStatus, Usage,
 };
 use crate::stdx::Clock;
-use crate::sys::cgroup::Cgroups;
+use crate::sys::cgroup::{CgroupPath, Cgroups};
 use crate::sys::host::boot_id;
 use event_sink::EventSink;
 use futures_util::future::BoxFuture;
@@ -44,6 +44,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Where shims are, below the cgroup that the configuration names.
+const SHIMS_CGROUP: &str = "shims";
+
 /// What a [`ShimRuntime`] needs to know.
 #[derive(Clone, Debug)]
 pub struct ShimRuntimeConfig {
@@ -52,6 +55,10 @@ pub struct ShimRuntimeConfig {
     /// Everything that ends with the machine's running time is below it. Its path is short: a
     /// socket's path has at most 107 bytes.
     pub run_dir: PathBuf,
+    /// The cgroup that the shims are below, and with them all that they start outside of pods:
+    /// `/kinglet-1a2b3c4d`. They must not be in this process's own, which a service manager empties
+    /// when it stops this process.
+    pub cgroup_root: String,
     /// This executable, which is started again as the logger of each container.
     pub executable: PathBuf,
     pub log_limits: LogLimits,
@@ -84,6 +91,7 @@ struct Engine {
     layout: Layout,
     images: Arc<dyn ImageSource>,
     cgroups: Cgroups,
+    shims_cgroup: CgroupPath,
     host: HostTraits,
     boot_id: String,
     tables: Mutex<Tables>,
@@ -107,6 +115,8 @@ impl ShimRuntime {
         let layout = Layout::new(&config);
         layout.create()?;
         let cgroups = Cgroups::detect().map_err(|error| failed("finding cgroups", error))?;
+        let shims_cgroup =
+            sandbox::parse_cgroup(&format!("{}/{SHIMS_CGROUP}", config.cgroup_root))?;
         let host = host::observe(&cgroups).map_err(|error| failed("looking at the node", error))?;
         let boot_id = boot_id().map_err(|error| failed("looking at the node", error))?;
         let events_server = EventsServer::listen(&layout.events_socket())
@@ -117,6 +127,7 @@ impl ShimRuntime {
             layout,
             images,
             cgroups,
+            shims_cgroup,
             host,
             boot_id,
             tables: Mutex::default(),

@@ -79,6 +79,7 @@ impl Engine {
     ) -> Result<SandboxStatus, RuntimeError> {
         let handler = self.handler(&config)?;
         let cgroup = parse_cgroup(&config.cgroup)?;
+        self.end_untracked(&config.pod.uid).await?;
         let id = SandboxId(new_id());
         let files = self.layout.sandbox(&id);
         let record = SandboxRecord {
@@ -150,10 +151,15 @@ impl Engine {
         handler: &Handler,
     ) -> Result<Shim, RuntimeError> {
         let directory = files.shim();
+        let cgroup_files = self
+            .make_cgroup(self.shims_cgroup.clone())
+            .await
+            .map_err(|error| failed("making the shims' cgroup", error))?;
         let address = launch::start(launch::Launch {
             handler,
             sandbox: &id.0,
             directory: &directory,
+            cgroup_files: &cgroup_files,
             node: self.layout.node(),
             events_socket: &self.layout.events_socket(),
         })
@@ -161,6 +167,12 @@ impl Engine {
         records::write(&files.shim_address(), &address)
             .map_err(|error| failed("recording a shim", error))?;
         Shim::connect(&address).await.map_err(|error| error.of("connecting to the shim"))
+    }
+
+    /// Makes a cgroup that a program can be started in.
+    async fn make_cgroup(&self, cgroup: CgroupPath) -> io::Result<Vec<PathBuf>> {
+        let cgroups = self.cgroups.clone();
+        blocking(move || cgroups.create(&cgroup).map(|()| cgroups.process_files(&cgroup))).await
     }
 
     pub(super) async fn limit_cgroup(
@@ -210,22 +222,27 @@ impl Engine {
         files: &SandboxFiles,
     ) -> Result<(), RuntimeError> {
         const OPERATION: &str = "making a process namespace";
-        let program =
-            Program::new(&self.config.executable).arg(companion::PAUSE).deadline(PAUSE_DEADLINE);
-        let finished = program.run_checked().await.map_err(|error| failed(OPERATION, error))?;
-        let said = String::from_utf8_lossy(&finished.stdout);
-        let pid = said.trim().parse().map_err(|error| failed(OPERATION, error))?;
         let cgroup = parse_cgroup(&config.cgroup)?;
         let cgroup = cgroup.child(&pause_cgroup(files)).expect("an id is a name");
-        records::write(&files.pause(), &PauseRecord { pid })
-            .and_then(|()| fs::write(files.process_namespace(), ""))
-            .and_then(|()| {
-                let namespace = format!("/proc/{pid}/ns/pid");
-                mount::bind(Path::new(&namespace), &files.process_namespace())
-            })
-            .and_then(|()| self.cgroups.create(&cgroup))
-            .and_then(|()| self.cgroups.add_process(&cgroup, pid))
-            .map_err(|error| failed(OPERATION, error))
+        // It is in its cgroup from the beginning: by that it is found wherever this is interrupted.
+        let cgroup_files =
+            self.make_cgroup(cgroup).await.map_err(|error| failed(OPERATION, error))?;
+        let program = Program::new(&self.config.executable)
+            .arg(companion::PAUSE)
+            .cgroup(cgroup_files)
+            .deadline(PAUSE_DEADLINE);
+        let finished = program.run_checked().await.map_err(|error| failed(OPERATION, error))?;
+        let said = String::from_utf8_lossy(&finished.stdout);
+        let pid: u32 = said.trim().parse().map_err(|error| failed(OPERATION, error))?;
+        let files = files.clone();
+        blocking(move || {
+            records::write(&files.pause(), &PauseRecord { pid })?;
+            fs::write(files.process_namespace(), "")?;
+            let namespace = format!("/proc/{pid}/ns/pid");
+            mount::bind(Path::new(&namespace), &files.process_namespace())
+        })
+        .await
+        .map_err(|error| failed(OPERATION, error))
     }
 
     /// Ends all processes of the sandbox and its shim.
@@ -277,7 +294,7 @@ impl Engine {
         })
     }
 
-    async fn end_pause(&self, sandbox: &Sandbox) -> Result<(), RuntimeError> {
+    pub(super) async fn end_pause(&self, sandbox: &Sandbox) -> Result<(), RuntimeError> {
         let cgroup = sandbox.cgroup.child(&pause_cgroup(&sandbox.files)).expect("an id is a name");
         let cgroups = self.cgroups.clone();
         blocking(move || cgroups.kill(&cgroup).and_then(|()| cgroups.remove(&cgroup)))
@@ -354,7 +371,7 @@ impl Engine {
         });
     }
 
-    async fn lose_sandbox(&self, sandbox: &Arc<Sandbox>, shim: &Shim) {
+    pub(super) async fn lose_sandbox(&self, sandbox: &Arc<Sandbox>, shim: &Shim) {
         if let Err(error) = shim.kill() {
             tracing::warn!(sandbox = %sandbox.id, %error, "a shim cannot be killed");
         }
@@ -407,7 +424,7 @@ pub(super) async fn end_shim(shim: &Shim) {
 }
 
 /// The name of the cgroup that the holder of a process namespace is in, below the pod's.
-fn pause_cgroup(files: &SandboxFiles) -> String {
+pub(super) fn pause_cgroup(files: &SandboxFiles) -> String {
     let id = files.run_directory().file_name().unwrap_or_default().to_string_lossy();
     format!("pause-{id}")
 }

@@ -28,6 +28,9 @@ pub(super) struct Sandbox {
     pub(super) cgroup: CgroupPath,
     /// `None`: not ready, nothing can start in it any more.
     shim: Mutex<Option<Arc<Shim>>>,
+    /// Whether it may have processes that nobody keeps track of. Until they are ended, nothing else
+    /// of its pod is made.
+    is_untracked: AtomicBool,
 }
 
 impl Sandbox {
@@ -38,7 +41,16 @@ impl Sandbox {
         cgroup: CgroupPath,
         shim: Option<Shim>,
     ) -> Self {
-        Self { id, record, files, cgroup, shim: Mutex::new(shim.map(Arc::new)) }
+        let shim = Mutex::new(shim.map(Arc::new));
+        Self { id, record, files, cgroup, shim, is_untracked: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_untracked(&self) -> bool {
+        self.is_untracked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_untracked(&self, is_untracked: bool) {
+        self.is_untracked.store(is_untracked, Ordering::Release);
     }
 
     pub(super) fn shim(&self) -> Option<Arc<Shim>> {

@@ -4,7 +4,7 @@ use super::{Handler, ShimAddress, TaskApi};
 use crate::runtime::RuntimeError;
 use crate::sys::process::{ProcessError, Program};
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(in super::super) struct Launch<'a> {
     pub(in super::super) directory: &'a Path,
     /// Together with the sandbox it makes the name of the shim's socket.
     pub(in super::super) node: &'a Path,
+    /// See [`Program::cgroup`]: for the shim and what it starts outside of containers.
+    pub(in super::super) cgroup_files: &'a [PathBuf],
     /// Where the shim reports what happens.
     pub(in super::super) events_socket: &'a Path,
 }
@@ -36,6 +38,7 @@ pub(in super::super) struct Launch<'a> {
 pub(in super::super) async fn start(launch: Launch<'_>) -> Result<ShimAddress, RuntimeError> {
     let program = program(launch.handler, launch.node, launch.directory)
         .args(["-id", launch.sandbox, "start"])
+        .cgroup(launch.cgroup_files.to_vec())
         .env("TTRPC_ADDRESS", launch.events_socket)
         .env("MAX_SHIM_VERSION", "3")
         .deadline(START_DEADLINE);

@@ -139,6 +139,11 @@ impl Shim {
         self.process.ended().await;
     }
 
+    /// Whether the shim's process has not ended yet.
+    pub(super) fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
     /// Ends the shim's process at once.
     pub(super) fn kill(&self) -> io::Result<()> {
         self.process.kill()

@@ -161,9 +161,14 @@ impl Cgroups {
     /// # Errors
     /// Where the kernel refuses.
     pub fn add_process(&self, path: &CgroupPath, pid: u32) -> io::Result<()> {
-        self.directories(path)
-            .iter()
-            .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+        self.process_files(path).iter().try_for_each(|file| fs::write(file, pid.to_string()))
+    }
+
+    /// The files that a process writes to when it moves itself into a cgroup, one of each hierarchy.
+    #[must_use]
+    pub fn process_files(&self, path: &CgroupPath) -> Vec<PathBuf> {
+        let directories = self.directories(path);
+        directories.iter().map(|directory| directory.join("cgroup.procs")).collect()
     }
 
     /// The processes in a cgroup and below it.
