@@ -13,10 +13,15 @@ pub const GIT_VERSION: &str = concat!("v1.35.0+kinglet", env!("CARGO_PKG_VERSION
 
 type Check = (&'static str, fn(&Server) -> Result<(), &'static str>);
 
-const LIVE: &[Check] = &[("ping", |_| Ok(()))];
+const STORE: Check = ("store", |server| {
+    if server.store.ended().is_cancelled() { Err("the store has ended") } else { Ok(()) }
+});
+
+const LIVE: &[Check] = &[("ping", |_| Ok(())), STORE];
 
 const READY: &[Check] = &[
     ("ping", |_| Ok(())),
+    STORE,
     ("poststarthook/bootstrap", |server| {
         if server.is_ready() { Ok(()) } else { Err("the first objects are not there yet") }
     }),

@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// The largest number of operations in one [`Commit`].
 pub const COMMIT_OPS_MAX: usize = 128;
@@ -188,7 +189,11 @@ pub trait Watch: Send + fmt::Debug {
 
 /// A revisioned key-value store.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// The newest acknowledged revision.
+    /// Cancelled when the store has ended: it was closed, or a part of it broke down, after which
+    /// it does not answer everything any more.
+    fn ended(&self) -> CancellationToken;
+
+    /// The newest revision that anybody has been told of.
     fn revision(&self) -> Revision;
 
     /// # Errors

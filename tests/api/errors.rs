@@ -4,6 +4,7 @@ use super::support::Api;
 use http::Method;
 use http::header::CONTENT_TYPE;
 use kinglet::apiserver::Identity;
+use kinglet::storage::Store as _;
 use serde_json::json;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -149,4 +150,18 @@ async fn wrong_options_are_named() {
     }
     let (code, _, message) = api.get("/api/v1/pods?fieldSelector=spec.x%3D1").await.refused();
     assert_eq!((code, message.as_str()), (400, "field label not supported: spec.x"));
+}
+
+#[tokio::test]
+async fn a_store_that_has_ended_is_noticed() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/livez/store").await.code, 200);
+    let ended = api.store.ended();
+    api.store.close().await.unwrap();
+    tokio::time::timeout(super::support::DEADLINE, ended.cancelled()).await.unwrap();
+    for path in ["/livez", "/healthz", "/readyz"] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.code, 500);
+        assert!(answer.text().contains("[-]store failed: the store has ended"), "{path}");
+    }
 }

@@ -20,6 +20,7 @@ use kinglet::storage::{
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// As many writes as may be under way.
@@ -35,6 +36,10 @@ struct Stalled {
 }
 
 impl Store for Stalled {
+    fn ended(&self) -> CancellationToken {
+        self.store.ended()
+    }
+
     fn revision(&self) -> Revision {
         self.store.revision()
     }

@@ -13,6 +13,7 @@ use kinglet::storage::{
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
+use tokio_util::sync::CancellationToken;
 
 /// A store in which other requests are served right before a commit.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ struct Interrupted {
 }
 
 impl Store for Interrupted {
+    fn ended(&self) -> CancellationToken {
+        self.store.ended()
+    }
+
     fn revision(&self) -> Revision {
         self.store.revision()
     }

@@ -13,6 +13,7 @@ use kinglet::storage::{
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
 
 /// A store whose disk is full when it is told to be.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ struct Filling {
 }
 
 impl Store for Filling {
+    fn ended(&self) -> CancellationToken {
+        self.store.ended()
+    }
+
     fn revision(&self) -> Revision {
         self.store.revision()
     }

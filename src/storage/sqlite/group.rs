@@ -264,7 +264,41 @@ pub(super) fn close(
     transaction.commit()
 }
 
-/// Moves everything from the write-ahead log into the main file, and empties the log.
+/// Moves everything from the write-ahead log into the main file, and empties the log. Fails where a
+/// reader is in the way.
 pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))
+    // That it was blocked is no error to SQLite, but a result.
+    let blocked =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+    if blocked {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, None));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_reader_in_the_way_of_a_checkpoint_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let open = || {
+            let connection = Connection::open(&path).unwrap();
+            connection.busy_timeout(Duration::ZERO).unwrap();
+            connection.pragma_update(None, "journal_mode", "wal").unwrap();
+            connection
+        };
+        let (writer, reader) = (open(), open());
+        writer.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1);").unwrap();
+        let transaction = reader.unchecked_transaction().unwrap();
+        transaction.query_row("SELECT x FROM t", [], |_row| Ok(())).unwrap();
+        writer.execute_batch("INSERT INTO t VALUES (2);").unwrap();
+        checkpoint(&writer).unwrap_err();
+        drop(transaction);
+        checkpoint(&writer).unwrap();
+    }
 }

@@ -47,6 +47,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
 use view::{SharedView, View};
 use watch::SqliteWatch;
 use writer::{REQUESTS_QUEUED_MAX, Request, Start, Writer};
@@ -81,6 +82,8 @@ struct Shared {
     wal_path: PathBuf,
     view: SharedView,
     hub: Arc<Hub>,
+    /// Cancelled when the first thread of the store ends, however it does.
+    ended: CancellationToken,
 }
 
 impl Shared {
@@ -137,6 +140,7 @@ impl Sqlite {
                 pending_bytes: 0,
             }),
             hub: Hub::new(state.revision),
+            ended: CancellationToken::new(),
             path,
             in_memory,
         });
@@ -207,6 +211,10 @@ impl Drop for Sqlite {
 }
 
 impl Store for Sqlite {
+    fn ended(&self) -> CancellationToken {
+        self.shared.ended.clone()
+    }
+
     fn revision(&self) -> Revision {
         self.shared.view.revision()
     }

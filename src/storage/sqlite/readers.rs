@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How many threads read, each with a connection and a page cache.
 pub(super) const READERS: usize = 3;
@@ -25,16 +25,31 @@ const READS_QUEUED_MAX: usize = 1_024;
 
 #[derive(Debug)]
 enum Read {
-    Get { key: Key, reply: oneshot::Sender<Result<Lookup, ReadError>> },
-    List { request: ListRequest, reply: oneshot::Sender<Result<Page, ReadError>> },
-    History { request: HistoryRequest, reply: oneshot::Sender<Result<Chunk, WatchError>> },
+    Get {
+        key: Key,
+        reply: oneshot::Sender<Result<Lookup, ReadError>>,
+    },
+    List {
+        request: ListRequest,
+        reply: oneshot::Sender<Result<Page, ReadError>>,
+        place: Place,
+    },
+    History {
+        request: HistoryRequest,
+        reply: oneshot::Sender<Result<Chunk, WatchError>>,
+        place: Place,
+    },
 }
+
+/// One of [`LONG_READS_MAX`]. It goes with the read: the thread is busy also when the asker has
+/// gone.
+type Place = OwnedSemaphorePermit;
 
 #[derive(Debug)]
 pub(super) struct Readers {
     shared: Arc<Shared>,
     inbox: Arc<Inbox<Read>>,
-    long: Semaphore,
+    long: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -44,7 +59,7 @@ impl Readers {
         let readers = Self {
             shared: Arc::clone(shared),
             inbox: Arc::clone(&inbox),
-            long: Semaphore::new(LONG_READS_MAX),
+            long: Arc::new(Semaphore::new(LONG_READS_MAX)),
             threads: Mutex::default(),
         };
         for connection in connections {
@@ -63,17 +78,22 @@ impl Readers {
     }
 
     pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
-        let _permit = self.long.acquire().await;
+        let place = self.place().await;
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Read::List { request, reply }).await.ok();
+        self.inbox.send(Read::List { request, reply, place }).await.ok();
         self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
     }
 
     pub(super) async fn history(&self, request: HistoryRequest) -> Result<Chunk, WatchError> {
-        let _permit = self.long.acquire().await;
+        let place = self.place().await;
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Read::History { request, reply }).await.ok();
+        self.inbox.send(Read::History { request, reply, place }).await.ok();
         self.shared.wait(answer).await.unwrap_or(Err(WatchError::Closed))
+    }
+
+    async fn place(&self) -> Place {
+        let place = Arc::clone(&self.long).acquire_owned().await;
+        place.expect("this semaphore is never closed")
     }
 
     fn closed(&self) -> ReadError {
@@ -95,6 +115,7 @@ impl Readers {
 
 fn run(connection: &Connection, shared: &Shared, inbox: &Inbox<Read>) {
     let _attendance = inbox.attend();
+    let _ended = shared.ended.clone().drop_guard();
     loop {
         match inbox.receive(None, |_| false) {
             Received::Items(reads) => {
@@ -115,14 +136,16 @@ fn answer(connection: &Connection, shared: &Shared, read: Read) {
                 .and_then(|snapshot| read::get(&snapshot, &key));
             reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
         }
-        Read::List { request, reply } if !reply.is_closed() => {
+        Read::List { request, reply, place } if !reply.is_closed() => {
             let result = snapshot(connection, shared, &request.prefix)
                 .and_then(|snapshot| read::list(&snapshot, &request));
+            drop(place);
             reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
         }
-        Read::History { request, reply } if !reply.is_closed() => {
+        Read::History { request, reply, place } if !reply.is_closed() => {
             let result = snapshot(connection, shared, &request.prefix)
                 .and_then(|snapshot| history::read(&snapshot, &request));
+            drop(place);
             reply.send(result.map_err(|stop| stop.into_watch_error(path))).ok();
         }
         Read::Get { .. } | Read::List { .. } | Read::History { .. } => {}
@@ -136,5 +159,7 @@ fn snapshot<'c>(
     prefix: &str,
 ) -> Result<Snapshot<'c>, Stop> {
     let overlay = shared.view.lock().overlay(prefix);
-    Snapshot::take(connection, overlay)
+    let snapshot = Snapshot::take(connection, overlay)?;
+    shared.view.seen(snapshot.revision);
+    Ok(snapshot)
 }

@@ -115,10 +115,39 @@ impl SharedView {
     pub(super) fn update(&self, change: impl FnOnce(&mut View)) {
         let mut view = self.lock();
         change(&mut view);
-        self.revision.store(view.revision.0, Ordering::Release);
+        self.revision.fetch_max(view.revision.0, Ordering::AcqRel);
     }
 
+    /// A reader has found this revision on disk. Between the commit and the update of the view it is
+    /// newer than the view, and whoever has been shown it must not be told that it is in the future.
+    pub(super) fn seen(&self, revision: Revision) {
+        self.revision.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// The newest revision that anybody has been told of.
     pub(super) fn revision(&self) -> Revision {
         Revision(self.revision.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_has_seen_is_not_in_the_future() {
+        let shared = SharedView::new(View {
+            revision: Revision(5),
+            base: Seq::end_of(Revision(5)),
+            floor: Revision(0),
+            lost: Vec::new(),
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+        });
+        shared.seen(Revision(6));
+        assert_eq!(shared.revision(), Revision(6));
+        shared.seen(Revision(4));
+        shared.update(|view| view.revision = Revision(6));
+        assert_eq!(shared.revision(), Revision(6));
     }
 }

@@ -120,6 +120,7 @@ impl Writer {
     pub(super) fn run(mut self) -> Result<(), CommitError> {
         let inbox = Arc::clone(&self.inbox);
         let _attendance = inbox.attend();
+        let _ended = self.shared.ended.clone().drop_guard();
         loop {
             let deadline = self.next_sweep();
             let mut ops = 0;
