@@ -1,16 +1,16 @@
 //! The store, the API server, the controllers and the scheduler.
 
+use super::certificates::Certificates;
 use super::config::{Component, Layout, ServerConfig};
 use super::server::STOP_DEADLINE;
 use crate::apiserver::{self, Identity, NodeService};
 use crate::client::{Cache, Client, EventRecorder, Selection};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::{self, Caches, Caller, KindEntry};
-use crate::pki::{Pki, ServerTls, Subject, kubeconfig};
 use crate::registry::KINDS;
 use crate::scheduler::{self, Scheduler};
 use crate::stdx::http::{HttpService, Request, Response};
-use crate::stdx::{Clock, Tasks, TasksError, write_atomically};
+use crate::stdx::{Clock, Tasks, TasksError};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
 use crate::sys::open_files;
@@ -19,9 +19,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Who asks, in logs of the API server and in events.
 const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
@@ -73,9 +74,7 @@ impl ControlPlane {
         // The port first: a second server is told before it has touched anything.
         let listener = listen(config.listen_address()).await?;
         let store = open_store(&layout).await?;
-        let pki = Pki::open(&layout.tls(), clock.now())?;
-        let serving = pki.serving(&serving_names(config), clock.now())?;
-        let tls = ServerTls::new(&serving, pki.client_ca())?;
+        let certificates = Certificates::open(config, &layout.tls(), clock)?;
         let nodes =
             Arc::new(LocalNode { name: config.node_name.clone(), kubelet: OnceLock::new() });
         let api = apiserver::Server::new(
@@ -92,10 +91,13 @@ impl ControlPlane {
             Arc::clone(&nodes) as Arc<dyn NodeService>,
         );
         let mut api_tasks = Tasks::default();
-        api.serve(listener, tls.config(), &mut api_tasks);
+        api_tasks.spawn("store", until_ended(store.ended(), api_tasks.shutdown()));
+        api.serve(listener, certificates.tls().config(), &mut api_tasks);
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
-        write_kubeconfig(config, &pki, clock)?;
+        let admin_due = certificates.hand_out()?;
+        let kept = certificates.keep(admin_due, api_tasks.shutdown());
+        api_tasks.spawn("certificates", kept);
         let mut control_plane = Self { store, api, nodes, api_tasks, loop_tasks: Tasks::default() };
         control_plane.start_loops(config, clock)?;
         Ok(control_plane)
@@ -168,6 +170,14 @@ impl ControlPlane {
     }
 }
 
+/// Ends when the store does: without it the server is of no use.
+async fn until_ended(store: CancellationToken, shutdown: CancellationToken) {
+    tokio::select! {
+        () = store.cancelled() => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
 /// A node gets 256 addresses of IPv4 and a /64 of IPv6, as upstream has it.
 fn node_ranges(cluster_cidrs: &[IpNet]) -> anyhow::Result<Vec<NodeRange>> {
     let range = |cidr: &IpNet| {
@@ -204,45 +214,4 @@ async fn open_store(layout: &Layout) -> anyhow::Result<Arc<Sqlite>> {
         Ok::<_, anyhow::Error>(Sqlite::open(config)?)
     });
     Ok(Arc::new(opened.await??))
-}
-
-/// Every name and address that clients may use for the API server.
-fn serving_names(config: &ServerConfig) -> Vec<String> {
-    let domain = &config.cluster_domain;
-    let mut names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-        .map(str::to_owned)
-        .to_vec();
-    names.push(format!("kubernetes.default.svc.{domain}"));
-    names.push(config.node_name.clone());
-    let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
-    let service = config.service_cidrs.iter().filter_map(|range| range.hosts().next());
-    let addresses = loopback
-        .into_iter()
-        .chain(service)
-        .chain(config.node_ips.iter().copied())
-        .chain([config.advertise_address]);
-    names.extend(addresses.map(|address| address.to_string()));
-    names.extend(config.tls_sans.iter().cloned());
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The administrator's kubeconfig, for this host.
-fn write_kubeconfig(config: &ServerConfig, pki: &Pki, clock: &Clock) -> anyhow::Result<()> {
-    let subject = Subject { user: "system:admin", groups: &["system:masters"] };
-    let admin = pki.client("client-admin", subject, clock.now())?;
-    let host = match config.bind_address {
-        address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        address => address,
-    };
-    let server = format!("https://{}", SocketAddr::new(host, config.https_port));
-    let text = kubeconfig(&server, pki.server_ca(), &admin);
-    let path = &config.kubeconfig;
-    let directory = path.parent().unwrap_or(std::path::Path::new("/"));
-    std::fs::create_dir_all(directory)
-        .and_then(|()| write_atomically(path, text.as_bytes(), config.kubeconfig_mode))
-        .with_context(|| {
-            format!("cannot write {}; --write-kubeconfig chooses another file", path.display())
-        })
 }

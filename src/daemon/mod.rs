@@ -6,6 +6,7 @@
 
 mod address;
 mod agent;
+mod certificates;
 mod config;
 mod control_plane;
 pub mod images;

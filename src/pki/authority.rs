@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 use x509_parser::parse_x509_certificate;
 use x509_parser::pem::parse_x509_pem;
+use x509_parser::time::ASN1Time;
 
 /// An authority lasts as long as k3s's: ten years.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
@@ -20,6 +21,8 @@ pub(super) struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
     public_key: Vec<u8>,
+    /// From the first moment to the last.
+    validity: (Timestamp, Timestamp),
 }
 
 impl Authority {
@@ -50,6 +53,10 @@ impl Authority {
         }
         let authority =
             Self::parse(certificate, &key).map_err(|why| damaged(&certificate_path, why))?;
+        let (begin, end) = authority.validity;
+        if now < begin || end < now {
+            return Err(PkiError::Untimely { path: certificate_path, begin, end, now });
+        }
         Ok(authority)
     }
 
@@ -66,8 +73,13 @@ impl Authority {
             return Err("it may not sign certificates".to_owned());
         }
         let public_key = parsed.public_key().raw.to_vec();
+        let validity = parsed.validity();
+        let moment = |time: ASN1Time| {
+            Timestamp::from_second(time.timestamp()).map_err(|error| error.to_string())
+        };
+        let validity = (moment(validity.not_before)?, moment(validity.not_after)?);
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(text)?;
-        Ok(Self { certificate, issuer, public_key })
+        Ok(Self { certificate, issuer, public_key, validity })
     }
 
     /// The certificate, as PEM.

@@ -26,6 +26,18 @@ pub struct Leaf {
     pub key: String,
 }
 
+impl Leaf {
+    /// When it is to be made anew. What cannot be read is due at once.
+    #[must_use]
+    pub fn due(&self) -> Timestamp {
+        let end = parse_x509_pem(self.certificate.as_bytes()).ok().and_then(|(_, pem)| {
+            let (_, certificate) = parse_x509_certificate(&pem.contents).ok()?;
+            Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+        });
+        end.map_or(Timestamp::MIN, |end| end - RENEWED_BEFORE_END)
+    }
+}
+
 impl std::fmt::Debug for Leaf {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Leaf(...)")
@@ -69,9 +81,8 @@ fn will_do(leaf: &Leaf, authority: &Authority, purpose: &Purpose<'_>, now: Times
     let Ok(key) = KeyPair::from_pem(&leaf.key) else { return false };
     let Ok((_, pem)) = parse_x509_pem(leaf.certificate.as_bytes()) else { return false };
     let Ok((_, certificate)) = parse_x509_certificate(&pem.contents) else { return false };
-    let end = certificate.validity().not_after.timestamp();
     certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
-        && end > (now + RENEWED_BEFORE_END).as_second()
+        && now < leaf.due()
         && authority.has_signed(&certificate)
         && serves(&certificate, purpose)
 }

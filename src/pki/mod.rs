@@ -52,6 +52,12 @@ pub enum PkiError {
         directory.display()
     )]
     Damaged { path: PathBuf, directory: PathBuf, why: String },
+    #[error(
+        "{} is good from {begin} to {end}, and the clock of this machine says that it is {now}: if \
+         the clock is right, the certificate has to be replaced, which every client then has to \
+         learn; if not, set the clock", path.display()
+    )]
+    Untimely { path: PathBuf, begin: Timestamp, end: Timestamp, now: Timestamp },
     #[error("failed to make the certificate {name}")]
     Make {
         name: String,
@@ -163,6 +169,31 @@ mod tests {
         assert_ne!(renewed, first);
         let three = names(&["kubernetes", "192.0.2.1", "edge.example"]);
         assert_ne!(serving(&three, day(301)), renewed);
+    }
+
+    #[test]
+    fn an_authority_outside_its_time_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        Pki::open(directory.path(), day(0)).unwrap();
+        let open = |now| Pki::open(directory.path(), now).map(drop);
+        open(day(3_640)).unwrap();
+        for now in [day(-1), day(3_660)] {
+            let error = open(now).unwrap_err().to_string();
+            let clock = format!("the clock of this machine says that it is {now}");
+            assert!(error.contains("server-ca.crt") && error.contains(&clock), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_due_before_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path(), day(0)).unwrap();
+        let leaf = pki.serving(&names(&["a"]), day(0)).unwrap();
+        assert_eq!(leaf.due(), day(245));
+        let same = pki.serving(&names(&["a"]), day(244)).unwrap();
+        assert_eq!(same.certificate, leaf.certificate);
+        let renewed = pki.serving(&names(&["a"]), leaf.due()).unwrap();
+        assert_ne!(renewed.certificate, leaf.certificate);
     }
 
     #[test]
