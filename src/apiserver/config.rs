@@ -91,7 +91,8 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// that it is answered with a conflict.
 pub(super) const WRITE_ATTEMPTS_MAX: u32 = 32;
 
-/// How often a patch is applied anew when another write was faster (upstream `MaxRetryWhenPatchConflicts`).
+/// How often a patch is applied anew when another write was faster.
+/// Upstream goes on until the time of the request is over.
 pub(super) const PATCH_ATTEMPTS_MAX: u32 = 32;
 
 /// How many names are tried for one `generateName` (upstream `maxNameGenerationCreateAttempts`).

@@ -4,14 +4,12 @@
 //! ask by `ETag` whether it is still the same.
 
 use super::encoding::json_response;
+use super::etag::{self, Hash};
 use crate::registry::{Body, KINDS, Kind, Subresource};
-use crate::stdx::http::{Response, full};
-use aws_lc_rs::digest;
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use crate::stdx::http::Response;
+use http::header::{ACCEPT, HeaderValue, VARY};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 /// The aggregated documents, rendered when they are first asked for.
@@ -23,8 +21,8 @@ pub(super) struct Documents {
 
 #[derive(Debug)]
 struct Document {
-    body: Bytes,
-    etag: HeaderValue,
+    items: String,
+    hash: Hash,
 }
 
 /// Answers if `path` (without a slash at its end) is one of discovery's.
@@ -193,15 +191,8 @@ fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
 fn aggregate(groups: &[&str]) -> Document {
     let items: Vec<_> = groups.iter().map(|group| aggregated_group(group)).collect();
     // What remains of the document depends on the version asked for.
-    let body = Bytes::from(json!(items).to_string());
-    let hash = digest::digest(&digest::SHA256, &body);
-    let mut etag = String::from("\"");
-    for byte in hash.as_ref() {
-        write!(etag, "{byte:02X}").expect("writing to a String succeeds");
-    }
-    etag.push('"');
-    let etag = HeaderValue::from_str(&etag).expect("hexadecimal digits are a header value");
-    Document { body, etag }
+    let items = json!(items).to_string();
+    Document { hash: Hash::of(items.as_bytes()), items }
 }
 
 fn aggregated_group(group: &str) -> Value {
@@ -258,25 +249,17 @@ fn aggregated_resource(kind: &Kind) -> Value {
 }
 
 fn aggregated_response(document: &Document, version: &str, headers: &HeaderMap) -> Response {
-    let unchanged = headers.get(IF_NONE_MATCH) == Some(&document.etag);
-    let mut response = if unchanged {
-        let mut response = Response::new(full(Bytes::new()));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        let items = std::str::from_utf8(&document.body).expect("rendered as text");
+    let media_type =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let media_type = HeaderValue::from_str(&media_type).expect("plain characters");
+    let mut response = etag::respond(&document.hash, media_type, headers, || {
+        let items = &document.items;
         let body = format!(
             "{{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/{version}\",\
              \"metadata\":{{}},\"items\":{items}}}"
         );
-        Response::new(full(body))
-    };
-    let media_type =
-        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-    let media_type = HeaderValue::from_str(&media_type).expect("plain characters");
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, media_type);
-    headers.insert(ETAG, document.etag.clone());
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
+        body.into_bytes()
+    });
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }

@@ -17,6 +17,7 @@ mod connection;
 mod discovery;
 mod encoding;
 mod errors;
+mod etag;
 mod expiry;
 mod health;
 mod identity;

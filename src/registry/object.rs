@@ -103,10 +103,9 @@ pub trait Resource:
         false
     }
 
-    /// Whether going from `old` to this says no more than "still alive". Such a write is announced
-    /// at once and reaches the disk later (`Durability::Coalesced`).
-    fn is_heartbeat(&self, _old: &Self) -> bool {
-        false
+    /// This without what only says "still alive"; `None` for kinds that have nothing of the sort.
+    fn without_heartbeat(&self) -> Option<Self> {
+        None
     }
 
     /// Fields beyond `metadata.name` and `metadata.namespace` that field selectors may name.
@@ -137,6 +136,8 @@ pub trait Object: Debug + Send + Sync {
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
     fn begin_deletion(&mut self);
     fn is_held(&self) -> bool;
+    /// Whether going from `old` to this says no more than "still alive". Such a write is announced
+    /// at once and reaches the disk later (`Durability::Coalesced`).
     fn is_heartbeat(&self, old: &dyn Object) -> bool;
     fn selectable_fields(&self) -> Vec<(&'static str, String)>;
     fn row(&self, now: Timestamp) -> Vec<Value>;
@@ -215,7 +216,14 @@ impl<T: Resource> Object for T {
     }
 
     fn is_heartbeat(&self, old: &dyn Object) -> bool {
-        Resource::is_heartbeat(self, same_kind(old))
+        let still = |object: &T| {
+            let mut still = object.without_heartbeat()?;
+            let metadata = Object::metadata_mut(&mut still);
+            metadata.managed_fields = None;
+            metadata.resource_version = None;
+            Some(still)
+        };
+        still(self).is_some_and(|new| Some(new) == still(same_kind(old)))
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {

@@ -12,14 +12,13 @@ mod schemas;
 
 use self::schemas::Edition;
 use super::encoding::{JSON, json_response};
+use super::etag::{self, Hash};
 use super::query::Query;
 use crate::registry::{KINDS, Kind};
-use crate::stdx::http::{Response, full};
-use aws_lc_rs::digest;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use crate::stdx::http::Response;
+use http::header::{ACCEPT, CACHE_CONTROL, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 /// What clients ask for. It is no media type by the rules, because of the `@`.
@@ -93,14 +92,6 @@ fn object_path(kind: &Kind) -> String {
     format!("/{}/{namespace}{}/{{name}}", path_of(kind), kind.facts.plural)
 }
 
-fn hash(body: &[u8]) -> String {
-    let mut hexadecimal = String::new();
-    for byte in digest::digest(&digest::SHA256, body).as_ref() {
-        write!(hexadecimal, "{byte:02X}").expect("writing to a String succeeds");
-    }
-    hexadecimal
-}
-
 fn root() -> Value {
     let mut paths = Map::new();
     for kind in KINDS {
@@ -108,9 +99,9 @@ fn root() -> Value {
         if paths.contains_key(&path) {
             continue;
         }
-        let hash = document(&path)
-            .map(|document| hash(document.to_string().as_bytes()))
-            .unwrap_or_default();
+        let document = document(&path).expect("the path is that of a kind");
+        let hash = Hash::of(document.to_string().as_bytes());
+        let hash = hash.as_str();
         let url = format!("/openapi/v3/{path}?hash={hash}");
         paths.insert(path, json!({"serverRelativeURL": url}));
     }
@@ -170,7 +161,7 @@ fn patch_operation(kind: &Kind, edition: Edition) -> Value {
 /// A document under its hash never changes: whoever asks by it need not ask again.
 fn third(body: String, query: &Query, headers: &HeaderMap) -> Response {
     let (mut response, hash) = tagged(body.into_bytes(), JSON, headers);
-    if query.get("hash") == Some(&hash) {
+    if query.get("hash") == Some(hash.as_str()) {
         let immutable = HeaderValue::from_static("public, max-age=31536000, immutable");
         response.headers_mut().insert(CACHE_CONTROL, immutable);
     }
@@ -178,18 +169,7 @@ fn third(body: String, query: &Query, headers: &HeaderMap) -> Response {
 }
 
 /// A document, unless the client has it already; and its hash.
-fn tagged(body: Vec<u8>, media_type: HeaderValue, headers: &HeaderMap) -> (Response, String) {
-    let hash = hash(&body);
-    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits");
-    let mut response = if headers.get(IF_NONE_MATCH) == Some(&etag) {
-        let mut response = Response::new(full(""));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        let mut response = Response::new(full(body));
-        response.headers_mut().insert(CONTENT_TYPE, media_type);
-        response
-    };
-    response.headers_mut().insert(ETAG, etag);
-    (response, hash)
+fn tagged(body: Vec<u8>, media_type: HeaderValue, headers: &HeaderMap) -> (Response, Hash) {
+    let hash = Hash::of(&body);
+    (etag::respond(&hash, media_type, headers, || body), hash)
 }

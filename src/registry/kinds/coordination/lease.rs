@@ -43,19 +43,13 @@ impl Resource for Lease {
         self.spec.as_ref().map(validate_spec).unwrap_or_default()
     }
 
-    /// A renewal by the same holder. A change of holders is what others wait for: that one is
-    /// written at once.
-    fn is_heartbeat(&self, old: &Self) -> bool {
-        let still = |lease: &Self| {
-            let mut lease = lease.clone();
-            lease.metadata.managed_fields = None;
-            lease.metadata.resource_version = None;
-            if let Some(spec) = &mut lease.spec {
-                spec.renew_time = None;
-            }
-            lease
-        };
-        still(self) == still(old)
+    /// Renewals by the same holder are no more. A change of holders is what others wait for.
+    fn without_heartbeat(&self) -> Option<Self> {
+        let mut lease = self.clone();
+        if let Some(spec) = &mut lease.spec {
+            spec.renew_time = None;
+        }
+        Some(lease)
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

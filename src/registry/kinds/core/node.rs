@@ -99,18 +99,13 @@ impl Resource for Node {
         errors
     }
 
-    fn is_heartbeat(&self, old: &Self) -> bool {
-        let still = |node: &Self| {
-            let mut node = node.clone();
-            node.metadata.managed_fields = None;
-            node.metadata.resource_version = None;
-            let conditions = node.status.iter_mut().flat_map(|status| &mut status.conditions);
-            for condition in conditions.flatten() {
-                condition.last_heartbeat_time = None;
-            }
-            node
-        };
-        still(self) == still(old)
+    fn without_heartbeat(&self) -> Option<Self> {
+        let mut node = self.clone();
+        let conditions = node.status.iter_mut().flat_map(|status| &mut status.conditions);
+        for condition in conditions.flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        Some(node)
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
