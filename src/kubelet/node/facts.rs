@@ -1,6 +1,7 @@
 //! What this node is and has, as plain data, and where that is read from.
 
 use crate::runtime::{ImageStatus, Runtime};
+use crate::stdx::blocking;
 use crate::sys::host::HostFacts;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::BTreeMap;
@@ -59,15 +60,20 @@ pub(super) async fn observe(
         Ok(images) => (images, PartState::Ready),
         Err(error) => (Vec::new(), PartState::NotReady(crate::stdx::chain(&error))),
     };
-    Ok(Facts {
-        host: HostFacts::observe()?,
-        memory_available_bytes: memory_available(&fs::read_to_string("/proc/meminfo")?),
-        storage: storage(data_dir)?,
-        huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
-        images,
-        runtime,
-        network,
+    let data_dir = data_dir.to_owned();
+    // A file system may take its time to say how full it is.
+    blocking(move || {
+        Ok(Facts {
+            host: HostFacts::observe()?,
+            memory_available_bytes: memory_available(&fs::read_to_string("/proc/meminfo")?),
+            storage: storage(&data_dir)?,
+            huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
+            images,
+            runtime,
+            network,
+        })
     })
+    .await
 }
 
 fn memory_available(meminfo: &str) -> u64 {

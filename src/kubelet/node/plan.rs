@@ -109,7 +109,14 @@ fn report(settings: &NodeSettings, facts: &Facts, node: &Node, now: Timestamp) -
     }
     let uid = node.metadata.uid.as_deref().unwrap_or_default();
     let mut status = serde_json::to_value(&new).expect("generated types always serialize");
-    // Lists with merge keys would keep what is not in the patch.
+    // Maps and lists with merge keys would keep what is not in the patch.
+    for (field, known) in [("capacity", &old.capacity), ("allocatable", &old.allocatable)] {
+        for name in known.iter().flat_map(BTreeMap::keys) {
+            if status[field].get(name).is_none() {
+                status[field][name] = Value::Null;
+            }
+        }
+    }
     for (list, key) in [("addresses", "type"), ("conditions", "type")] {
         let order: Vec<Value> = status[list]
             .as_array()
@@ -162,11 +169,15 @@ fn status(
     old: Option<&NodeStatus>,
     now: Timestamp,
 ) -> NodeStatus {
-    let resources = capacity(settings, facts);
+    let mut capacity = capacity(settings, facts);
+    // Extended resources are put there by others, and are theirs to take away.
+    let others = old.and_then(|old| old.capacity.as_ref()).into_iter().flatten();
+    let extended = others.filter(|(name, _)| is_extended(name));
+    capacity.extend(extended.map(|(name, amount)| (name.clone(), amount.clone())));
     NodeStatus {
         addresses: Some(addresses(settings)),
-        allocatable: Some(resources.clone()),
-        capacity: Some(resources),
+        allocatable: Some(allocatable(facts, &capacity)),
+        capacity: Some(capacity),
         conditions: Some(conditions(facts, old, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: settings.kubelet_port.into() }),
@@ -192,6 +203,24 @@ fn capacity(settings: &NodeSettings, facts: &Facts) -> BTreeMap<String, Text> {
         resources.insert(format!("hugepages-{size}"), Text(amount.to_string()));
     }
     resources
+}
+
+/// What pods can have. Memory that is set aside for huge pages is nobody's for anything else:
+/// upstream `MachineInfo` (pkg/kubelet/nodestatus/setters.go, v1.35).
+fn allocatable(facts: &Facts, capacity: &BTreeMap<String, Text>) -> BTreeMap<String, Text> {
+    let set_aside: u64 = facts.huge_pages.iter().map(|(_, bytes)| *bytes).sum();
+    let memory = facts.host.memory_bytes.saturating_sub(set_aside);
+    let mut resources = capacity.clone();
+    resources.insert("memory".to_owned(), Text(format!("{}Ki", memory >> 10)));
+    resources
+}
+
+/// Whether it is of a domain that is not Kubernetes' own: upstream `IsExtendedResourceName`
+/// (pkg/apis/core/v1/helper/helpers.go, v1.35).
+fn is_extended(resource: &str) -> bool {
+    resource.contains('/')
+        && !resource.contains("kubernetes.io/")
+        && !resource.starts_with("requests.")
 }
 
 fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
@@ -356,6 +385,8 @@ pub(super) fn micro(now: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::kubelet::node::facts::Storage;
+    use crate::registry::schema::patch::strategic_merge_patch;
+    use crate::registry::schema::types;
     use crate::runtime::{ImageId, ImageStatus};
     use crate::sys::host::HostFacts;
 
@@ -453,6 +484,31 @@ mod tests {
         assert_eq!(ready["lastTransitionTime"], "2027-01-15T08:00:10Z");
         let conditions = patch["status"]["conditions"].as_array().unwrap();
         assert_eq!(conditions[0]["lastTransitionTime"], "2027-01-15T08:00:00Z");
+    }
+
+    #[test]
+    fn resources_of_others_stay_and_can_be_used() {
+        let mut node = registered(&facts());
+        let memory = |status: &NodeStatus| status.allocatable.as_ref().unwrap()["memory"].clone();
+        let status = node.status.as_mut().unwrap();
+        assert_eq!(memory(status).0, format!("{}Ki", (1 << 20) - (4 << 10)));
+        let capacity = status.capacity.as_mut().unwrap();
+        capacity.insert("example.com/dongle".to_owned(), Text("3".to_owned()));
+        capacity.insert("hugepages-1Gi".to_owned(), Text("0".to_owned()));
+        let writes = plan(&settings(), &facts(), Some(&node), at(1));
+        let [Write::PatchStatus(patch)] = &writes[..] else { panic!("{writes:?}") };
+        assert_eq!(patch["status"]["capacity"]["hugepages-1Gi"], Value::Null);
+        let mut document = serde_json::to_value(&node).unwrap();
+        document["metadata"]["uid"] = json!("");
+        let patched = strategic_merge_patch(types::NODE, document, patch.clone()).unwrap();
+        let node: Node = serde_json::from_value(patched).unwrap();
+        let status = node.status.as_ref().unwrap();
+        for resources in [&status.capacity, &status.allocatable] {
+            let resources = resources.as_ref().unwrap();
+            assert_eq!(resources["example.com/dongle"].0, "3");
+            assert!(!resources.contains_key("hugepages-1Gi"));
+        }
+        assert_eq!(brief(&plan(&settings(), &facts(), Some(&node), at(2))), [""; 0]);
     }
 
     #[test]
