@@ -30,7 +30,7 @@ use crate::network::PodNetwork;
 use crate::runtime::Runtime;
 use crate::stdx::http::HttpService;
 use crate::stdx::{Backoff, Clock, Tasks, chain};
-use crate::sys::host::HostFacts;
+use crate::sys::host::{HostFacts, has_selinux};
 use classes::Classes;
 use container::classes::NodeShare;
 use exits::Exits;
@@ -130,6 +130,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         services,
         keeper: keeper.clone(),
         memory_bytes,
+        has_selinux: has_selinux(),
         network_open,
     });
     let classes = Classes {

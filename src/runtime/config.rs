@@ -124,6 +124,8 @@ pub struct SecurityConfig {
     pub run_as_group: Option<i64>,
     pub run_as_non_root: bool,
     pub supplemental_groups: Vec<i64>,
+    /// The groups that the image gives its user do not count.
+    pub strict_groups: bool,
     pub privileged: bool,
     pub read_only_root: bool,
     pub no_new_privileges: bool,

@@ -1,6 +1,6 @@
 //! Hooks: what a pod wants done after a container's start and before its end.
 
-use crate::rig::{Rig, container};
+use crate::rig::{Rig, container, waiting};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -93,4 +93,42 @@ async fn hooks_that_cannot_run_fail() {
     rig.phase_until("web", "Failed").await;
     rig.event_until("FailedPostStartHook: PostStartHook failed").await;
     rig.event_until("FailedPreStopHook: PreStopHook failed").await;
+}
+
+#[tokio::test]
+async fn the_next_container_starts_after_the_hook() {
+    let rig = Rig::start().await;
+    let mut spec = json!({ "containers": [container("a"), container("b")] });
+    spec["containers"][0]["lifecycle"] =
+        json!({ "postStart": { "exec": { "command": ["do", "begin"] } } });
+    rig.create_pod("web", spec).await;
+    rig.running("web").await;
+    let journal = rig.runtime.journal().join(", ");
+    assert!(journal.contains("start a/0, exec a do begin, create b/0, start b/0"), "{journal}");
+}
+
+#[tokio::test]
+async fn a_failed_hook_is_why_its_container_waits() {
+    let rig = Rig::start().await;
+    let mut spec = json!({ "containers": [container("a")] });
+    spec["containers"][0]["lifecycle"] =
+        json!({ "postStart": { "exec": { "command": ["false"] } } });
+    rig.create_pod("web", spec).await;
+    rig.pod_until("web", |pod| waiting(pod) == "PostStartHookError").await;
+    rig.event_until("Killing: FailedPostStartHook").await;
+}
+
+#[tokio::test]
+async fn a_stop_that_fails_is_tried_again_without_its_hook() {
+    let rig = Rig::start().await;
+    let hook = json!({ "preStop": { "exec": { "command": ["do", "finish"] } } });
+    rig.create_pod("web", with_hooks(hook)).await;
+    rig.running("web").await;
+    rig.runtime.fail("stop_container", 1);
+    rig.delete_pod("web").await;
+    rig.gone("web").await;
+    let runs = rig.runtime.journal().iter().filter(|it| *it == "exec a do finish").count();
+    assert_eq!(runs, 1);
+    let events = rig.events().await;
+    assert_eq!(events.iter().filter(|it| it.starts_with("Killing")).count(), 1, "{events:?}");
 }

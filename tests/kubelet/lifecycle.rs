@@ -231,3 +231,16 @@ async fn classes_weigh_what_their_pods_ask_for() {
     rig.delete_pod("web").await;
     until(2).await;
 }
+
+#[tokio::test]
+async fn a_pod_that_would_harm_others_is_rejected() {
+    let rig = Rig::start().await;
+    let sysctl = json!({ "name": "net.core.somaxconn", "value": "1024" });
+    rig.create_pod("web", json!({ "securityContext": { "sysctls": [sysctl] } })).await;
+    let pod = rig.phase_until("web", "Failed").await;
+    assert_eq!(pod["status"]["reason"], "SysctlForbidden");
+    let why = "forbidden sysctl: \"net.core.somaxconn\" not allowlisted";
+    assert_eq!(pod["status"]["message"], format!("Pod was rejected: {why}"));
+    rig.event_until(&format!("SysctlForbidden: {why}")).await;
+    assert_eq!(rig.runtime.journal(), Vec::<String>::new());
+}

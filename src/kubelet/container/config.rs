@@ -7,7 +7,7 @@ use super::fields::Surroundings;
 use super::mounts::{PlannedMount, PodFiles, ReadyVolume, file_mounts, volume_mounts};
 use super::references::References;
 use super::resources::container_resources;
-use super::security::security;
+use super::security::{security, verify_labels};
 use crate::kubelet::pod::{BoundPod, IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
 use crate::runtime::images::Reference;
 use crate::runtime::{ContainerConfig, ImageStatus, Mount, MountPropagation};
@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub services: &'a [(String, String)],
     pub volumes: &'a BTreeMap<String, ReadyVolume>,
     pub node_memory_bytes: u64,
+    /// Whether the node's kernel enforces SELinux.
+    pub has_selinux: bool,
 }
 
 /// Where the files of one container are on the node.
@@ -58,6 +60,9 @@ pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, 
         references: facts.references,
         services: facts.services,
     })?;
+    if facts.has_selinux {
+        verify_labels(facts.pod, spec)?;
+    }
     let security = security(facts.pod, spec, &facts.image.user)?;
     let volume_mounts = volume_mounts(spec, facts.volumes, &environment)?;
     let taken: Vec<Mount> = volume_mounts.iter().map(|planned| planned.mount.clone()).collect();
@@ -159,6 +164,7 @@ mod tests {
             services: &[],
             volumes: &BTreeMap::new(),
             node_memory_bytes: 1,
+            has_selinux: false,
         };
         let places = Places {
             pod_files: PodFiles::default(),

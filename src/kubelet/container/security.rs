@@ -36,6 +36,7 @@ pub fn security(
         run_as_group: own.run_as_group.or(of_pod.run_as_group),
         run_as_non_root,
         supplemental_groups,
+        strict_groups: of_pod.supplemental_groups_policy.as_deref() == Some("Strict"),
         privileged,
         read_only_root: own.read_only_root_filesystem == Some(true),
         no_new_privileges: own.allow_privilege_escalation == Some(false),
@@ -44,6 +45,20 @@ pub fn security(
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
         seccomp_runtime_default: !privileged && wants_default_seccomp(profile)?,
     })
+}
+
+/// A node that enforces SELinux would run the container with other labels than it asks for. One that
+/// does not takes no notice of them, as with containerd.
+///
+/// # Errors
+/// Where the container asks for labels.
+pub fn verify_labels(pod: &BoundPod, container: &Container) -> Result<(), ConfigError> {
+    let own = container.security_context.as_ref().and_then(|it| it.se_linux_options.as_ref());
+    let of_pod = pod.spec().security_context.as_ref().and_then(|it| it.se_linux_options.as_ref());
+    match own.or(of_pod) {
+        Some(_) => Err(ConfigError::Unsupported { what: "seLinuxOptions".to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// Capabilities are named with and without their prefix; the runtime is told them without.
@@ -92,15 +107,19 @@ mod tests {
     use serde_json::{Value, json};
     use std::sync::Arc;
 
-    fn made(pod: Value, own: Value, image_user: &str) -> Result<SecurityConfig, ConfigError> {
+    fn pod(of_pod: Value, own: Value) -> BoundPod {
         let object = json!({
             "metadata": { "name": "web", "namespace": "shop", "uid": "u1" },
             "spec": {
-                "securityContext": pod,
+                "securityContext": of_pod,
                 "containers": [{ "name": "a", "securityContext": own }],
             },
         });
-        let pod = BoundPod::read(Arc::new(serde_json::from_value(object).unwrap())).unwrap();
+        BoundPod::read(Arc::new(serde_json::from_value(object).unwrap())).unwrap()
+    }
+
+    fn made(of_pod: Value, own: Value, image_user: &str) -> Result<SecurityConfig, ConfigError> {
+        let pod = pod(of_pod, own);
         security(&pod, &pod.containers()[0], image_user)
     }
 
@@ -109,6 +128,7 @@ mod tests {
         let of_pod = json!({ "runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4, 5],
             "seccompProfile": { "type": "RuntimeDefault" } });
         let config = made(of_pod.clone(), json!({}), "").unwrap();
+        assert!(!config.strict_groups);
         assert_eq!((config.run_as_user, config.run_as_group), (Some(1), Some(2)));
         assert_eq!(config.supplemental_groups, [3, 4, 5]);
         assert!(config.seccomp_runtime_default && !config.no_new_privileges);
@@ -166,6 +186,21 @@ mod tests {
             let text = outcome.err().map_or_else(|| "ok".to_owned(), |error| error.to_string());
             assert_eq!(text, expected);
         }
+    }
+
+    #[test]
+    fn labels_are_the_pods_or_the_containers() {
+        let labels = json!({ "seLinuxOptions": { "level": "s0" } });
+        for (of_pod, own, refused) in [
+            (json!({}), json!({}), false),
+            (labels.clone(), json!({}), true),
+            (json!({}), labels, true),
+        ] {
+            let pod = pod(of_pod, own);
+            assert_eq!(verify_labels(&pod, &pod.containers()[0]).is_err(), refused);
+        }
+        let strict = json!({ "supplementalGroupsPolicy": "Strict" });
+        assert!(made(strict, json!({}), "").unwrap().strict_groups);
     }
 
     #[test]

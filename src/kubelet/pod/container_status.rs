@@ -241,13 +241,13 @@ fn set_readiness(
     status: &mut ContainerStatus,
 ) {
     let running = inputs.facts.latest(&container.name).filter(|latest| latest.is_running());
-    let passes = |kind| running.is_some_and(|latest| inputs.probes.passes(&latest.status.id, kind));
-    let started = passes(ProbeKind::Startup);
+    let id = running.map(|latest| &latest.status.id);
+    let started = id.is_some_and(|id| inputs.probes.has_started(id));
     status.started = Some(started);
     status.ready = if group == Group::Init && !is_sidecar(container) {
         let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
         ended.is_some_and(|terminated| terminated.exit_code == 0)
     } else {
-        started && passes(ProbeKind::Readiness)
+        started && id.is_some_and(|id| inputs.probes.passes(id, ProbeKind::Readiness))
     };
 }

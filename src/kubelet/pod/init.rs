@@ -7,7 +7,7 @@
 use super::bound::restarts;
 use super::facts::{ContainerFacts, PodFacts};
 use super::plan::{Observed, Reason, Slot, Stop, reason_to_replace, replace};
-use super::probes::{ProbeKind, Probes};
+use super::probes::Probes;
 use crate::api::pod::is_sidecar;
 use crate::runtime::ContainerState;
 use k8s_openapi::api::core::v1::Container;
@@ -103,7 +103,7 @@ fn stage(observed: &Observed<'_>, container: &Container) -> Stage {
 }
 
 fn started(probes: &Probes, sidecar: &ContainerFacts) -> bool {
-    probes.passes(&sidecar.status.id, ProbeKind::Startup)
+    probes.has_started(&sidecar.status.id)
 }
 
 /// Init containers run again in each sandbox. What was lost with its sandbox ran in none of these.

@@ -3,6 +3,7 @@
 //! Start at [`plan::plan()`] and [`status::status()`]. Architecture invariant: everything here is
 //! a pure function of plain data; the worker does what is decided.
 
+mod admission;
 mod backoff;
 mod bound;
 mod conditions;
@@ -18,6 +19,7 @@ mod probes;
 pub mod status;
 mod words;
 
+pub use admission::{Refusal, refusal};
 pub use backoff::{RESTART_BACKOFF, Restarts};
 pub use bound::{BoundPod, RestartPolicy, restarts};
 pub use container_status::{IMAGE_ID_LABEL, IMAGE_NAME_LABEL};

@@ -5,6 +5,7 @@
 //! at the whole pod each time and never at what was planned before, so that any step may fail, be
 //! repeated or be interrupted by a restart.
 
+use super::admission::refusal;
 use super::backoff::Restarts;
 use super::bound::{BoundPod, restarts};
 use super::facts::{ContainerFacts, PodFacts};
@@ -165,6 +166,11 @@ fn ending(observed: &Observed<'_>) -> Option<(Ending, Timestamp)> {
     }
     if crate::api::pod::is_terminal(observed.pod.object()) {
         return Some((Ending::Finished, since));
+    }
+    if let Some(refusal) = refusal(observed.pod) {
+        // Upstream `rejectPod` (pkg/kubelet/kubelet.go, v1.35).
+        let message = format!("Pod was rejected: {}", refusal.message);
+        return Some((Ending::Failed { reason: refusal.reason, message }, since));
     }
     let over = deadline(observed).is_some_and(|deadline| deadline <= observed.now);
     over.then(|| {
@@ -357,6 +363,7 @@ fn judge(observed: &Observed<'_>, container: &Container) -> Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     DefinitionChanged,
+    PostStartHook,
     LivenessProbe,
     StartupProbe,
 }
@@ -365,6 +372,7 @@ impl Reason {
     fn words(self) -> &'static str {
         match self {
             Self::DefinitionChanged => "definition changed",
+            Self::PostStartHook => "failed its postStart hook",
             Self::LivenessProbe => "failed liveness probe",
             Self::StartupProbe => "failed startup probe",
         }
@@ -381,6 +389,8 @@ pub(super) fn reason_to_replace(
     let failed = |kind| observed.probes.result(&latest.status.id, kind) == ProbeResult::Failed;
     if Some(&latest.status.image_reference) != container.image.as_ref() {
         Some(Reason::DefinitionChanged)
+    } else if failed(ProbeKind::PostStart) {
+        Some(Reason::PostStartHook)
     } else if failed(ProbeKind::Liveness) {
         Some(Reason::LivenessProbe)
     } else if failed(ProbeKind::Startup) {
@@ -395,7 +405,11 @@ pub(super) fn replace(observed: &Observed<'_>, container: &Container, reason: Re
     let replaced = reason == Reason::DefinitionChanged;
     let again = replaced || restarts(container, observed.pod.restart_policy(), 1);
     let outlook = if again { ", will be restarted" } else { "" };
-    let message = format!("Container {} {}{outlook}", container.name, reason.words());
+    let message = match reason {
+        // Upstream's word, and no more than that.
+        Reason::PostStartHook => "FailedPostStartHook".to_owned(),
+        _ => format!("Container {} {}{outlook}", container.name, reason.words()),
+    };
     let running = observed.facts.running().filter(|it| it.name() == container.name);
     running.map(|it| Stop { message: message.clone(), replaced, ..stop(observed, it) }).collect()
 }

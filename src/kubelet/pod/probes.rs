@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeKind {
+    /// No probe: the hook after a container's start, without which it has not started.
+    PostStart,
     Startup,
     Liveness,
     Readiness,
@@ -35,6 +37,12 @@ impl Probes {
     #[must_use]
     pub fn passes(&self, container: &ContainerId, kind: ProbeKind) -> bool {
         self.result(container, kind) == ProbeResult::Passed
+    }
+
+    /// Whether the container counts as started: its hook has done its work, and its probe passes.
+    #[must_use]
+    pub fn has_started(&self, container: &ContainerId) -> bool {
+        self.passes(container, ProbeKind::PostStart) && self.passes(container, ProbeKind::Startup)
     }
 
     pub fn record(&mut self, container: ContainerId, kind: ProbeKind, result: ProbeResult) {

@@ -13,7 +13,7 @@ use crate::kubelet::files::hosts::hosts;
 use crate::kubelet::files::resolv_conf::resolv_conf;
 use crate::kubelet::pod::plan::Start;
 use crate::runtime::{ContainerConfig, ImageStatus};
-use crate::stdx::chain;
+use crate::stdx::{blocking, chain};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -27,6 +27,12 @@ pub(super) enum Problem {
     Pending,
     /// Its user has to be told.
     Told(String),
+}
+
+/// What stands in the node's own files.
+struct NodeTexts {
+    hosts: String,
+    resolv_conf: String,
 }
 
 impl From<ConfigError> for Problem {
@@ -72,18 +78,26 @@ impl PodWorker {
                 services: &services,
                 volumes: &volumes,
                 node_memory_bytes: node.memory_bytes,
+                has_selinux: self.shared.has_selinux,
             },
             places.clone(),
         );
         let planned = planned.map_err(Problem::from)?;
-        self.put_files(&places)?;
-        let files = self.files_of_pod(&places.pod_files, &addresses);
+        let node_files = self.prepare(&places).await?;
+        let files = self.files_of_pod(&places.pod_files, &addresses, &node_files);
         self.place(planned, files).await
     }
 
-    fn put_files(&self, places: &Places) -> Result<(), Problem> {
-        let prepared = prepare_places(places);
-        prepared.map_err(|error| {
+    /// Makes the places of the container's files, and reads what the pod's are made of.
+    async fn prepare(&self, places: &Places) -> Result<NodeTexts, Problem> {
+        let (places, paths) = (places.clone(), self.shared.config.node_files.clone());
+        let prepared = blocking(move || {
+            prepare_places(&places)?;
+            // A node without them has nothing to say in them.
+            let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+            Ok(NodeTexts { hosts: read(&paths.hosts), resolv_conf: read(&paths.resolv_conf) })
+        });
+        prepared.await.map_err(|error: io::Error| {
             Problem::Told(format!("cannot prepare the container's files: {error}"))
         })
     }
@@ -104,16 +118,16 @@ impl PodWorker {
     }
 
     /// The pod's files with what stands in them.
-    fn files_of_pod(&mut self, files: &PodFiles, addresses: &[IpAddr]) -> Vec<(PathBuf, String)> {
+    fn files_of_pod(
+        &mut self,
+        files: &PodFiles,
+        addresses: &[IpAddr],
+        of_node: &NodeTexts,
+    ) -> Vec<(PathBuf, String)> {
         let config = &self.shared.config;
-        let node_file = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-        let node_hosts = match self.pod.uses_node_network() {
-            true => node_file(&config.node_files.hosts),
-            false => String::new(),
-        };
-        let hosts = hosts(&self.pod, addresses, &config.cluster_dns.domain, &node_hosts);
-        let node_conf = node_file(&config.node_files.resolv_conf);
-        let resolv = resolv_conf(&self.pod, &config.cluster_dns, &node_conf);
+        let node_hosts = if self.pod.uses_node_network() { &of_node.hosts } else { "" };
+        let hosts = hosts(&self.pod, addresses, &config.cluster_dns.domain, node_hosts);
+        let resolv = resolv_conf(&self.pod, &config.cluster_dns, &of_node.resolv_conf);
         for (reason, message) in resolv.warnings {
             self.warn_once(reason, message, "");
         }
@@ -131,7 +145,7 @@ impl PodWorker {
     ) -> Result<ContainerConfig, Problem> {
         let (volumes, uid) = (self.shared.config.volumes.clone(), self.pod.uid().to_owned());
         let PlannedContainer { mut config, volume_mounts } = planned;
-        let placed = tokio::task::spawn_blocking(move || {
+        let placed = blocking(move || {
             for (path, text) in files {
                 write_if_changed(&path, &text)
                     .map_err(|error| Problem::Told(format!("{}: {error}", path.display())))?;
@@ -145,7 +159,7 @@ impl PodWorker {
             config.mounts = mounts;
             Ok(config)
         });
-        placed.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        placed.await
     }
 }
 

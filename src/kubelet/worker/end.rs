@@ -69,7 +69,8 @@ impl PodWorker {
         if self.gone && self.end.is_cleared {
             return Next::Leave;
         }
-        if self.end.is_cleared && self.end.deletion == Deletion::NotAsked {
+        let waits = self.deletion_failure.as_ref().is_some_and(|failure| now < failure.retry_at);
+        if self.end.is_cleared && self.end.deletion == Deletion::NotAsked && !waits {
             self.delete_object();
         }
         self.wait_for_end()
@@ -77,7 +78,10 @@ impl PodWorker {
 
     fn wait_for_end(&self) -> Next {
         let failure = self.end_failure.as_ref().map(|failure| failure.retry_at);
-        Next::Wait([failure, self.reporter.retry_at()].into_iter().flatten().min())
+        let deletion = self.deletion_failure.as_ref().map(|failure| failure.retry_at);
+        // One that is under way ends by itself.
+        let deletion = deletion.filter(|_| self.end.deletion == Deletion::NotAsked);
+        Next::Wait([failure, deletion, self.reporter.retry_at()].into_iter().flatten().min())
     }
 
     async fn close_and_clear(&mut self, facts: &PodFacts, plan: &PodPlan) -> Result<(), EndError> {
@@ -117,13 +121,13 @@ impl PodWorker {
     }
 
     pub(super) fn take_deletion(&mut self, result: Result<(), ClientError>, now: Timestamp) {
-        self.end.deletion = match result {
-            Ok(()) => Deletion::Done,
-            Err(error) if error.is_not_found() || error.is_conflict() => Deletion::Done,
+        (self.end.deletion, self.deletion_failure) = match result {
+            Ok(()) => (Deletion::Done, None),
+            Err(error) if error.is_not_found() || error.is_conflict() => (Deletion::Done, None),
             Err(error) => {
                 debug!(pod = %self.pod, error = chain(&error), "cannot delete a pod's object yet");
-                self.end_failure = Some(Failure::after(self.end_failure.as_ref(), now));
-                Deletion::NotAsked
+                let failure = Failure::after(self.deletion_failure.as_ref(), now);
+                (Deletion::NotAsked, Some(failure))
             }
         };
     }

@@ -25,7 +25,8 @@ pub(super) enum Done {
     /// The hook after a container's start has done its work, or failed.
     Hooked {
         container: ContainerId,
-        passed: bool,
+        name: String,
+        failure: Option<String>,
     },
     /// A status was written, or not. `hash` says which.
     Reported {

@@ -129,6 +129,7 @@ impl Workers {
                 Ok(()) = network.changed() => self.bell.ring_all(),
                 _ = look_at_all.tick() => {
                     self.bell.ring_all();
+                    self.admit_all();
                     self.look_for_orphans().await;
                 }
             }
@@ -168,6 +169,13 @@ impl Workers {
             if arrived.contains(uid) {
                 self.admit(&object);
             }
+        }
+    }
+
+    /// Whatever became of its worker, each pod has one again.
+    fn admit_all(&mut self) {
+        for object in self.shared.pods.list() {
+            self.admit(&object);
         }
     }
 
@@ -214,7 +222,8 @@ impl Workers {
         let uid = self.tasks.remove(&id).unwrap_or_default();
         self.bell.remove_worker(&uid);
         if let Err(error) = ended {
-            // Its containers run on; the next change of the pod gives it a new worker.
+            // Its containers run on; the next change of the pod, or the next look at all, gives it
+            // a new worker.
             error!(pod_uid = uid, %error, "a pod's worker panicked");
         }
     }

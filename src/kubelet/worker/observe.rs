@@ -20,6 +20,7 @@ impl PodWorker {
         let here: BTreeSet<_> = containers.iter().map(|it| it.status.id.clone()).collect();
         self.last_words.retain(|id, _| here.contains(id));
         self.probes.retain(|id| here.contains(id));
+        self.stop_failures.retain(|id, _| here.contains(id));
         self.memory.replaced.retain(|id| here.contains(id));
         let facts = PodFacts::new(found.sandboxes, containers);
         Ok(facts.with_lost(&self.pod, self.reporter.last(), now))

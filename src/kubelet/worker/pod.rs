@@ -8,7 +8,7 @@ use crate::kubelet::announce::Announcer;
 use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::images::plan::{NeededImage, Progress};
 use crate::kubelet::pod::plan::{Ending, Memory, Observed, PodPlan, Waiting, plan};
-use crate::kubelet::pod::{BoundPod, PodFacts, ProbeKind, ProbeResult, Probes};
+use crate::kubelet::pod::{BoundPod, PodFacts, Probes};
 use crate::runtime::{ContainerId, SandboxId};
 use crate::stdx::{Backoff, chain};
 use jiff::{SignedDuration, Timestamp};
@@ -84,6 +84,13 @@ pub(super) struct PodWorker {
     pub(super) sandbox_failure: Option<Failure>,
     pub(super) volume_failure: Option<Failure>,
     pub(super) end_failure: Option<Failure>,
+    pub(super) deletion_failure: Option<Failure>,
+    /// Containers that could not be ended: their hooks have run.
+    pub(super) stop_failures: BTreeMap<ContainerId, Failure>,
+    /// The container whose hook after its start is under way, and others wait for.
+    pub(super) post_start: Option<ContainerId>,
+    /// As of which change of the node's images it is known that some are not there.
+    pub(super) images_seen: u64,
     /// The volumes, and from what they were made.
     pub(super) volumes: Option<(u64, BTreeMap<String, ReadyVolume>)>,
     pub(super) attached: Option<Attached>,
@@ -114,6 +121,10 @@ impl PodWorker {
             sandbox_failure: None,
             volume_failure: None,
             end_failure: None,
+            deletion_failure: None,
+            stop_failures: BTreeMap::new(),
+            post_start: None,
+            images_seen: 0,
             volumes: None,
             attached: None,
             stopping: BTreeMap::new(),
@@ -183,6 +194,7 @@ impl PodWorker {
         {
             let since = self.memory.ending.take().map_or(now, |(_, since)| since);
             self.memory.ending = Some((ending.clone(), since));
+            self.tell_of_refusal();
         }
         if plan.ended {
             return self.end(&facts, &plan, now).await;
@@ -200,7 +212,10 @@ impl PodWorker {
 
     fn earliest(&self, until: Option<Timestamp>, plan: &PodPlan) -> Option<Timestamp> {
         let retry_report = self.reporter.retry_at();
-        [until, plan.recheck_at, retry_report].into_iter().flatten().min()
+        // Those that are due are under way.
+        let stops = self.stop_failures.iter().filter(|(id, _)| !self.stopping.contains_key(*id));
+        let retry_stop = stops.map(|(_, failure)| failure.retry_at).min();
+        [until, plan.recheck_at, retry_report, retry_stop].into_iter().flatten().min()
     }
 
     /// Takes the newest form of the pod from the cache.
@@ -236,14 +251,14 @@ impl PodWorker {
             Ok(Done::Stopped { container, result }) => {
                 // A later look orders it again, if it still runs.
                 self.stopping.remove(&container);
+                let known = self.stop_failures.remove(&container);
                 if let Err(error) = result {
                     warn!(pod = %self.pod, %container, error = chain(&error), "cannot end a container");
+                    self.stop_failures.insert(container, Failure::after(known.as_ref(), now));
                 }
             }
-            // Without its hook it counts as started no more than without its first process.
-            Ok(Done::Hooked { container, passed }) => {
-                let result = if passed { ProbeResult::Passed } else { ProbeResult::Failed };
-                self.probes.record(container, ProbeKind::Startup, result);
+            Ok(Done::Hooked { container, name, failure }) => {
+                self.take_post_start(container, name, failure, now);
             }
             Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
             Ok(Done::Deleted(result)) => self.take_deletion(result, now),

@@ -120,6 +120,12 @@ impl PodWorker {
         {
             return Next::Wait(Some(failure.retry_at));
         }
+        if self.pod.spec().host_users == Some(false) {
+            self.tell_of_sandbox(&format!(
+                "RuntimeClass handler {handler:?} does not support user namespaces"
+            ));
+            return Next::Wait(None);
+        }
         if !self.shared.is_network_open() && !self.pod.uses_node_network() {
             let message = "network is not ready: the node has no podCIDR yet";
             self.warn_once("NetworkNotReady", message.to_owned(), "");

@@ -44,6 +44,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) images: ImageFetcher,
     pub(in crate::kubelet) keeper: NodeKeeper,
     pub(in crate::kubelet) memory_bytes: u64,
+    pub(in crate::kubelet) has_selinux: bool,
     /// Whether pods can be put on the network.
     pub(in crate::kubelet) network_open: watch::Receiver<bool>,
     pub(in crate::kubelet) starts: Semaphore,

@@ -24,7 +24,10 @@ const POST_START_WITHIN: Duration = Duration::from_secs(600);
 
 /// What came of trying to start a container.
 enum Outcome {
-    Started,
+    Started {
+        /// Its hook is under way.
+        is_hooked: bool,
+    },
     /// Something has to happen first, or a time has to come.
     NotYet(Option<Timestamp>),
 }
@@ -89,13 +92,21 @@ impl PodWorker {
         let Some(sandbox) = facts.ready_sandbox().map(|sandbox| sandbox.id.clone()) else {
             return Next::Wait(None);
         };
+        // The next container starts when the hook of the one before has done its work.
+        let is_hooked = |id: &ContainerId| facts.running().any(|it| it.status.id == *id);
+        if self.post_start.as_ref().is_some_and(is_hooked) {
+            return Next::Wait(None);
+        }
         let mut any_started = false;
         let mut until: Option<Timestamp> = None;
         for start in &plan.start {
             match self.start(&sandbox, start, references, now).await {
-                Outcome::Started => {
+                Outcome::Started { is_hooked } => {
                     self.remember_start(facts, start, now);
                     any_started = true;
+                    if is_hooked {
+                        break;
+                    }
                 }
                 Outcome::NotYet(at) => {
                     until = [until, at].into_iter().flatten().min();
@@ -162,11 +173,13 @@ impl PodWorker {
             }
         };
         match self.make_and_start(sandbox, start.slot, config).await {
-            Ok(()) => {
+            Ok(is_hooked) => {
                 self.start_failures.remove(&spec.name);
-                Outcome::Started
+                Outcome::Started { is_hooked }
             }
             Err((reason, error)) => {
+                // It may be the image that is gone or damaged: it is looked for again.
+                self.images.remove(&spec.name);
                 let message = chain(&error);
                 self.tell_of_failure(start.slot, &message);
                 let waiting = Waiting { reason, message };
@@ -180,13 +193,14 @@ impl PodWorker {
         }
     }
 
-    /// Makes and starts. The word is the reason that the container's status shows on failure.
+    /// Makes and starts. Whether a hook is under way after that; the word is the reason that the
+    /// container's status shows on failure.
     async fn make_and_start(
         &mut self,
         sandbox: &SandboxId,
         slot: Slot,
         config: ContainerConfig,
-    ) -> Result<(), (&'static str, RuntimeError)> {
+    ) -> Result<bool, (&'static str, RuntimeError)> {
         let shared = Arc::clone(&self.shared);
         let turn = shared.starts.acquire().await.expect("the semaphore is never closed");
         let made = shared.runtime.create_container(sandbox, config).await;
@@ -196,16 +210,20 @@ impl PodWorker {
         drop(turn);
         started.map_err(|error| ("RunContainerError", error))?;
         self.tell_of_container(slot, "Started", "Container started");
-        self.begin_post_start(slot, id);
-        Ok(())
+        Ok(self.begin_post_start(slot, id))
     }
 
-    fn begin_post_start(&mut self, slot: Slot, container: ContainerId) {
-        let lifecycle = slot.of(&self.pod).lifecycle.as_ref();
+    /// Begins the hook, where there is one. It runs beside the looks, so that the pod can be ended
+    /// meanwhile.
+    fn begin_post_start(&mut self, slot: Slot, container: ContainerId) -> bool {
+        let spec = slot.of(&self.pod);
+        let name = spec.name.clone();
+        let lifecycle = spec.lifecycle.as_ref();
         let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) else {
-            return;
+            return false;
         };
-        self.probes.record(container.clone(), ProbeKind::Startup, ProbeResult::Waiting);
+        self.probes.record(container.clone(), ProbeKind::PostStart, ProbeResult::Waiting);
+        self.post_start = Some(container.clone());
         let hook = self.hook(slot, container.clone(), handler);
         let shared = Arc::clone(&self.shared);
         self.begin(Box::pin(async move {
@@ -217,8 +235,32 @@ impl PodWorker {
                 let reason = "FailedPostStartHook";
                 shared.events.record(hook.regarding, EventType::Warning, reason, message);
             }
-            Done::Hooked { container, passed: result.is_ok() }
+            let failure = result.err().map(|error| chain(&error));
+            Done::Hooked { container, name, failure }
         }));
+        true
+    }
+
+    /// Without its hook a container counts as started no more than without its first process:
+    /// upstream `startContainer` ends it (pkg/kubelet/kuberuntime/kuberuntime_container.go, v1.35).
+    pub(super) fn take_post_start(
+        &mut self,
+        container: ContainerId,
+        name: String,
+        failure: Option<String>,
+        now: Timestamp,
+    ) {
+        if self.post_start.as_ref() == Some(&container) {
+            self.post_start = None;
+        }
+        let result = if failure.is_some() { ProbeResult::Failed } else { ProbeResult::Passed };
+        self.probes.record(container, ProbeKind::PostStart, result);
+        if let Some(message) = failure {
+            let waiting = Some(Waiting { reason: "PostStartHookError", message });
+            let known = self.start_failures.get(&name);
+            let failure = Failure { waiting, ..Failure::after(known, now) };
+            self.start_failures.insert(name, failure);
+        }
     }
 
     pub(super) fn hook(

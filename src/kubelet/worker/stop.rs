@@ -31,8 +31,14 @@ impl PodWorker {
             if stop.replaced {
                 self.memory.replaced.insert(stop.container.clone());
             }
+            let failure = self.stop_failures.get(&stop.container);
+            if failure.is_some_and(|failure| now < failure.retry_at) {
+                continue;
+            }
+            // What failed is tried again without the hook, and without another word.
+            let is_first = under_way.is_none() && failure.is_none();
             self.stopping.insert(stop.container.clone(), kill_at);
-            if under_way.is_none() {
+            if is_first {
                 self.announcer.say(News {
                     regarding: self.reference(&stop.name),
                     kind: EventType::Normal,
@@ -41,7 +47,7 @@ impl PodWorker {
                 });
             }
             // A shorter grace does not run the hook again.
-            let hook = if under_way.is_none() { self.pre_stop(stop) } else { None };
+            let hook = if is_first { self.pre_stop(stop) } else { None };
             self.begin_stop(stop, hook);
         }
     }

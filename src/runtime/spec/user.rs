@@ -58,7 +58,9 @@ pub(in super::super) fn resolve(
         return Err(RuntimeError::Invalid(text.to_owned()));
     }
     let mut additional_gids = vec![gid];
-    additional_gids.extend(memberships(account.name, &files.group));
+    if !security.strict_groups {
+        additional_gids.extend(memberships(account.name, &files.group));
+    }
     for gid in &security.supplemental_groups {
         additional_gids.push(number(*gid)?);
     }
