@@ -7,11 +7,11 @@ use super::{images, socket};
 use crate::apiserver::Identity;
 use crate::client::{Cache, Selection};
 use crate::kubelet::files::resolv_conf::ClusterDns;
-use crate::kubelet::node::{NodeKeeper, NodeSettings};
+use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
-use crate::kubelet::{self, NodeFiles};
+use crate::kubelet::{self, Kubelet, NodeFiles};
 use crate::network::{BridgeConfig, BridgeNetwork};
-use crate::runtime::images::{Images, Progress};
+use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
 use crate::stdx::{Clock, Tasks, TasksError, chain};
 use anyhow::Context as _;
@@ -71,7 +71,7 @@ impl Agent {
         let kubelet =
             kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
         control_plane.local_node().set(kubelet.service());
-        import_archives(images, kubelet.keeper().clone(), &mut tasks);
+        import_archives(images, kubelet, &mut tasks);
         Ok(Self { runtime, tasks })
     }
 
@@ -147,23 +147,21 @@ fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
 }
 
 /// Imports the archives that wait in the data directory, while everything else starts.
-fn import_archives(images: Images, keeper: NodeKeeper, tasks: &mut Tasks) {
+fn import_archives(images: Images, kubelet: Kubelet, tasks: &mut Tasks) {
     let shutdown = tasks.shutdown();
     tasks.spawn("image-archives", async move {
         let work = async {
-            match images.import_directory(&Progress::none()).await {
-                Ok(files) => {
-                    for file in files {
-                        let path = file.path.display();
-                        match file.result {
-                            Ok(ids) => info!("imported {} images of {path}", ids.len()),
-                            Err(error) => warn!(error = chain(&error), "{path} was left out"),
-                        }
-                    }
+            let imported = |file: ImportedFile| {
+                let path = file.path.display();
+                match file.result {
+                    Ok(ids) => info!("imported {} images of {path}", ids.len()),
+                    Err(error) => warn!(error = chain(&error), "{path} was left out"),
                 }
-                Err(error) => warn!(error = chain(&error), "importing images failed"),
+                kubelet.images_changed();
+            };
+            if let Err(error) = images.import_directory(&Progress::none(), imported).await {
+                warn!(error = chain(&error), "importing images failed");
             }
-            keeper.look_again();
             if let Err(error) = images.sweep().await {
                 warn!(error = chain(&error), "removing leftovers of images failed");
             }

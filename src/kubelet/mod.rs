@@ -68,6 +68,8 @@ pub struct Parts {
 pub struct Kubelet {
     service: Arc<dyn HttpService>,
     keeper: NodeKeeper,
+    images: ImageFetcher,
+    bell: Bell,
 }
 
 impl Kubelet {
@@ -77,10 +79,11 @@ impl Kubelet {
         Arc::clone(&self.service)
     }
 
-    /// To be told when something changes that the Node object says, such as the images.
-    #[must_use]
-    pub fn keeper(&self) -> &NodeKeeper {
-        &self.keeper
+    /// To be told when images have come that no pod has asked for: pods may wait for them.
+    pub fn images_changed(&self) {
+        self.images.note_arrival();
+        self.keeper.look_again();
+        self.bell.ring_all();
     }
 }
 
@@ -144,14 +147,16 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         shutdown.run_until_cancelled(classes::keep(classes)).await;
     });
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
-    let workers = Workers::new(Arc::clone(&shared), bell);
+    let images = shared.images.clone();
+    let (workers_bell, bell) = (bell.clone(), bell);
+    let workers = Workers::new(Arc::clone(&shared), workers_bell);
     let shutdown = tasks.shutdown();
     tasks.spawn("network-leftovers", async move {
         shutdown.run_until_cancelled(open_network(&shared, &opened)).await;
         shutdown.cancelled().await;
     });
     tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
-    Ok(Kubelet { service, keeper })
+    Ok(Kubelet { service, keeper, images, bell })
 }
 
 /// Frees what pods that are gone had on the network, and lets others onto it only after that, so

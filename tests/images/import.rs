@@ -212,7 +212,8 @@ async fn files_are_imported_at_start_once_and_again_when_they_change() {
     let import = |rig: &Rig| {
         let images = rig.images.clone();
         async move {
-            let files = images.import_directory(&Progress::none()).await.unwrap();
+            let mut files = Vec::new();
+            images.import_directory(&Progress::none(), |file| files.push(file)).await.unwrap();
             let shown = |file: &kinglet::runtime::images::ImportedFile| {
                 let name = file.path.file_name().unwrap().to_str().unwrap().to_owned();
                 (name, file.result.is_ok())

@@ -86,3 +86,25 @@ async fn secrets_of_the_pod_are_shown_to_the_registry() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn an_image_that_comes_by_another_way_is_noticed() {
+    let rig = Rig::start().await;
+    let image = json!({ "name": "a", "image": "late:1", "imagePullPolicy": "Never" });
+    rig.create_pod("web", json!({ "containers": [image] })).await;
+    rig.pod_until("web", |pod| waiting(pod) == "ErrImageNeverPull").await;
+    rig.runtime.add_image("late:1");
+    rig.kubelet.images_changed();
+    rig.running("web").await;
+}
+
+#[tokio::test]
+async fn an_image_is_looked_for_again_where_its_container_cannot_be_made() {
+    let rig = Rig::start().await;
+    rig.runtime.offer_image("often:1");
+    rig.runtime.fail("create_container", 1);
+    let image = json!({ "name": "a", "image": "often:1", "imagePullPolicy": "Always" });
+    rig.create_pod("web", json!({ "containers": [image] })).await;
+    rig.running("web").await;
+    assert_eq!(rig.runtime.pulls().len(), 2);
+}

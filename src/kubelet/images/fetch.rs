@@ -8,6 +8,7 @@ use crate::runtime::{Credentials, ImageStatus, Runtime};
 use crate::stdx::{chain, monotonic};
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
 /// So many images are fetched at once; others wait for their turn. (Upstream's default is one: one
@@ -30,13 +31,26 @@ pub struct ImageFetcher {
     runtime: Arc<dyn Runtime>,
     events: EventRecorder,
     turns: Arc<Semaphore>,
+    /// How often images have come that nobody fetched through this.
+    arrivals: Arc<AtomicU64>,
 }
 
 impl ImageFetcher {
     #[must_use]
     pub fn new(runtime: Arc<dyn Runtime>, events: EventRecorder) -> Self {
         let turns = Arc::new(Semaphore::new(IMAGE_PULLS_AT_ONCE_MAX));
-        Self { runtime, events, turns }
+        Self { runtime, events, turns, arrivals: Arc::default() }
+    }
+
+    /// Images have come by another way: whoever could not have one looks again.
+    pub fn note_arrival(&self) {
+        self.arrivals.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Changes with each arrival.
+    #[must_use]
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Acquire)
     }
 
     /// The image, where no registry has to be asked for it. `None`: [`pull`](Self::pull) it.

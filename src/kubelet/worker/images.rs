@@ -19,8 +19,18 @@ impl PodWorker {
         references: &References,
         now: Timestamp,
     ) {
+        let arrivals = self.shared.images.arrivals();
+        if self.images_seen != arrivals {
+            // What could not be had may be here now.
+            self.images_seen = arrivals;
+            self.images.retain(|_, needed| !matches!(needed.progress, Progress::Failed { .. }));
+        }
         for start in &plan.start {
             let container = start.slot.of(&self.pod).clone();
+            let failure = self.start_failures.get(&container.name);
+            if failure.is_some_and(|failure| now < failure.retry_at) {
+                continue;
+            }
             let reference = container.image.clone().unwrap_or_default();
             let needed = self.images.get(&container.name);
             let Next::Fetch { failures } = next(needed, &reference, now) else {

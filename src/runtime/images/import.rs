@@ -134,14 +134,15 @@ impl Puller {
         Ok(plans)
     }
 
-    /// Imports what is new in `agent/images`, and lets go of what is no longer there.
+    /// Imports what is new in `agent/images`, and lets go of what is no longer there. `imported` is
+    /// told of each file.
     pub(super) async fn import_directory(
         self: &Arc<Self>,
         progress: &Progress,
-    ) -> io::Result<Vec<ImportedFile>> {
+        mut imported: impl FnMut(ImportedFile) + Send,
+    ) -> io::Result<()> {
         let puller = Arc::clone(self);
         let files = blocking(move || puller.files_to_import()).await?;
-        let mut imported = Vec::new();
         for (path, mut record) in files {
             let source = ImportSource::Path(path.clone());
             let result = self.import(source, progress, true).await;
@@ -154,9 +155,9 @@ impl Puller {
                 .await?;
             }
             let ids = |images: Vec<ImageStatus>| images.into_iter().map(|image| image.id).collect();
-            imported.push(ImportedFile { path, result: result.map(ids) });
+            imported(ImportedFile { path, result: result.map(ids) });
         }
-        Ok(imported)
+        Ok(())
     }
 
     /// Files that are not here yet as they are, by name.

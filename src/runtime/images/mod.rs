@@ -168,16 +168,17 @@ impl Images {
     }
 
     /// Imports the archives in `agent/images` that are new or have changed. Their images are
-    /// pinned for as long as their files are there.
+    /// pinned for as long as their files are there. `imported` is told of each file.
     ///
     /// # Errors
     /// When the directory cannot be read; what is wrong with a file is in its own result.
     pub async fn import_directory(
         &self,
         progress: &Progress,
-    ) -> Result<Vec<ImportedFile>, RuntimeError> {
-        let imported = self.puller.import_directory(progress).await;
-        imported.map_err(|error| failed("importing images", error))
+        imported: impl FnMut(ImportedFile) + Send,
+    ) -> Result<(), RuntimeError> {
+        let done = self.puller.import_directory(progress, imported).await;
+        done.map_err(|error| failed("importing images", error))
     }
 
     /// Removes what interrupted work has left. To be called once, some time after the start.
