@@ -1,6 +1,7 @@
 //! Label and field selectors in lists.
 
 use super::support::Api;
+use kinglet::storage::{COMMIT_OPS_MAX, Commit, Durability, Key, Op, Store as _};
 use serde_json::{Value, json};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -81,4 +82,37 @@ async fn what_belongs_to_the_cluster_has_no_namespace_to_select() {
     assert_eq!(api.get(path).await.refused().0, 400);
     let path = "/apis/scheduling.k8s.io/v1/priorityclasses?fieldSelector=metadata.namespace=x";
     assert_eq!(api.get(path).await.ok()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_selection_may_be_longer_than_what_is_read_at_once() {
+    const MAPS: usize = 2_500;
+    let api = Api::start().await;
+    let create = |index: usize| {
+        let name = format!("m-{index:04}");
+        let key = Key::from(format!("/core/configmaps/default/{name}"));
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": name, "namespace": "default",
+                "labels": {"odd": (index % 2 == 1).to_string()},
+            },
+        });
+        Op::Create { key, value: map.to_string().into() }
+    };
+    for first in (0..MAPS).step_by(COMMIT_OPS_MAX) {
+        let ops = (first..MAPS.min(first + COMMIT_OPS_MAX)).map(create).collect();
+        api.store.commit(Commit { ops, durability: Durability::Durable }).await.unwrap();
+    }
+    let path = format!("{CONFIG_MAPS}?labelSelector=odd=true");
+    let all = api.get(&path).await.ok();
+    let items = all["items"].as_array().unwrap();
+    assert_eq!(items.len(), MAPS / 2);
+    assert_eq!(items.last().unwrap()["metadata"]["name"], "m-2499");
+    assert!(all["metadata"].get("continue").is_none());
+    let page = api.get(&format!("{path}&limit=1100")).await.ok();
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    let rest = api.get(&format!("{path}&limit=1100&continue={token}")).await.ok();
+    let count = |list: &Value| list["items"].as_array().unwrap().len();
+    assert_eq!((count(&page), count(&rest)), (1_100, 150));
 }
