@@ -9,7 +9,7 @@ use crate::client::{Cache, Selection};
 use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
-use crate::kubelet::{self, Kubelet, NodeFiles};
+use crate::kubelet::{self, NodeFiles};
 use crate::network::{BridgeConfig, BridgeNetwork};
 use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
@@ -19,6 +19,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// As many pods as upstream's kubelet takes.
@@ -45,7 +46,9 @@ impl Agent {
         make_directory(&layout.run(), 0o700)?;
         let mut tasks = Tasks::default();
         let images = images::open_store(config, clock).await?;
-        socket::serve(&layout.socket(), images::service(images.clone()), &mut tasks)
+        let changed = watch::Sender::new(());
+        let service = images::service(images.clone(), changed.clone());
+        socket::serve(&layout.socket(), service, &mut tasks)
             .with_context(|| format!("cannot listen on {}", layout.socket().display()))?;
         let runtime = Arc::new(open_runtime(&layout, images.clone(), clock).await?);
         let network = BridgeConfig {
@@ -71,7 +74,16 @@ impl Agent {
         let kubelet =
             kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
         control_plane.local_node().set(kubelet.service());
-        import_archives(images, kubelet, &mut tasks);
+        import_archives(images, changed.clone(), &mut tasks);
+        let (mut changes, shutdown) = (changed.subscribe(), tasks.shutdown());
+        // What came while the kubelet started, it has not seen either.
+        changes.mark_changed();
+        tasks.spawn("image-changes", async move {
+            let _sender = changed;
+            while let Some(Ok(())) = shutdown.run_until_cancelled(changes.changed()).await {
+                kubelet.images_changed();
+            }
+        });
         Ok(Self { runtime, tasks })
     }
 
@@ -147,7 +159,7 @@ fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
 }
 
 /// Imports the archives that wait in the data directory, while everything else starts.
-fn import_archives(images: Images, kubelet: Kubelet, tasks: &mut Tasks) {
+fn import_archives(images: Images, changed: watch::Sender<()>, tasks: &mut Tasks) {
     let shutdown = tasks.shutdown();
     tasks.spawn("image-archives", async move {
         let work = async {
@@ -157,7 +169,7 @@ fn import_archives(images: Images, kubelet: Kubelet, tasks: &mut Tasks) {
                     Ok(ids) => info!("imported {} images of {path}", ids.len()),
                     Err(error) => warn!(error = chain(&error), "{path} was left out"),
                 }
-                kubelet.images_changed();
+                changed.send_replace(());
             };
             if let Err(error) = images.import_directory(&Progress::none(), imported).await {
                 warn!(error = chain(&error), "importing images failed");

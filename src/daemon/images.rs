@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Lines that wait for a slow reader. Progress beyond that is left out: the next says more.
 const LINES_QUEUED_MAX: usize = 64;
@@ -126,18 +126,20 @@ pub async fn open(data_dir: &Path, registries_file: &Path) -> anyhow::Result<Arc
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("cannot make {}", data_dir.display()))?;
     let images = open_images(data_dir, registries_file, &Clock::system()).await?;
-    Ok(service(images))
+    // No kubelet works with this store.
+    Ok(service(images, watch::Sender::default()))
 }
 
-/// Answers for a store.
+/// Answers for a store. `changed` is told when an image has come or gone.
 #[must_use]
-pub fn service(images: Images) -> Arc<dyn HttpService> {
-    Arc::new(ImagesService { images })
+pub fn service(images: Images, changed: watch::Sender<()>) -> Arc<dyn HttpService> {
+    Arc::new(ImagesService { images, changed })
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ImagesService {
     images: Images,
+    changed: watch::Sender<()>,
 }
 
 impl HttpService for ImagesService {
@@ -148,7 +150,7 @@ impl HttpService for ImagesService {
             return async { Ok(response) }.boxed();
         };
         let (lines, received) = mpsc::channel(LINES_QUEUED_MAX);
-        let work = answer(self.images.clone(), command, lines);
+        let work = answer(self.clone(), command, lines);
         async { Ok(Response::new(streamed(lines_of(received, work)))) }.boxed()
     }
 }
@@ -173,14 +175,20 @@ fn lines_of(
     })
 }
 
-async fn answer(images: Images, command: Command, lines: mpsc::Sender<Line>) {
+async fn answer(service: ImagesService, command: Command, lines: mpsc::Sender<Line>) {
     let listener = lines.clone();
     let progress = Progress::to(move |layer| {
         // A line that finds no room is not missed: see `LINES_QUEUED_MAX`.
         listener.try_send(line_of(layer)).ok();
     });
-    let last = match carry_out(&images, command, &progress).await {
-        Ok(statuses) => Line::Images(statuses.into_iter().map(listed).collect()),
+    let only_looks = matches!(command, Command::List);
+    let last = match carry_out(&service.images, command, &progress).await {
+        Ok(statuses) => {
+            if !only_looks {
+                service.changed.send_replace(());
+            }
+            Line::Images(statuses.into_iter().map(listed).collect())
+        }
         Err(message) => Line::Error(message),
     };
     // Nobody reads any more: nobody minds.

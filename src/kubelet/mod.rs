@@ -79,7 +79,7 @@ impl Kubelet {
         Arc::clone(&self.service)
     }
 
-    /// To be told when images have come that no pod has asked for: pods may wait for them.
+    /// To be told when images have come or gone that no pod has asked for: pods may wait for them.
     pub fn images_changed(&self) {
         self.images.note_arrival();
         self.keeper.look_again();

@@ -206,10 +206,7 @@ impl Program {
             let files = files.collect::<Result<Vec<_>, _>>()?;
             // SAFETY: what runs between fork and exec makes system calls and nothing else; its
             // memory is there before the fork.
-            #[expect(
-                unsafe_code,
-                reason = "nothing else is sure to come before what the child starts"
-            )]
+            #[expect(unsafe_code, reason = "the child must not start anything before")]
             unsafe {
                 command.pre_exec(move || enter_cgroup(&files));
             }
