@@ -6,6 +6,7 @@ use crate::support::eventually;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_pod_runs_and_says_so() {
@@ -243,4 +244,17 @@ async fn a_pod_that_would_harm_others_is_rejected() {
     assert_eq!(pod["status"]["message"], format!("Pod was rejected: {why}"));
     rig.event_until(&format!("SysctlForbidden: {why}")).await;
     assert_eq!(rig.runtime.journal(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_pod_whose_worker_panicked_gets_another() {
+    let rig = Rig::start().await;
+    rig.runtime.panic_at("create_container");
+    rig.create_pod("web", json!({})).await;
+    eventually("the panic", async || (!rig.runtime.will_panic()).then_some(())).await;
+    // Nothing happens to the pod: all pods are looked at now and then.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(301)).await;
+    tokio::time::resume();
+    rig.running("web").await;
 }

@@ -58,6 +58,8 @@ struct State {
     on_term: BTreeMap<String, OnTerm>,
     /// By operation: how often it is to fail yet.
     failures: BTreeMap<&'static str, u32>,
+    /// The next call of this operation panics.
+    panics_at: Option<&'static str>,
     /// `start web/0`, `stop web/0`, ... in their order.
     journal: Vec<String>,
     next_id: u32,
@@ -103,6 +105,16 @@ impl FakeRuntime {
     /// Has the next `times` calls of an operation fail.
     pub(crate) fn fail(&self, operation: &'static str, times: u32) {
         self.lock().failures.insert(operation, times);
+    }
+
+    /// Has the next call of an operation panic.
+    pub(crate) fn panic_at(&self, operation: &'static str) {
+        self.lock().panics_at = Some(operation);
+    }
+
+    /// Whether what was told to panic still will.
+    pub(crate) fn will_panic(&self) -> bool {
+        self.lock().panics_at.is_some()
     }
 
     /// What was done, in its order.
@@ -233,6 +245,8 @@ impl FakeRuntime {
     }
 
     fn check(&self, operation: &'static str) -> Result<(), RuntimeError> {
+        let panicking = self.lock().panics_at.take_if(|at| *at == operation);
+        assert!(panicking.is_none(), "it was told to panic");
         let mut state = self.lock();
         match state.failures.get_mut(operation).filter(|left| **left > 0) {
             Some(left) => {
