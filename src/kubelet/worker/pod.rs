@@ -262,7 +262,11 @@ impl PodWorker {
             }
             Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
             Ok(Done::Deleted(result)) => self.take_deletion(result, now),
-            Err(error) => warn!(pod = %self.pod, %error, "a job of a pod's worker panicked"),
+            Err(error) => {
+                warn!(pod = %self.pod, %error, "a job of a pod's worker panicked");
+                // It may have been that one: nobody waits for what does not come.
+                self.post_start = None;
+            }
         }
     }
 
