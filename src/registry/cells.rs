@@ -1,7 +1,8 @@
 //! How values look in the cells of a table.
 
+use crate::api::labels::Selector;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,12 @@ pub(super) fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
     if pairs.is_empty() { NONE.to_owned() } else { pairs.join(",") }
 }
 
+/// Upstream `FormatLabelSelector` (apimachinery pkg/apis/meta/v1, v1.35).
+pub(super) fn selector(selector: Option<&LabelSelector>) -> Value {
+    let text = Selector::of_object(selector).map(|selector| selector.to_string());
+    text.map_or_else(|_| Value::from("<error>"), |text| or_none(Some(&text)))
+}
+
 /// The text, or `<none>` for an empty one.
 pub(super) fn or_none(text: Option<&str>) -> Value {
     Value::from(text.filter(|text| !text.is_empty()).unwrap_or(NONE))
@@ -37,7 +44,7 @@ pub(super) fn or_none(text: Option<&str>) -> Value {
 
 /// Two or three digits that matter (upstream `HumanDuration`, apimachinery pkg/util/duration,
 /// v1.35). Clocks that are a little apart show as nothing; further, as `<invalid>`.
-fn human_duration(duration: jiff::SignedDuration) -> String {
+pub(super) fn human_duration(duration: jiff::SignedDuration) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
     const DAY: i64 = 24 * HOUR;

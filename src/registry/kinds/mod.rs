@@ -10,7 +10,9 @@ mod scheduling;
 mod testing;
 
 use super::Kind;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
@@ -32,8 +34,10 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<ServiceAccount>(),
     Kind::of::<Service>(),
     Kind::of::<ControllerRevision>(),
+    Kind::of::<DaemonSet>(),
     Kind::of::<Deployment>(),
     Kind::of::<ReplicaSet>(),
+    Kind::of::<StatefulSet>(),
     Kind::of::<Lease>(),
     Kind::of::<EndpointSlice>(),
     Kind::of::<RuntimeClass>(),

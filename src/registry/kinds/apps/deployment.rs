@@ -2,9 +2,10 @@
 //!
 //! Follows upstream pkg/registry/apps/deployment and `ValidateDeployment` (pkg/apis/apps, v1.35).
 
-use super::{container_cells, podspec, validate_selector_and_template};
+use super::share::{number, validate_share, validate_whole};
+use super::{container_cells, podspec, validate_collisions, validate_selector_and_template};
 use crate::api::labels::Selector;
-use crate::api::{FieldError, FieldPath, names};
+use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{immutable, not_negative, to_value};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
@@ -87,14 +88,8 @@ impl Resource for Deployment {
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
         let status = self.status.clone().unwrap_or_default();
         let mut errors = validate_status(&status);
-        let collisions =
-            |status: Option<&DeploymentStatus>| status.and_then(|status| status.collision_count);
-        let (now, before) = (collisions(self.status.as_ref()), collisions(old.status.as_ref()));
-        if before.is_some() && now.unwrap_or_default() < before.unwrap_or_default() {
-            let path = FieldPath::new("status").child("collisionCount");
-            let value = now.unwrap_or_default();
-            errors.push(FieldError::invalid(&path, value, "cannot be decremented"));
-        }
+        let collisions = |one: &Self| one.status.as_ref().and_then(|status| status.collision_count);
+        errors.extend(validate_collisions(collisions(self), collisions(old)));
         errors
     }
 
@@ -165,31 +160,8 @@ fn validate_rolling_update(rolling: &RollingUpdateDeployment, path: &FieldPath) 
         let detail = "may not be 0 when `maxSurge` is 0";
         errors.push(FieldError::invalid(&unavailable_path, to_value(unavailable), detail));
     }
-    if matches!(unavailable, IntOrString::String(_)) && number(unavailable) > 100 {
-        let detail = "must not be greater than 100%";
-        errors.push(FieldError::invalid(&unavailable_path, to_value(unavailable), detail));
-    }
+    errors.extend(validate_whole(unavailable, &unavailable_path));
     errors
-}
-
-/// A number or a percentage (upstream `ValidatePositiveIntOrPercent`).
-fn validate_share(share: &IntOrString, path: &FieldPath) -> Vec<FieldError> {
-    match share {
-        IntOrString::Int(number) => not_negative(path, Some(*number)).into_iter().collect(),
-        IntOrString::String(text) => {
-            let problems = names::percent(text).into_iter();
-            problems.map(|problem| FieldError::invalid(path, text.as_str(), problem)).collect()
-        }
-    }
-}
-
-/// The number, also of a percentage; what is neither counts as zero (upstream
-/// `getIntOrPercentValue`).
-fn number(share: &IntOrString) -> i64 {
-    match share {
-        IntOrString::Int(number) => i64::from(*number),
-        IntOrString::String(text) => text.trim_end_matches('%').parse().unwrap_or_default(),
-    }
 }
 
 fn validate_pace(spec: &DeploymentSpec, path: &FieldPath) -> Vec<FieldError> {

@@ -1,8 +1,11 @@
 //! The kinds of the `apps` group.
 
 mod controller_revision;
+mod daemon_set;
 mod deployment;
 mod replica_set;
+mod share;
+mod stateful_set;
 
 use super::core::podspec;
 use crate::api::labels::Selector;
@@ -21,8 +24,7 @@ fn validate_selector_and_template(
 ) -> Vec<FieldError> {
     let selector_path = path.child("selector");
     let mut errors = label_selector(selector, &selector_path);
-    let is_empty = selector.match_labels.as_ref().is_none_or(|labels| labels.is_empty())
-        && selector.match_expressions.as_ref().is_none_or(|list| list.is_empty());
+    let is_empty = is_empty(selector);
     if is_empty {
         errors.push(FieldError::required(&selector_path, ""));
     }
@@ -32,19 +34,37 @@ fn validate_selector_and_template(
         return errors;
     };
     let path = path.child("template");
-    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
-    if !parsed.matches(&labels.cloned().unwrap_or_default()) {
-        let detail = "`selector` does not match template `labels`";
-        let path = path.child("metadata").child("labels");
-        errors.push(FieldError::invalid(&path, to_value(&labels), detail));
-    }
+    errors.extend(validate_match(&parsed, template, &path));
     errors.extend(podspec::validate_template(template, &path));
-    errors.extend(validate_runs_forever(template, &path.child("spec")));
+    errors.extend(validate_runs_forever("ReplicaSet", template, &path.child("spec")));
     errors
 }
 
-/// What is replaced when it ends must not end by itself.
-fn validate_runs_forever(template: &PodTemplateSpec, path: &FieldPath) -> Vec<FieldError> {
+/// A workload selects the pods that it makes.
+pub(super) fn validate_match(
+    selector: &Selector,
+    template: &PodTemplateSpec,
+    path: &FieldPath,
+) -> Option<FieldError> {
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+    let is_match = selector.matches(&labels.cloned().unwrap_or_default());
+    let path = path.child("metadata").child("labels");
+    let detail = "`selector` does not match template `labels`";
+    (!is_match).then(|| FieldError::invalid(&path, to_value(&labels), detail))
+}
+
+/// A selector that says nothing at all: as if there were none.
+fn is_empty(selector: &LabelSelector) -> bool {
+    selector.match_labels.as_ref().is_none_or(|labels| labels.is_empty())
+        && selector.match_expressions.as_ref().is_none_or(|list| list.is_empty())
+}
+
+/// What is replaced when it ends must not end by itself. `owner` is the kind that would do it.
+pub(super) fn validate_runs_forever(
+    owner: &str,
+    template: &PodTemplateSpec,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     let spec = template.spec.as_ref();
     let policy = spec.and_then(|spec| spec.restart_policy.as_deref()).unwrap_or_default();
     let mut errors = Vec::new();
@@ -54,14 +74,14 @@ fn validate_runs_forever(template: &PodTemplateSpec, path: &FieldPath) -> Vec<Fi
     }
     if spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
         let path = path.child("activeDeadlineSeconds");
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        let detail = format!("activeDeadlineSeconds in {owner} is not Supported");
         errors.push(FieldError::forbidden(&path, detail));
     }
     errors
 }
 
 /// Names and images of the template's containers, for the columns of `-o wide`.
-fn container_cells(template: Option<&PodTemplateSpec>) -> (String, String) {
+pub(super) fn container_cells(template: Option<&PodTemplateSpec>) -> (String, String) {
     let containers = template.and_then(|template| template.spec.as_ref());
     let containers = containers.map(|spec| spec.containers.as_slice()).unwrap_or_default();
     let joined =
@@ -70,4 +90,12 @@ fn container_cells(template: Option<&PodTemplateSpec>) -> (String, String) {
         joined(|container| &container.name),
         joined(|container| container.image.as_deref().unwrap_or_default()),
     )
+}
+
+/// A count in a status never goes back (upstream `IsDecremented`).
+fn validate_collisions(new: Option<i32>, old: Option<i32>) -> Option<FieldError> {
+    let is_less = old.is_some_and(|old| new.is_none_or(|new| new < old));
+    let path = FieldPath::new("status").child("collisionCount");
+    let value = new.unwrap_or_default();
+    is_less.then(|| FieldError::invalid(&path, value, "cannot be decremented"))
 }

@@ -1,8 +1,8 @@
-//! What may be wrong with what a claim asks of a volume.
+//! What a claim asks of a volume: its defaults, and what may be wrong with it.
 //!
 //! Follows upstream `ValidatePersistentVolumeClaimSpec` (pkg/apis/core/validation, v1.35).
 
-use super::resources;
+use super::{podspec, resources};
 use crate::api::{FieldError, FieldPath, Quantity, names};
 use crate::registry::checks::{invalid, label_selector, one_of};
 use k8s_openapi::api::core::v1::PersistentVolumeClaimSpec;
@@ -11,7 +11,20 @@ const ACCESS_MODES: &[&str] =
     &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const ALONE: &str = "ReadWriteOncePod";
 
-pub(super) fn validate(spec: &PersistentVolumeClaimSpec, path: &FieldPath) -> Vec<FieldError> {
+/// Upstream `SetDefaults_PersistentVolumeClaimSpec` (pkg/apis/core/v1, v1.35).
+pub(in crate::registry::kinds) fn apply_defaults(spec: &mut PersistentVolumeClaimSpec) {
+    spec.volume_mode.take_if(|mode| mode.is_empty());
+    spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+    if let Some(resources) = &mut spec.resources {
+        podspec::round_up(resources.limits.as_mut());
+        podspec::round_up(resources.requests.as_mut());
+    }
+}
+
+pub(in crate::registry::kinds) fn validate(
+    spec: &PersistentVolumeClaimSpec,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = validate_modes(spec, &path.child("accessModes"));
     if let Some(selector) = &spec.selector {
         errors.extend(label_selector(selector, &path.child("selector")));

@@ -1,7 +1,7 @@
 //! The kinds of the core group.
 
 pub(super) mod addresses;
-mod claim_spec;
+pub(super) mod claim_spec;
 mod config_map;
 mod endpoints;
 mod event;

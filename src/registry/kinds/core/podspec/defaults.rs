@@ -4,6 +4,7 @@
 //! neighbours (pkg/apis/core/v1/defaults.go, v1.35). What applies to Pods alone, not to templates,
 //! is in [`pod`](super::super::pod).
 
+use super::super::claim_spec;
 use crate::api::Quantity;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, PodSpec,
@@ -290,11 +291,7 @@ fn default_legacy_volume(volume: &mut Volume) {
     }
     let claim = volume.ephemeral.as_mut().and_then(|source| source.volume_claim_template.as_mut());
     if let Some(claim) = claim {
-        fill(&mut claim.spec.volume_mode, "Filesystem");
-        if let Some(resources) = &mut claim.spec.resources {
-            round_up(resources.limits.as_mut());
-            round_up(resources.requests.as_mut());
-        }
+        claim_spec::apply_defaults(&mut claim.spec);
     }
 }
 
