@@ -114,6 +114,12 @@ impl FieldError {
         Self::new(path, Problem::Invalid, Some(value.into()), detail.into())
     }
 
+    /// As [`FieldError::invalid`], where the value says nothing (upstream `OmitValueType`).
+    #[must_use]
+    pub fn invalid_unprinted(path: &FieldPath, detail: impl Into<String>) -> Self {
+        Self::new(path, Problem::Invalid, None, detail.into())
+    }
+
     #[must_use]
     pub fn not_found(path: &FieldPath, value: impl Into<Value>) -> Self {
         Self::new(path, Problem::NotFound, Some(value.into()), String::new())

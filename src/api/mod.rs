@@ -3,6 +3,8 @@
 //!
 //! Architecture invariant: plain data and pure functions. No I/O, no async, no clock.
 
+pub mod cron;
+pub mod duration;
 pub mod field;
 pub mod fields;
 mod key;

@@ -70,6 +70,12 @@ const HTTP_HEADER: Pattern = Pattern {
     regex: "[-A-Za-z0-9]+",
 };
 
+const CONDITION_REASON: Pattern = Pattern {
+    problem: "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+    examples: &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    regex: "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+};
+
 /// A form that a text must have, and how its absence is explained.
 struct Pattern {
     problem: &'static str,
@@ -290,6 +296,16 @@ pub fn percent(value: &str) -> Vec<String> {
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     });
     if is_percent { Vec::new() } else { vec![PERCENT.mismatch()] }
+}
+
+/// `ReasonA`: why a condition is as it is (upstream `isValidConditionReason`).
+#[must_use]
+pub fn condition_reason(value: &str) -> Vec<String> {
+    let is_of_reason = |byte: u8| byte.is_ascii_alphanumeric() || b"_,:".contains(&byte);
+    let is_reason = value.starts_with(|c: char| c.is_ascii_alphabetic())
+        && value.bytes().all(is_of_reason)
+        && !value.ends_with([',', ':']);
+    if is_reason { Vec::new() } else { vec![CONDITION_REASON.mismatch()] }
 }
 
 #[must_use]

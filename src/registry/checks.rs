@@ -1,7 +1,9 @@
 //! Checks of single fields, shared by the kinds.
 
 use crate::api::{FieldError, FieldPath, names};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    Condition, LabelSelector, LabelSelectorRequirement,
+};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +15,11 @@ const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeleti
 
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const BAD_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// Longer reasons of conditions are refused.
+const CONDITION_REASON_BYTES_MAX: usize = 1_024;
+/// Longer messages of conditions are refused.
+const CONDITION_MESSAGE_BYTES_MAX: usize = 32 * 1_024;
 
 /// The value as an error message shows it.
 pub(super) fn to_value(value: &impl Serialize) -> Value {
@@ -118,6 +125,35 @@ fn label_requirement(requirement: &LabelSelectorRequirement, path: &FieldPath) -
     for (index, value) in values.iter().enumerate() {
         let path = path.child("values").index(index);
         errors.extend(invalid(&path, value, names::label_value(value)));
+    }
+    errors
+}
+
+/// Upstream `ValidateConditions` (apimachinery pkg/apis/meta/v1/validation).
+pub(super) fn conditions(conditions: &[Condition], path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, condition) in conditions.iter().enumerate() {
+        let (path, kind) = (path.index(index), &condition.type_);
+        if conditions[..index].iter().any(|other| other.type_ == *kind) {
+            errors.push(FieldError::duplicate(&path.child("type"), kind.as_str()));
+        }
+        errors.extend(invalid(&path.child("type"), kind, names::qualified_name(kind)));
+        let status = &condition.status;
+        errors.extend(one_of(&path.child("status"), status, &["False", "True", "Unknown"]));
+        if let Some(generation) = condition.observed_generation.filter(|number| *number < 0) {
+            let path = path.child("observedGeneration");
+            let detail = "must be greater than or equal to zero";
+            errors.push(FieldError::invalid(&path, generation, detail));
+        }
+        let (reason, reason_path) = (&condition.reason, path.child("reason"));
+        errors.extend(required(&reason_path, reason, names::condition_reason));
+        if reason.len() > CONDITION_REASON_BYTES_MAX {
+            errors.push(FieldError::too_long(&reason_path, CONDITION_REASON_BYTES_MAX));
+        }
+        if condition.message.len() > CONDITION_MESSAGE_BYTES_MAX {
+            let path = path.child("message");
+            errors.push(FieldError::too_long(&path, CONDITION_MESSAGE_BYTES_MAX));
+        }
     }
     errors
 }

@@ -1,10 +1,12 @@
 //! One file per kind, and the table that lists them.
 
 mod apps;
+mod batch;
 mod coordination;
 mod core;
 mod discovery;
 mod node;
+mod policy;
 mod scheduling;
 #[cfg(test)]
 mod testing;
@@ -13,12 +15,14 @@ use super::Kind;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
@@ -38,8 +42,11 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Deployment>(),
     Kind::of::<ReplicaSet>(),
     Kind::of::<StatefulSet>(),
+    Kind::of::<CronJob>(),
+    Kind::of::<Job>(),
     Kind::of::<Lease>(),
     Kind::of::<EndpointSlice>(),
     Kind::of::<RuntimeClass>(),
+    Kind::of::<PodDisruptionBudget>(),
     Kind::of::<PriorityClass>(),
 ];

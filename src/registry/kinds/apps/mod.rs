@@ -13,6 +13,7 @@ use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{label_selector, to_value};
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+pub(super) use share::{validate_share, validate_whole};
 
 /// What ReplicaSets and Deployments ask of their selector and their template (upstream
 /// `ValidateDeploymentSpec` and `ValidatePodTemplateSpecForReplicaSet`, pkg/apis/apps/validation,
