@@ -12,12 +12,14 @@ use super::{Call, patch};
 use crate::api::labels::Selector;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
-use crate::registry::schema::types;
+use crate::registry::Kind;
+use crate::registry::schema::{BUILT_IN, Shape, types};
 use crate::stdx::http::Response;
 use http::StatusCode;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
     let key = call.key()?;
@@ -36,7 +38,7 @@ async fn write(call: &Call<'_>, key: &ObjectKey, options: &str) -> Result<Respon
     let options = WriteOptions::parse(call.query, options)?;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
-        let shown = scale_of(&current.entry.value, current.entry.revision)?;
+        let shown = scale_of(call.kind, &current.entry.value, current.entry.revision)?;
         let wanted = wanted(call, shown)?;
         check(&wanted, key)?;
         let pinned = pinned_revision(&wanted)?;
@@ -105,13 +107,28 @@ fn with_replicas(call: &Call<'_>, current: &Current, replicas: i32) -> Result<Su
     Ok(Submitted { object, revision: Some(current.entry.revision) })
 }
 
+/// Older workloads select by labels alone; which do is written in the schema.
+fn selector_of(kind: &Kind, selector: &Value) -> Result<Selector, Status> {
+    let spec = BUILT_IN.get(kind.schema).field("spec").map(|field| field.shape());
+    let field = match spec {
+        Some(Shape::Struct(spec)) => BUILT_IN.get(spec).field("selector"),
+        _ => None,
+    };
+    if matches!(field.map(|field| field.shape()), Some(Shape::Map(_))) {
+        let labels: Option<BTreeMap<String, String>> =
+            serde_json::from_value(selector.clone()).map_err(Status::internal)?;
+        return Ok(Selector::of_labels(&labels.unwrap_or_default()));
+    }
+    let selector: Option<LabelSelector> =
+        serde_json::from_value(selector.clone()).map_err(Status::internal)?;
+    Selector::of_object(selector.as_ref()).map_err(Status::internal)
+}
+
 /// A workload, seen as its scale.
-fn scale_of(stored: &[u8], revision: Revision) -> Result<Scale, Status> {
+fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Status> {
     let workload: Value = serde_json::from_slice(&splice::with_revision(stored, revision))
         .map_err(Status::internal)?;
-    let selector: Option<LabelSelector> =
-        serde_json::from_value(workload["spec"]["selector"].clone()).map_err(Status::internal)?;
-    let selector = Selector::of_object(selector.as_ref()).map_err(Status::internal)?;
+    let selector = selector_of(kind, &workload["spec"]["selector"])?;
     let metadata = &workload["metadata"];
     serde_json::from_value(json!({
         "apiVersion": "autoscaling/v1",
@@ -133,7 +150,7 @@ fn scale_of(stored: &[u8], revision: Revision) -> Result<Scale, Status> {
 }
 
 fn respond(call: &Call<'_>, stored: &[u8], revision: Revision) -> Result<Response, Status> {
-    let scale = scale_of(stored, revision)?;
+    let scale = scale_of(call.kind, stored, revision)?;
     let body = serde_json::to_vec(&scale).map_err(Status::internal)?;
     call.respond_with(StatusCode::OK, types::SCALE, body)
 }

@@ -18,7 +18,8 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, Pod, PodTemplate,
+    ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -31,9 +32,13 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<ConfigMap>(),
     Kind::of::<Endpoints>(),
     Kind::of::<Event>(),
+    Kind::of::<LimitRange>(),
     Kind::of::<Namespace>(),
     Kind::of::<Node>(),
     Kind::of::<Pod>(),
+    Kind::of::<PodTemplate>(),
+    Kind::of::<ReplicationController>(),
+    Kind::of::<ResourceQuota>(),
     Kind::of::<Secret>(),
     Kind::of::<ServiceAccount>(),
     Kind::of::<Service>(),

@@ -150,7 +150,7 @@ fn validate_request(
     Some(FieldError::invalid(&path.child("requests"), amount.0.as_str(), detail))
 }
 
-fn validate_resource(name: &str, path: &FieldPath) -> Vec<FieldError> {
+pub(super) fn validate_resource(name: &str, path: &FieldPath) -> Vec<FieldError> {
     let errors = invalid(path, name, names::qualified_name(name));
     let is_standard = STANDARD_RESOURCES.contains(&name)
         || INTEGER_RESOURCES.contains(&name)
@@ -163,7 +163,7 @@ fn validate_resource(name: &str, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-fn validate_container_resource(name: &str, path: &FieldPath) -> Vec<FieldError> {
+pub(super) fn validate_container_resource(name: &str, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = validate_resource(name, path);
     let detail = if name.contains('/') {
         (!is_native(name) && !is_extended(name))
@@ -185,6 +185,14 @@ fn validate_pod_resource(name: &str, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
+/// Whether quotas know this name without a domain (upstream `IsStandardQuotaResourceName`).
+pub(super) fn is_of_quota(name: &str) -> bool {
+    (STANDARD_RESOURCES.contains(&name) && name != "storage")
+        || INTEGER_RESOURCES.contains(&name)
+        || name.starts_with(HUGE_PAGES)
+        || name.starts_with("requests.hugepages-")
+}
+
 fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
@@ -195,7 +203,7 @@ fn is_extended(name: &str) -> bool {
         && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-fn is_overcommittable(name: &str) -> bool {
+pub(super) fn is_overcommittable(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 

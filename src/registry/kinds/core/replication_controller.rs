@@ -1,0 +1,225 @@
+//! ReplicationControllers: so many pods of one template, as there were before ReplicaSets.
+//!
+//! Follows upstream pkg/registry/core/replicationcontroller and `ValidateReplicationController`
+//! (pkg/apis/core/validation, v1.35).
+
+use super::podspec;
+use crate::api::labels::Selector;
+use crate::api::{FieldError, FieldPath};
+use crate::registry::checks::not_negative;
+use crate::registry::kinds::apps::{container_cells, validate_match, validate_runs_forever};
+use crate::registry::schema::{TypeRef, types};
+use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ReplicationController, ReplicationControllerSpec, ReplicationControllerStatus,
+};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+impl Resource for ReplicationController {
+    const FACTS: KindFacts = KindFacts::built_in::<Self>(BuiltIn {
+        singular: "replicationcontroller",
+        short_names: &[Cow::Borrowed("rc")],
+        categories: ALL,
+        subresources: &[Subresource::SCALE, Subresource::STATUS],
+        ..BuiltIn::NAMESPACED
+    });
+    const SCHEMA: TypeRef = types::REPLICATION_CONTROLLER;
+    const COLUMNS: &'static [Column] = &[
+        Column::NAME,
+        Column::integer("Desired", "Number of pods wanted."),
+        Column::integer("Current", "Number of pods there are."),
+        Column::integer("Ready", "Number of pods that are ready."),
+        Column::AGE,
+        Column::wide("Containers", "Names of the template's containers."),
+        Column::wide("Images", "Images of the template's containers."),
+        Column::wide("Selector", "Labels of the pods that count."),
+    ];
+
+    /// Selector and labels are those of the pods, where there are none.
+    fn apply_defaults(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        let own = spec.template.as_ref().and_then(|template| template.metadata.as_ref());
+        if let Some(of_pods) = own.and_then(|own| own.labels.clone()) {
+            for labels in [&mut spec.selector, &mut self.metadata.labels] {
+                if labels.as_ref().is_none_or(BTreeMap::is_empty) {
+                    *labels = Some(of_pods.clone());
+                }
+            }
+        }
+        spec.replicas.get_or_insert(1);
+        spec.min_ready_seconds.take_if(|seconds| *seconds == 0);
+        if let Some(template) = &mut spec.template {
+            podspec::apply_template_defaults(template);
+        }
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(ReplicationControllerStatus::default());
+    }
+
+    fn prepare_update(&mut self, old: &Self) {
+        self.status.clone_from(&old.status);
+    }
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        self.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let path = FieldPath::new("spec");
+        let mut errors: Vec<_> =
+            not_negative(&path.child("minReadySeconds"), spec.min_ready_seconds)
+                .into_iter()
+                .collect();
+        if spec.selector.as_ref().is_none_or(BTreeMap::is_empty) {
+            errors.push(FieldError::required(&path.child("selector"), ""));
+        }
+        errors.extend(not_negative(&path.child("replicas"), spec.replicas));
+        errors.extend(validate_template(&spec, &path.child("template")));
+        errors
+    }
+
+    fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
+        self.status.as_ref().map(validate_status).unwrap_or_default()
+    }
+
+    fn first_generation(&self) -> Option<i64> {
+        Some(1)
+    }
+
+    fn is_new_generation(&self, old: &Self) -> bool {
+        self.spec != old.spec
+    }
+
+    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
+        let replicas = self.status.as_ref().map_or(0, |status| status.replicas);
+        vec![("status.replicas", replicas.to_string())]
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.clone().unwrap_or_default();
+        let (names, images) = container_cells(spec.template.as_ref());
+        vec![
+            cells::name(&self.metadata),
+            spec.replicas.unwrap_or_default().into(),
+            status.replicas.into(),
+            status.ready_replicas.unwrap_or_default().into(),
+            cells::age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cells::labels(spec.selector.as_ref()).into(),
+        ]
+    }
+}
+
+fn validate_template(spec: &ReplicationControllerSpec, path: &FieldPath) -> Vec<FieldError> {
+    let Some(template) = &spec.template else {
+        return vec![FieldError::required(path, "")];
+    };
+    let selector = Selector::of_labels(&spec.selector.clone().unwrap_or_default());
+    let mut errors: Vec<_> = validate_match(&selector, template, path).into_iter().collect();
+    errors.extend(podspec::validate_template(template, path));
+    let pod_path = path.child("spec");
+    errors.extend(validate_runs_forever("ReplicationController", template, &pod_path));
+    errors
+}
+
+fn validate_status(status: &ReplicationControllerStatus) -> Vec<FieldError> {
+    let path = FieldPath::new("status");
+    let replicas = i64::from(status.replicas);
+    let labeled = status.fully_labeled_replicas.map(i64::from);
+    let ready = status.ready_replicas.map(i64::from);
+    let available = status.available_replicas.map(i64::from);
+    let mut errors: Vec<_> = [
+        ("replicas", Some(replicas)),
+        ("fullyLabeledReplicas", labeled),
+        ("readyReplicas", ready),
+        ("availableReplicas", available),
+        ("observedGeneration", status.observed_generation),
+    ]
+    .into_iter()
+    .filter_map(|(field, value)| not_negative(&path.child(field), value))
+    .collect();
+    let of_replicas = "cannot be greater than status.replicas";
+    let of_ready = "cannot be greater than readyReplicas";
+    for (field, value, most, detail) in [
+        ("fullyLabeledReplicas", labeled, replicas, of_replicas),
+        ("readyReplicas", ready, replicas, of_replicas),
+        ("availableReplicas", available, replicas, of_replicas),
+        ("availableReplicas", available, ready.unwrap_or_default(), of_ready),
+    ] {
+        if let Some(value) = value.filter(|value| *value > most) {
+            errors.push(FieldError::invalid(&path.child(field), value, detail));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::kinds::testing::{Case, check, check_status_update};
+    use serde_json::json;
+
+    fn controller() -> Case {
+        Case::of(
+            "replicationcontrollers",
+            json!({
+                "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "c", "image": "i"}]},
+                }},
+            }),
+        )
+    }
+
+    #[test]
+    fn selector_and_labels_come_from_the_template() {
+        let created = controller().created().to_value();
+        assert_eq!(created["spec"]["selector"], json!({"app": "web"}));
+        assert_eq!(created["metadata"]["labels"], json!({"app": "web"}));
+        assert_eq!(created["spec"]["replicas"], 1);
+        check(&controller(), &[]);
+    }
+
+    #[test]
+    fn everything_wrong_is_listed() {
+        check(
+            &controller().with(json!({"spec": {
+                "replicas": -1, "minReadySeconds": -1, "selector": {"app": "x"},
+                "template": {"spec": {"restartPolicy": "Never", "activeDeadlineSeconds": 1}},
+            }})),
+            &[
+                "spec.minReadySeconds: Invalid value: -1",
+                "spec.replicas: Invalid value: -1",
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\"",
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicationController is not Supported",
+            ],
+        );
+        check(
+            &controller().with(json!({"spec": {"template": null}})),
+            &["spec.selector: Required value", "spec.template: Required value"],
+        );
+    }
+
+    #[test]
+    fn counts_in_the_status_agree() {
+        let status = json!({"status": {"replicas": 1, "fullyLabeledReplicas": 2, "readyReplicas": 1, "availableReplicas": 2}});
+        check_status_update(
+            &controller(),
+            &controller().with(status),
+            &[
+                "status.fullyLabeledReplicas: Invalid value: 2: cannot be greater than status.replicas",
+                "status.availableReplicas: Invalid value: 2: cannot be greater than status.replicas",
+                "status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas",
+            ],
+        );
+    }
+}
