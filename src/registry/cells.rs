@@ -1,6 +1,7 @@
 //! How values look in the cells of a table.
 
 use crate::api::labels::Selector;
+use super::checks::to_value;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use serde_json::Value;
@@ -17,6 +18,12 @@ pub(super) fn name(metadata: &ObjectMeta) -> Value {
 /// The time since the object was created.
 pub(super) fn age(metadata: &ObjectMeta, now: Timestamp) -> Value {
     Value::from(since(metadata.creation_timestamp.as_ref(), now))
+}
+
+/// The time of creation itself (upstream `defaultTableConvertor`, apiserver pkg/registry/rest,
+/// v1.35).
+pub(super) fn created_at(metadata: &ObjectMeta) -> Value {
+    metadata.creation_timestamp.as_ref().map_or(Value::Null, to_value)
 }
 
 /// The time since `then`, as people say it.

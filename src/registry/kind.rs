@@ -164,6 +164,15 @@ impl Column {
     /// The time since the object was created.
     pub const AGE: Self = Self::text("Age", "Time since the object was created.");
 
+    /// The time of creation itself, for kinds that upstream prints without a printer of their own.
+    pub const CREATED_AT: Self = Self {
+        name: Cow::Borrowed("Created At"),
+        kind: Cow::Borrowed("date"),
+        format: Cow::Borrowed(""),
+        description: Cow::Borrowed("When the object was created."),
+        priority: 0,
+    };
+
     #[must_use]
     pub const fn text(name: &'static str, description: &'static str) -> Self {
         Self::new(name, "string", description, 0)

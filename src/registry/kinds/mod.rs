@@ -7,6 +7,7 @@ mod core;
 mod discovery;
 mod node;
 mod policy;
+mod rbac;
 mod scheduling;
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
@@ -53,5 +55,9 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<EndpointSlice>(),
     Kind::of::<RuntimeClass>(),
     Kind::of::<PodDisruptionBudget>(),
+    Kind::of::<ClusterRoleBinding>(),
+    Kind::of::<ClusterRole>(),
+    Kind::of::<RoleBinding>(),
+    Kind::of::<Role>(),
     Kind::of::<PriorityClass>(),
 ];
