@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -24,6 +24,22 @@ const CONDITION_MESSAGE_BYTES_MAX: usize = 32 * 1_024;
 /// The value as an error message shows it.
 pub(super) fn to_value(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("generated types always serialize")
+}
+
+/// The fields that differ, with what they were and what they should become.
+pub(super) fn diff(new: &impl Serialize, old: &impl Serialize) -> String {
+    let (new, old) = (to_value(new), to_value(old));
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let (new, old) = (fields(&new), fields(&old));
+    let names: BTreeSet<_> = new.keys().chain(old.keys()).collect();
+    let mut lines = Vec::new();
+    for name in names.into_iter().filter(|name| new.get(*name) != old.get(*name)) {
+        let shown =
+            |value: Option<&Value>| value.map_or_else(|| "<unset>".to_owned(), ToString::to_string);
+        lines.push(format!("- {name}: {}", shown(old.get(name))));
+        lines.push(format!("+ {name}: {}", shown(new.get(name))));
+    }
+    lines.join("\n")
 }
 
 /// One error for each thing that is wrong with `value`.

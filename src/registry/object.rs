@@ -57,6 +57,9 @@ pub trait Resource:
     /// what the kind protects there).
     fn prepare_status_update(&mut self, _old: &Self) {}
 
+    /// After [`Resource::prepare_status_update`] at `now`: writes down since when what is new is so.
+    fn stamp_status(&mut self, _old: &Self, _now: Timestamp) {}
+
     /// What is wrong with this, new or updated, apart from its metadata, which
     /// [`Object::validate`] adds.
     fn validate(&self) -> Vec<FieldError> {
@@ -125,6 +128,7 @@ pub trait Object: Debug + Send + Sync {
     fn prepare_create(&mut self);
     fn prepare_update(&mut self, old: &dyn Object);
     fn prepare_status_update(&mut self, old: &dyn Object);
+    fn stamp_status(&mut self, old: &dyn Object, now: Timestamp);
     /// Everything that is wrong with a new object, its metadata included.
     fn validate(&self) -> Vec<FieldError>;
     /// Everything that is wrong with an update: its metadata, what was wrong with a new object,
@@ -172,6 +176,10 @@ impl<T: Resource> Object for T {
 
     fn prepare_status_update(&mut self, old: &dyn Object) {
         Resource::prepare_status_update(self, same_kind(old));
+    }
+
+    fn stamp_status(&mut self, old: &dyn Object, now: Timestamp) {
+        Resource::stamp_status(self, same_kind(old), now);
     }
 
     fn validate(&self) -> Vec<FieldError> {

@@ -100,6 +100,7 @@ pub(super) async fn revise(
         }
         Part::Status => {
             object.prepare_status_update(old);
+            object.stamp_status(old, metadata::whole_second(call.server.config.clock.now()));
             object.validate_status_update(old)
         }
     };

@@ -21,6 +21,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, Pod, PodTemplate,
     ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -37,6 +39,8 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<LimitRange>(),
     Kind::of::<Namespace>(),
     Kind::of::<Node>(),
+    Kind::of::<PersistentVolumeClaim>(),
+    Kind::of::<PersistentVolume>(),
     Kind::of::<Pod>(),
     Kind::of::<PodTemplate>(),
     Kind::of::<ReplicationController>(),

@@ -193,7 +193,7 @@ pub(super) fn is_of_quota(name: &str) -> bool {
         || name.starts_with("requests.hugepages-")
 }
 
-fn is_native(name: &str) -> bool {
+pub(super) fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 

@@ -5,7 +5,7 @@
 use super::super::taints::validate_tolerations;
 use super::validate::MIRROR_ANNOTATION;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::to_value;
+use crate::registry::checks::{diff, to_value};
 use k8s_openapi::api::core::v1::{
     Affinity, Container, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
@@ -212,23 +212,6 @@ fn is_narrowed(new: &NodeSelectorTerm, old: &NodeSelectorTerm) -> bool {
         return new_expressions.is_empty() && new_fields.is_empty();
     }
     new_expressions.starts_with(&old_expressions) && new_fields.starts_with(&old_fields)
-}
-
-/// The fields that differ, with what they were and what they should become.
-fn diff(new: &PodSpec, old: &PodSpec) -> String {
-    let (new, old) = (to_value(new), to_value(old));
-    let fields = |value: &serde_json::Value| value.as_object().cloned().unwrap_or_default();
-    let (new, old) = (fields(&new), fields(&old));
-    let names: std::collections::BTreeSet<_> = new.keys().chain(old.keys()).collect();
-    let mut lines = Vec::new();
-    for name in names.into_iter().filter(|name| new.get(*name) != old.get(*name)) {
-        let shown = |value: Option<&serde_json::Value>| {
-            value.map_or_else(|| "<unset>".to_owned(), ToString::to_string)
-        };
-        lines.push(format!("- {name}: {}", shown(old.get(name))));
-        lines.push(format!("+ {name}: {}", shown(new.get(name))));
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]

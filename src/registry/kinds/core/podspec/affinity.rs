@@ -6,8 +6,8 @@
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{invalid, label_selector, one_of};
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
-    TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    PodAffinityTerm, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -45,15 +45,7 @@ enum Values {
 fn validate_nodes(affinity: &NodeAffinity, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if let Some(selector) = &affinity.required_during_scheduling_ignored_during_execution {
-        let path = path.child(REQUIRED).child("nodeSelectorTerms");
-        let terms = &selector.node_selector_terms;
-        if terms.is_empty() {
-            let detail = "must have at least one node selector term";
-            errors.push(FieldError::required(&path, detail));
-        }
-        for (index, term) in terms.iter().enumerate() {
-            errors.extend(validate_node_term(term, Values::OfLabels, &path.index(index)));
-        }
+        errors.extend(validate_node_selector(selector, &path.child(REQUIRED)));
     }
     let wishes = affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten();
     for (index, wish) in wishes.enumerate() {
@@ -61,6 +53,24 @@ fn validate_nodes(affinity: &NodeAffinity, path: &FieldPath) -> Vec<FieldError> 
         errors.extend(validate_weight(wish.weight, &path));
         let path = path.child("preference");
         errors.extend(validate_node_term(&wish.preference, Values::Any, &path));
+    }
+    errors
+}
+
+/// Upstream `ValidateNodeSelector`.
+pub(in crate::registry::kinds) fn validate_node_selector(
+    selector: &NodeSelector,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    let path = path.child("nodeSelectorTerms");
+    let terms = &selector.node_selector_terms;
+    let mut errors = Vec::new();
+    if terms.is_empty() {
+        let detail = "must have at least one node selector term";
+        errors.push(FieldError::required(&path, detail));
+    }
+    for (index, term) in terms.iter().enumerate() {
+        errors.extend(validate_node_term(term, Values::OfLabels, &path.index(index)));
     }
     errors
 }

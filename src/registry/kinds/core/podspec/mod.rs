@@ -17,6 +17,12 @@ mod tests;
 mod validate;
 mod volumes;
 
+pub(in crate::registry::kinds) use affinity::validate_node_selector;
 pub(super) use containers::validate_padding;
 pub(in crate::registry::kinds) use defaults::{apply_defaults, apply_template_defaults, round_up};
+pub(super) use paths::no_backsteps;
 pub(in crate::registry::kinds) use validate::{validate, validate_template};
+pub(in crate::registry::kinds) use volumes::validate_driver_name;
+pub(super) use volumes::{
+    validate_disjoint_fields, validate_host_path, validate_nfs, validate_required_fields,
+};

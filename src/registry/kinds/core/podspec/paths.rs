@@ -27,7 +27,10 @@ pub(super) fn has_backsteps(value: &str) -> bool {
     value.split('/').any(|part| part == "..")
 }
 
-pub(super) fn no_backsteps(value: &str, path: &FieldPath) -> Option<FieldError> {
+pub(in crate::registry::kinds::core) fn no_backsteps(
+    value: &str,
+    path: &FieldPath,
+) -> Option<FieldError> {
     has_backsteps(value).then(|| FieldError::invalid(path, value, "must not contain '..'"))
 }
 

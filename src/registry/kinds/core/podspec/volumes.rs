@@ -135,7 +135,7 @@ fn validate_source(volume: &Volume, pod: Option<&ObjectMeta>, path: &FieldPath) 
     };
     let mut errors = validate_one(first, volume, pod, path);
     if errors.is_empty() && REQUIRED_FIELDS.iter().any(|(source, _)| source == first) {
-        errors.extend(validate_required(first, &value[first], path));
+        errors.extend(validate_required_fields(first, &value[first], path));
     }
     let detail = "may not specify more than 1 volume type";
     errors.extend(given.map(|source| FieldError::forbidden(&path.child(source), detail)));
@@ -147,7 +147,12 @@ fn field_of(source: &str) -> &str {
     if source == "gcePersistentDisk" { "persistentDisk" } else { source }
 }
 
-fn validate_required(source: &str, value: &Value, path: &FieldPath) -> Vec<FieldError> {
+/// What a source of an external system cannot do without.
+pub(in crate::registry::kinds::core) fn validate_required_fields(
+    source: &str,
+    value: &Value,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     let path = path.child(field_of(source));
     let known = REQUIRED_FIELDS.iter().find(|(name, _)| *name == source);
     let fields = known.map_or([].as_slice(), |(_, fields)| fields);
@@ -197,9 +202,7 @@ fn validate_one(
             volume.ephemeral.as_ref().map(|one| validate_ephemeral(one, volume, pod, path))
         }
         "image" => volume.image.as_ref().map(|one| validate_image(one, pod.is_some(), &own)),
-        "flocker" => validate_flocker(volume, &own),
-        "fc" => validate_fibre_channel(volume, &own),
-        _ => None,
+        _ => validate_disjoint_fields(volume, source, &own),
     };
     errors.unwrap_or_default()
 }
@@ -217,7 +220,10 @@ fn validate_size(volume: &Volume, path: &FieldPath) -> Option<FieldError> {
     }
 }
 
-fn validate_host_path(source: &HostPathVolumeSource, path: &FieldPath) -> Vec<FieldError> {
+pub(in crate::registry::kinds::core) fn validate_host_path(
+    source: &HostPathVolumeSource,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     if source.path.is_empty() {
         return vec![FieldError::required(&path.child("path"), "")];
     }
@@ -227,7 +233,10 @@ fn validate_host_path(source: &HostPathVolumeSource, path: &FieldPath) -> Vec<Fi
     backsteps.into_iter().chain(unknown).collect()
 }
 
-fn validate_nfs(source: &NFSVolumeSource, path: &FieldPath) -> Vec<FieldError> {
+pub(in crate::registry::kinds::core) fn validate_nfs(
+    source: &NFSVolumeSource,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors: Vec<_> =
         present(&path.child("server"), Some(&source.server)).into_iter().collect();
     let path = path.child("path");
@@ -264,18 +273,24 @@ pub(super) fn validate_item(item: &KeyToPath, path: &FieldPath) -> Vec<FieldErro
     errors
 }
 
-fn validate_csi(source: &CSIVolumeSource, path: &FieldPath) -> Vec<FieldError> {
-    let driver_path = path.child("driver");
-    let mut errors = Vec::new();
-    if source.driver.is_empty() {
-        errors.push(FieldError::required(&driver_path, ""));
-    } else {
-        if source.driver.len() > CSI_DRIVER_BYTES_MAX {
-            errors.push(FieldError::too_long(&driver_path, CSI_DRIVER_BYTES_MAX));
-        }
-        let problems = names::dns1123_subdomain(&source.driver.to_lowercase());
-        errors.extend(invalid(&driver_path, &source.driver, problems));
+/// Upstream `ValidateCSIDriverName`.
+pub(in crate::registry::kinds) fn validate_driver_name(
+    name: &str,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    if name.is_empty() {
+        return vec![FieldError::required(path, "")];
     }
+    let mut errors = Vec::new();
+    if name.len() > CSI_DRIVER_BYTES_MAX {
+        errors.push(FieldError::too_long(path, CSI_DRIVER_BYTES_MAX));
+    }
+    errors.extend(invalid(path, name, names::dns1123_subdomain(&name.to_lowercase())));
+    errors
+}
+
+fn validate_csi(source: &CSIVolumeSource, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = validate_driver_name(&source.driver, &path.child("driver"));
     if let Some(secret) = &source.node_publish_secret_ref {
         if secret.name.is_empty() {
             let path = path.child("nodePublishSecretRef").child("name");
@@ -346,6 +361,19 @@ fn validate_image(source: &ImageVolumeSource, of_pod: bool, path: &FieldPath) ->
     let policy = source.pull_policy.as_deref().unwrap_or_default();
     errors.extend(super::containers::validate_pull_policy(policy, &path.child("pullPolicy")));
     errors
+}
+
+/// Sources of which one of two fields is given.
+pub(in crate::registry::kinds::core) fn validate_disjoint_fields(
+    volume: &Volume,
+    source: &str,
+    path: &FieldPath,
+) -> Option<Vec<FieldError>> {
+    match source {
+        "flocker" => validate_flocker(volume, path),
+        "fc" => validate_fibre_channel(volume, path),
+        _ => None,
+    }
 }
 
 fn validate_flocker(volume: &Volume, path: &FieldPath) -> Option<Vec<FieldError>> {
