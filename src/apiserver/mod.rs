@@ -28,6 +28,7 @@ mod local;
 mod metadata;
 mod openapi;
 mod query;
+pub mod rbac;
 mod request;
 mod selection;
 mod sending;
