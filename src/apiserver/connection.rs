@@ -148,7 +148,7 @@ impl Connection {
             false => Bytes::new(),
         };
         let place = self.server.in_flight.enter(&asked.info)?;
-        Ok((self.server.answer(asked, body).await, place))
+        Ok((self.server.answer(asked, &identity, body).await, place))
     }
 }
 

@@ -29,7 +29,7 @@ impl HttpService for LocalService {
             let (head, body) = request.into_parts();
             let asked = Asked::of(head);
             Ok(match authorize(&identity, &asked.info) {
-                Ok(()) => server.answer(&asked, body).await,
+                Ok(()) => server.answer(&asked, &identity, body).await,
                 Err(status) => status_response(&status, &asked.headers),
             })
         })

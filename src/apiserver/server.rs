@@ -94,12 +94,17 @@ impl Server {
     }
 
     /// The stages after authorization. Whatever goes wrong is told as a `Status`.
-    pub(super) async fn answer(self: &Arc<Self>, asked: &Asked, body: Bytes) -> Response {
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        asked: &Asked,
+        identity: &Identity,
+        body: Bytes,
+    ) -> Response {
         if body.len() > REQUEST_BODY_BYTES_MAX {
             return status_response(&body_too_large(), &asked.headers);
         }
         let answered = match &asked.info.resource {
-            Some(path) => verbs::answer(self, asked, path, body).await,
+            Some(path) => verbs::answer(self, asked, identity, path, body).await,
             None => self.answer_document(asked).await,
         };
         let response = answered.unwrap_or_else(|status| status_response(&status, &asked.headers));

@@ -50,6 +50,9 @@ pub trait Resource:
     /// Before a create: takes away what users may not set, such as the status.
     fn prepare_create(&mut self) {}
 
+    /// After [`Resource::prepare_create`]: writes down who made the object, where the kind asks.
+    fn stamp_creator(&mut self, _user: &str, _groups: &[String]) {}
+
     /// Before an update: puts back what an update may not change, such as the status.
     fn prepare_update(&mut self, _old: &Self) {}
 
@@ -57,7 +60,10 @@ pub trait Resource:
     /// what the kind protects there).
     fn prepare_status_update(&mut self, _old: &Self) {}
 
-    /// After [`Resource::prepare_status_update`] at `now`: writes down since when what is new is so.
+    /// Before an update of `/approval`: puts back everything but the decision.
+    fn prepare_approval(&mut self, _old: &Self) {}
+
+    /// After [`Resource::prepare_status_update`] or [`Resource::prepare_approval`] at `now`: writes down since when what is new is so.
     fn stamp_status(&mut self, _old: &Self, _now: Timestamp) {}
 
     /// What is wrong with this, new or updated, apart from its metadata, which
@@ -78,6 +84,10 @@ pub trait Resource:
     }
 
     fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn validate_approval(&self, _old: &Self) -> Vec<FieldError> {
         Vec::new()
     }
 
@@ -126,8 +136,10 @@ pub trait Object: Debug + Send + Sync {
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     fn apply_defaults(&mut self);
     fn prepare_create(&mut self);
+    fn stamp_creator(&mut self, user: &str, groups: &[String]);
     fn prepare_update(&mut self, old: &dyn Object);
     fn prepare_status_update(&mut self, old: &dyn Object);
+    fn prepare_approval(&mut self, old: &dyn Object);
     fn stamp_status(&mut self, old: &dyn Object, now: Timestamp);
     /// Everything that is wrong with a new object, its metadata included.
     fn validate(&self) -> Vec<FieldError>;
@@ -135,6 +147,7 @@ pub trait Object: Debug + Send + Sync {
     /// and what may not change.
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError>;
+    fn validate_approval(&self, old: &dyn Object) -> Vec<FieldError>;
     fn first_generation(&self) -> Option<i64>;
     fn is_new_generation(&self, old: &dyn Object) -> bool;
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
@@ -170,12 +183,20 @@ impl<T: Resource> Object for T {
         Resource::prepare_create(self);
     }
 
+    fn stamp_creator(&mut self, user: &str, groups: &[String]) {
+        Resource::stamp_creator(self, user, groups);
+    }
+
     fn prepare_update(&mut self, old: &dyn Object) {
         Resource::prepare_update(self, same_kind(old));
     }
 
     fn prepare_status_update(&mut self, old: &dyn Object) {
         Resource::prepare_status_update(self, same_kind(old));
+    }
+
+    fn prepare_approval(&mut self, old: &dyn Object) {
+        Resource::prepare_approval(self, same_kind(old));
     }
 
     fn stamp_status(&mut self, old: &dyn Object, now: Timestamp) {
@@ -200,6 +221,12 @@ impl<T: Resource> Object for T {
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError> {
         let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
         errors.extend(Resource::validate_status_update(self, same_kind(old)));
+        errors
+    }
+
+    fn validate_approval(&self, old: &dyn Object) -> Vec<FieldError> {
+        let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
+        errors.extend(Resource::validate_approval(self, same_kind(old)));
         errors
     }
 

@@ -77,6 +77,7 @@ async fn finish(
     };
     metadata::prepare_create(object.metadata_mut(), &birth);
     object.prepare_create();
+    object.stamp_creator(call.identity.user(), call.identity.groups());
     // Some kinds have labels or defaults that follow from the name, which may be new.
     object.apply_defaults();
     object.metadata_mut().generation = object.first_generation();

@@ -22,6 +22,7 @@ mod watch;
 
 pub(super) use self::update::Part;
 use super::encoding::{self, Accepted};
+use super::identity::Identity;
 use super::query::Query;
 use super::request::{ResourcePath, Verb};
 use super::server::{Asked, Server, no_such_path, not_allowed};
@@ -41,6 +42,8 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Call<'a> {
     pub(super) server: &'a Arc<Server>,
     pub(super) verb: Verb,
+    /// Who asks.
+    pub(super) identity: &'a Identity,
     pub(super) kind: &'static Kind,
     /// `None` for cluster-scoped kinds, and for all namespaces.
     pub(super) namespace: Option<&'a str>,
@@ -111,6 +114,7 @@ impl Call<'_> {
 pub(super) async fn answer(
     server: &Arc<Server>,
     asked: &Asked,
+    identity: &Identity,
     path: &ResourcePath,
     body: Bytes,
 ) -> Result<Response, Status> {
@@ -124,6 +128,7 @@ pub(super) async fn answer(
     let call = Call {
         server,
         verb: asked.info.verb,
+        identity,
         kind,
         namespace: namespace(kind, path)?,
         name: path.name.as_deref(),
@@ -174,6 +179,9 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
         ("status", Verb::Get) => get::get(call).await,
         ("status", Verb::Patch) => patch::patch(call, Part::Status).await,
         ("status", _) => update::update(call, Part::Status).await,
+        ("approval", Verb::Get) => get::get(call).await,
+        ("approval", Verb::Patch) => patch::patch(call, Part::Approval).await,
+        ("approval", _) => update::update(call, Part::Approval).await,
         ("scale", _) => scale::answer(call).await,
         ("binding", _) => binding::create(call).await,
         ("log", _) => log::get(call).await,

@@ -22,6 +22,8 @@ pub(in super::super) enum Part {
     /// Everything but the status.
     Object,
     Status,
+    /// Whether a certificate may be signed.
+    Approval,
 }
 
 pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Status> {
@@ -102,6 +104,11 @@ pub(super) async fn revise(
             object.prepare_status_update(old);
             object.stamp_status(old, metadata::whole_second(call.server.config.clock.now()));
             object.validate_status_update(old)
+        }
+        Part::Approval => {
+            object.prepare_approval(old);
+            object.stamp_status(old, metadata::whole_second(call.server.config.clock.now()));
+            object.validate_approval(old)
         }
     };
     if !problems.is_empty() {

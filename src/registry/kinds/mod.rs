@@ -2,6 +2,7 @@
 
 mod apps;
 mod batch;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
@@ -9,6 +10,7 @@ mod node;
 mod policy;
 mod rbac;
 mod scheduling;
+mod storage;
 #[cfg(test)]
 mod testing;
 
@@ -17,6 +19,8 @@ use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, Pod, PodTemplate,
@@ -29,6 +33,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
 
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
 /// documents.
@@ -55,6 +60,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<StatefulSet>(),
     Kind::of::<CronJob>(),
     Kind::of::<Job>(),
+    Kind::of::<CertificateSigningRequest>(),
     Kind::of::<Lease>(),
     Kind::of::<EndpointSlice>(),
     Kind::of::<RuntimeClass>(),
@@ -64,4 +70,5 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<RoleBinding>(),
     Kind::of::<Role>(),
     Kind::of::<PriorityClass>(),
+    Kind::of::<StorageClass>(),
 ];
