@@ -33,7 +33,9 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
 /// documents.
@@ -70,5 +72,10 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<RoleBinding>(),
     Kind::of::<Role>(),
     Kind::of::<PriorityClass>(),
+    Kind::of::<CSIDriver>(),
+    Kind::of::<CSINode>(),
+    Kind::of::<CSIStorageCapacity>(),
     Kind::of::<StorageClass>(),
+    Kind::of::<VolumeAttachment>(),
+    Kind::of::<VolumeAttributesClass>(),
 ];

@@ -21,3 +21,5 @@ mod service;
 mod service_account;
 pub(super) mod taints;
 mod volume_cells;
+
+pub(super) use persistent_volume::validate_inline as validate_inline_volume;

@@ -1,6 +1,11 @@
 //! The kinds of the `storage.k8s.io` group, and the checks they share.
 
+mod csi_driver;
+mod csi_node;
+mod csi_storage_capacity;
 mod storage_class;
+mod volume_attachment;
+mod volume_attributes_class;
 
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::invalid;

@@ -8,6 +8,8 @@ mod changes;
 mod sources;
 mod validate;
 
+pub(in crate::registry::kinds) use validate::validate_inline;
+
 use super::{podspec, volume_cells};
 use crate::api::FieldError;
 use crate::registry::schema::{TypeRef, types};

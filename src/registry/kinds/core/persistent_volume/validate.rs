@@ -123,3 +123,41 @@ fn validate_mount_options(
     (options.is_some() && !sources::take_mount_options(spec))
         .then(|| FieldError::forbidden(&path, "may not specify mount options for this volume type"))
 }
+
+/// What is wrong with a volume that no PersistentVolume stands for. It comes from a driver, and
+/// says little.
+pub(in crate::registry::kinds) fn validate_inline(
+    spec: &PersistentVolumeSpec,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    const CONTEXT: &str = "in the context of inline volumes";
+    let absent = |field: &str, is_given: bool| {
+        let detail = format!("may not be specified {CONTEXT}");
+        is_given.then(|| FieldError::forbidden(&path.child(field), detail))
+    };
+    let has_capacity = spec.capacity.as_ref().is_some_and(|capacity| !capacity.is_empty());
+    let mut errors = Vec::new();
+    errors.extend(absent("claimRef", spec.claim_ref.is_some()));
+    errors.extend(absent("capacity", has_capacity));
+    if spec.csi.is_none() {
+        let detail = format!("has to be specified {CONTEXT}");
+        errors.push(FieldError::required(&path.child("csi"), detail));
+    }
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    errors.extend(claim_spec::validate_modes(modes, "", &path.child("accessModes")));
+    let policy = spec.persistent_volume_reclaim_policy.as_deref().unwrap_or_default();
+    if !["", "Retain"].contains(&policy) {
+        let detail = format!("may only be Retain {CONTEXT}");
+        let path = path.child("persistentVolumeReclaimPolicy");
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+    errors.extend(absent("nodeAffinity", spec.node_affinity.is_some()));
+    errors.extend(sources::validate(spec, "", path));
+    let class = spec.storage_class_name.as_ref();
+    errors.extend(absent("storageClassName", class.is_some_and(|class| !class.is_empty())));
+    if spec.volume_mode.as_ref().is_some_and(|mode| mode != "Filesystem") {
+        let detail = format!("may not specify volumeMode other than Filesystem {CONTEXT}");
+        errors.push(FieldError::forbidden(&path.child("volumeMode"), detail));
+    }
+    errors
+}
