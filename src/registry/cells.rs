@@ -1,7 +1,7 @@
 //! How values look in the cells of a table.
 
-use crate::api::labels::Selector;
 use super::checks::to_value;
+use crate::api::labels::Selector;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use serde_json::Value;

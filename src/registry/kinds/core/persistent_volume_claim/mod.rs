@@ -44,13 +44,12 @@ impl Resource for PersistentVolumeClaim {
 
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();
-        spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+        claim_spec::apply_defaults(spec);
         spec.volume_name.take_if(|name| name.is_empty());
         spec.access_modes.take_if(|modes| modes.is_empty());
         let resources = spec.resources.get_or_insert_default();
         for amounts in [&mut resources.limits, &mut resources.requests] {
             amounts.take_if(|amounts| amounts.is_empty());
-            podspec::round_up(amounts.as_mut());
         }
         let status = self.status.get_or_insert_default();
         podspec::round_up(status.capacity.as_mut());
