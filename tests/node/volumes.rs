@@ -54,8 +54,13 @@ fn owner(path: &Path) -> (u32, u32) {
 fn secrets_are_in_memory_and_found_again() {
     let place = Place::new();
     let memory = &place.volumes.memory_dir;
+    let is_needed = !mount::is_in_memory(place.directory.path()).unwrap();
     place.volumes.keep_off_disk().unwrap();
     assert!(mount::is_in_memory(memory).unwrap());
+    if !is_needed {
+        // Temporary files of this machine are in memory: there is nothing to see.
+        return;
+    }
     assert_eq!(owner(memory).1, 0o700);
     let mounted = mount::mounted().unwrap();
     let found = mounted.iter().find(|it| it.target == *memory).unwrap();
