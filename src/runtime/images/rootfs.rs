@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// mount(2) copies one page of options; the last byte is a zero.
 const OPTIONS_BYTES_MAX: usize = 4095;
@@ -36,6 +37,9 @@ impl Marks {
     }
 }
 
+/// Whether this kernel may have `lowerdir+`: Linux before 6.7 has not, before 5.2 no fsopen at all.
+static TAKES_LAYERS_ONE_BY_ONE: AtomicBool = AtomicBool::new(true);
+
 /// The directories of a container's root file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rootfs {
@@ -57,11 +61,17 @@ impl Rootfs {
         if Self::is_mounted(target)? {
             return Ok(());
         }
-        match self.mount_by_fsconfig(target) {
-            // Linux before 6.7 has no `lowerdir+`, before 5.2 no fsopen at all.
-            Err(error) if is_unknown(&error) => self.mount_by_options(target),
-            result => result,
+        if TAKES_LAYERS_ONE_BY_ONE.load(Ordering::Relaxed) {
+            match self.mount_by_fsconfig(target) {
+                Err(error) if is_unknown(&error) => {}
+                result => return result,
+            }
         }
+        self.mount_by_options(target)?;
+        // It was not the layers that it does not know, then. Each question leaves a line in the
+        // kernel's log, and so on the disk.
+        TAKES_LAYERS_ONE_BY_ONE.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether an overlay is mounted on `target`.
