@@ -7,12 +7,12 @@
 use futures_util::FutureExt as _;
 use kinglet::api::ObjectKey;
 use kinglet::network::{Attachment, BridgeConfig, BridgeNetwork, HostPort, PodNetwork, Protocol};
-use kinglet::stdx::Tasks;
+use kinglet::stdx::{Tasks, monotonic};
 use kinglet::sys::mount;
 use kinglet::sys::namespace::{self, Kind};
 use kinglet::sys::process::Program;
 use std::future::Future;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,8 +89,7 @@ struct Pod {
 impl Pod {
     /// The peer that a listener of this pod sees when `client` connects to `to`.
     fn serve_once(&self, port: u16, to: SocketAddr, client: Option<&Self>) -> IpAddr {
-        let listen = || TcpListener::bind(("::", port)).unwrap();
-        let listener = namespace::run_in_network(&self.namespace, listen).unwrap();
+        let listener = namespace::run_in_network(&self.namespace, || listen(port)).unwrap();
         let connect = move || TcpStream::connect_timeout(&to, CONNECT_DEADLINE);
         let connected = match client {
             Some(pod) => namespace::run_in_network(&pod.namespace, connect).unwrap(),
@@ -104,6 +103,20 @@ impl Pod {
         stream.read_to_string(&mut said).unwrap();
         assert_eq!(said, "hello");
         peer.ip().to_canonical()
+    }
+}
+
+/// Listens on a port that an earlier listener may still have for a moment: a program that another
+/// test is about to start has copies of all descriptors until it runs.
+fn listen(port: u16) -> TcpListener {
+    let deadline = monotonic() + CONNECT_DEADLINE;
+    loop {
+        match TcpListener::bind(("::", port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && monotonic() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result.unwrap(),
+        }
     }
 }
 
