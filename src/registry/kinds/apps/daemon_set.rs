@@ -5,12 +5,14 @@
 //! in an annotation, which is kept here in the same way.
 
 use super::share::{number, validate_share, validate_whole};
+use super::validate_counts;
+use super::validate_same_selector;
 use super::{
     container_cells, is_empty, podspec, validate_collisions, validate_match, validate_runs_forever,
 };
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::{immutable, label_selector, not_negative, to_value};
+use crate::registry::checks::{label_selector, not_negative, to_value};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
@@ -95,9 +97,8 @@ impl Resource for DaemonSet {
     }
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
-        let selector = |set: &Self| to_value(&set.spec.as_ref().map(|spec| &spec.selector));
-        let path = FieldPath::new("spec").child("selector");
-        immutable(&path, selector(self), &selector(old)).into_iter().collect()
+        let selector = |set: &Self| set.spec.as_ref().map(|spec| spec.selector.clone());
+        validate_same_selector(selector(self), selector(old)).into_iter().collect()
     }
 
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
@@ -206,8 +207,7 @@ fn validate_rolling_update(rolling: &RollingUpdateDaemonSet, path: &FieldPath) -
 }
 
 fn validate_status(status: &DaemonSetStatus) -> Vec<FieldError> {
-    let path = FieldPath::new("status");
-    [
+    validate_counts(&[
         ("currentNumberScheduled", Some(i64::from(status.current_number_scheduled))),
         ("numberMisscheduled", Some(i64::from(status.number_misscheduled))),
         ("desiredNumberScheduled", Some(i64::from(status.desired_number_scheduled))),
@@ -217,10 +217,7 @@ fn validate_status(status: &DaemonSetStatus) -> Vec<FieldError> {
         ("numberAvailable", status.number_available.map(i64::from)),
         ("numberUnavailable", status.number_unavailable.map(i64::from)),
         ("collisionCount", status.collision_count.map(i64::from)),
-    ]
-    .into_iter()
-    .filter_map(|(field, value)| not_negative(&path.child(field), value))
-    .collect()
+    ])
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 //! Follows upstream pkg/registry/apps/deployment and `ValidateDeployment` (pkg/apis/apps, v1.35).
 
 use super::share::{number, validate_share, validate_whole};
+use super::validate_replica_counts;
+use super::validate_same_selector;
 use super::{container_cells, podspec, validate_collisions, validate_selector_and_template};
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::{immutable, not_negative, to_value};
+use crate::registry::checks::{not_negative, to_value};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
@@ -80,9 +82,8 @@ impl Resource for Deployment {
     }
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
-        let selector = |one: &Self| to_value(&one.spec.as_ref().map(|spec| &spec.selector));
-        let path = FieldPath::new("spec").child("selector");
-        immutable(&path, selector(self), &selector(old)).into_iter().collect()
+        let selector = |one: &Self| one.spec.as_ref().map(|spec| spec.selector.clone());
+        validate_same_selector(selector(self), selector(old)).into_iter().collect()
     }
 
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
@@ -180,40 +181,20 @@ fn validate_pace(spec: &DeploymentSpec, path: &FieldPath) -> Vec<FieldError> {
 }
 
 fn validate_status(status: &DeploymentStatus) -> Vec<FieldError> {
-    let path = FieldPath::new("status");
-    let replicas = i64::from(status.replicas.unwrap_or_default());
-    let updated = status.updated_replicas.map(i64::from);
-    let ready = status.ready_replicas.map(i64::from);
-    let available = status.available_replicas.map(i64::from);
-    let mut errors: Vec<_> = [
-        ("observedGeneration", status.observed_generation),
-        ("replicas", Some(replicas)),
-        ("updatedReplicas", updated),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
-        ("unavailableReplicas", status.unavailable_replicas.map(i64::from)),
-        ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
-        ("collisionCount", status.collision_count.map(i64::from)),
-    ]
-    .into_iter()
-    .filter_map(|(field, value)| not_negative(&path.child(field), value))
-    .collect();
-    for (field, value, most, detail) in [
-        ("updatedReplicas", updated, replicas, "cannot be greater than status.replicas"),
-        ("readyReplicas", ready, replicas, "cannot be greater than status.replicas"),
-        ("availableReplicas", available, replicas, "cannot be greater than status.replicas"),
-        (
-            "availableReplicas",
-            available,
-            ready.unwrap_or_default(),
-            "cannot be greater than readyReplicas",
-        ),
-    ] {
-        if let Some(value) = value.filter(|value| *value > most) {
-            errors.push(FieldError::invalid(&path.child(field), value, detail));
-        }
-    }
-    errors
+    validate_replica_counts(
+        &[
+            ("observedGeneration", status.observed_generation),
+            ("replicas", status.replicas.map(i64::from)),
+            ("updatedReplicas", status.updated_replicas.map(i64::from)),
+            ("readyReplicas", status.ready_replicas.map(i64::from)),
+            ("availableReplicas", status.available_replicas.map(i64::from)),
+            ("unavailableReplicas", status.unavailable_replicas.map(i64::from)),
+            ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
+            ("collisionCount", status.collision_count.map(i64::from)),
+        ],
+        &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        "cannot be greater than readyReplicas",
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The kinds of the `apps` group.
 
 mod controller_revision;
+mod counts;
 mod daemon_set;
 mod deployment;
 mod replica_set;
@@ -10,7 +11,8 @@ mod stateful_set;
 use super::core::podspec;
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::{label_selector, to_value};
+use crate::registry::checks::{immutable, label_selector, to_value};
+pub(super) use counts::{validate_counts, validate_replica_counts};
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub(super) use share::{validate_share, validate_whole};
@@ -39,6 +41,15 @@ fn validate_selector_and_template(
     errors.extend(podspec::validate_template(template, &path));
     errors.extend(validate_runs_forever("ReplicaSet", template, &path.child("spec")));
     errors
+}
+
+/// Which pods are a workload's own never changes.
+fn validate_same_selector(
+    new: Option<LabelSelector>,
+    old: Option<LabelSelector>,
+) -> Option<FieldError> {
+    let path = FieldPath::new("spec").child("selector");
+    immutable(&path, to_value(&new), &to_value(&old))
 }
 
 /// A workload selects the pods that it makes.

@@ -2,10 +2,13 @@
 //!
 //! Follows upstream pkg/registry/apps/replicaset and `ValidateReplicaSet` (pkg/apis/apps, v1.35).
 
-use super::{container_cells, podspec, validate_selector_and_template};
+use super::{
+    container_cells, podspec, validate_replica_counts, validate_same_selector,
+    validate_selector_and_template,
+};
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::{immutable, not_negative, to_value};
+use crate::registry::checks::not_negative;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
@@ -64,9 +67,8 @@ impl Resource for ReplicaSet {
     }
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
-        let selector = |set: &Self| to_value(&set.spec.as_ref().map(|spec| &spec.selector));
-        let path = FieldPath::new("spec").child("selector");
-        immutable(&path, selector(self), &selector(old)).into_iter().collect()
+        let selector = |set: &Self| set.spec.as_ref().map(|spec| spec.selector.clone());
+        validate_same_selector(selector(self), selector(old)).into_iter().collect()
     }
 
     fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
@@ -105,38 +107,18 @@ impl Resource for ReplicaSet {
 }
 
 fn validate_status(status: &ReplicaSetStatus) -> Vec<FieldError> {
-    let path = FieldPath::new("status");
-    let replicas = i64::from(status.replicas);
-    let labeled = status.fully_labeled_replicas.map(i64::from);
-    let ready = status.ready_replicas.map(i64::from);
-    let available = status.available_replicas.map(i64::from);
-    let mut errors: Vec<_> = [
-        ("replicas", Some(replicas)),
-        ("fullyLabeledReplicas", labeled),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
-        ("observedGeneration", status.observed_generation),
-        ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
-    ]
-    .into_iter()
-    .filter_map(|(field, value)| not_negative(&path.child(field), value))
-    .collect();
-    for (field, value, most, detail) in [
-        ("fullyLabeledReplicas", labeled, replicas, "cannot be greater than status.replicas"),
-        ("readyReplicas", ready, replicas, "cannot be greater than status.replicas"),
-        ("availableReplicas", available, replicas, "cannot be greater than status.replicas"),
-        (
-            "availableReplicas",
-            available,
-            ready.unwrap_or_default(),
-            "cannot be greater than readyReplicas",
-        ),
-    ] {
-        if let Some(value) = value.filter(|value| *value > most) {
-            errors.push(FieldError::invalid(&path.child(field), value, detail));
-        }
-    }
-    errors
+    validate_replica_counts(
+        &[
+            ("replicas", Some(status.replicas.into())),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas.map(i64::from)),
+            ("readyReplicas", status.ready_replicas.map(i64::from)),
+            ("availableReplicas", status.available_replicas.map(i64::from)),
+            ("observedGeneration", status.observed_generation),
+            ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
+        ],
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "cannot be greater than readyReplicas",
+    )
 }
 
 #[cfg(test)]

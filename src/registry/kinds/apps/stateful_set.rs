@@ -5,6 +5,7 @@
 
 use super::super::core::claim_spec;
 use super::share::{number, validate_share, validate_whole};
+use super::validate_replica_counts;
 use super::{
     container_cells, is_empty, podspec, validate_collisions, validate_match, validate_runs_forever,
 };
@@ -307,38 +308,19 @@ fn fixed_part(set: &StatefulSet) -> StatefulSetSpec {
 }
 
 fn validate_status(status: &StatefulSetStatus) -> Vec<FieldError> {
-    let path = FieldPath::new("status");
-    let replicas = i64::from(status.replicas);
-    let ready = status.ready_replicas.map(i64::from);
-    let current = status.current_replicas.map(i64::from);
-    let updated = status.updated_replicas.map(i64::from);
-    let available = status.available_replicas.map(i64::from);
-    let mut errors: Vec<_> = [
-        ("replicas", Some(replicas)),
-        ("readyReplicas", ready),
-        ("currentReplicas", current),
-        ("updatedReplicas", updated),
-        ("availableReplicas", available),
-        ("observedGeneration", status.observed_generation),
-        ("collisionCount", status.collision_count.map(i64::from)),
-    ]
-    .into_iter()
-    .filter_map(|(field, value)| not_negative(&path.child(field), value))
-    .collect();
-    let of_replicas = "cannot be greater than status.replicas";
-    let of_ready = "cannot be greater than status.readyReplicas";
-    for (field, value, most, detail) in [
-        ("readyReplicas", ready, replicas, of_replicas),
-        ("currentReplicas", current, replicas, of_replicas),
-        ("updatedReplicas", updated, replicas, of_replicas),
-        ("availableReplicas", available, replicas, of_replicas),
-        ("availableReplicas", available, ready.unwrap_or_default(), of_ready),
-    ] {
-        if let Some(value) = value.filter(|value| *value > most) {
-            errors.push(FieldError::invalid(&path.child(field), value, detail));
-        }
-    }
-    errors
+    validate_replica_counts(
+        &[
+            ("replicas", Some(status.replicas.into())),
+            ("readyReplicas", status.ready_replicas.map(i64::from)),
+            ("currentReplicas", status.current_replicas.map(i64::from)),
+            ("updatedReplicas", status.updated_replicas.map(i64::from)),
+            ("availableReplicas", status.available_replicas.map(i64::from)),
+            ("observedGeneration", status.observed_generation),
+            ("collisionCount", status.collision_count.map(i64::from)),
+        ],
+        &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        "cannot be greater than status.readyReplicas",
+    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use super::podspec;
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::not_negative;
-use crate::registry::kinds::apps::{container_cells, validate_match, validate_runs_forever};
+use crate::registry::kinds::apps::{
+    container_cells, validate_match, validate_replica_counts, validate_runs_forever,
+};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
@@ -131,34 +133,17 @@ fn validate_template(spec: &ReplicationControllerSpec, path: &FieldPath) -> Vec<
 }
 
 fn validate_status(status: &ReplicationControllerStatus) -> Vec<FieldError> {
-    let path = FieldPath::new("status");
-    let replicas = i64::from(status.replicas);
-    let labeled = status.fully_labeled_replicas.map(i64::from);
-    let ready = status.ready_replicas.map(i64::from);
-    let available = status.available_replicas.map(i64::from);
-    let mut errors: Vec<_> = [
-        ("replicas", Some(replicas)),
-        ("fullyLabeledReplicas", labeled),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
-        ("observedGeneration", status.observed_generation),
-    ]
-    .into_iter()
-    .filter_map(|(field, value)| not_negative(&path.child(field), value))
-    .collect();
-    let of_replicas = "cannot be greater than status.replicas";
-    let of_ready = "cannot be greater than readyReplicas";
-    for (field, value, most, detail) in [
-        ("fullyLabeledReplicas", labeled, replicas, of_replicas),
-        ("readyReplicas", ready, replicas, of_replicas),
-        ("availableReplicas", available, replicas, of_replicas),
-        ("availableReplicas", available, ready.unwrap_or_default(), of_ready),
-    ] {
-        if let Some(value) = value.filter(|value| *value > most) {
-            errors.push(FieldError::invalid(&path.child(field), value, detail));
-        }
-    }
-    errors
+    validate_replica_counts(
+        &[
+            ("replicas", Some(status.replicas.into())),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas.map(i64::from)),
+            ("readyReplicas", status.ready_replicas.map(i64::from)),
+            ("availableReplicas", status.available_replicas.map(i64::from)),
+            ("observedGeneration", status.observed_generation),
+        ],
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "cannot be greater than readyReplicas",
+    )
 }
 
 #[cfg(test)]
