@@ -12,6 +12,8 @@ pub mod namespace;
 pub mod nodeipam;
 mod ownership;
 pub mod replicaset;
+pub mod rootcacertpublisher;
+pub mod serviceaccount;
 
 pub use metadata::KindEntry;
 
@@ -22,11 +24,13 @@ use deployment::DeploymentController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
 use replicaset::ReplicaSetController;
+use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
+use serviceaccount::ServiceAccountController;
 use std::sync::Arc;
 
 /// What the controllers look at: one cache per kind, shared by all of them.
@@ -37,6 +41,9 @@ pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
     pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
+    /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
+    pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
+    pub service_accounts: Arc<Cache<ServiceAccount>>,
 }
 
 impl Caches {
@@ -49,8 +56,14 @@ impl Caches {
             pods: Cache::start(client.clone(), everything(), tasks),
             deployments: Cache::start(client.clone(), everything(), tasks),
             replica_sets: Cache::start(client.clone(), everything(), tasks),
+            root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
+            service_accounts: Cache::start(client.clone(), everything(), tasks),
         }
     }
+}
+
+fn root_ca_config_maps() -> Selection {
+    Selection::fields(format!("metadata.name={ROOT_CA_CONFIG_MAP}"))
 }
 
 /// What the controllers must be told.
@@ -64,6 +77,8 @@ pub struct Config {
     pub node_ranges: Vec<NodeRange>,
     /// Where Services get their addresses, which nodes do not get.
     pub service_cidrs: Vec<IpNet>,
+    /// The certificate by which pods know the API server, as PEM.
+    pub root_ca: Arc<str>,
 }
 
 /// As whom a request is made.
@@ -101,6 +116,14 @@ pub fn start(
     starter.start(controller, queue);
 
     let controller = GarbageCollector::new(starter.client::<GarbageCollector>(), &feed);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = ServiceAccountController::new(caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = RootCaCertPublisher::new(caches, Arc::clone(&config.root_ca));
     let queue = controller.queue();
     starter.start(controller, queue);
 

@@ -57,6 +57,11 @@ impl Certificates {
         &self.tls
     }
 
+    /// Whom clients of the API server trust, as PEM.
+    pub(super) fn server_ca(&self) -> &str {
+        self.pki.server_ca()
+    }
+
     /// Writes the administrator's kubeconfig. Returns when its certificate is due.
     pub(super) fn hand_out(&self) -> anyhow::Result<Timestamp> {
         let subject = Subject { user: "system:admin", groups: &["system:masters"] };

@@ -96,14 +96,20 @@ impl ControlPlane {
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
         let admin_due = certificates.hand_out()?;
+        let root_ca = Arc::from(certificates.server_ca());
         let kept = certificates.keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
         let mut control_plane = Self { store, api, nodes, api_tasks, loop_tasks: Tasks::default() };
-        control_plane.start_loops(config, clock)?;
+        control_plane.start_loops(config, clock, root_ca)?;
         Ok(control_plane)
     }
 
-    fn start_loops(&mut self, config: &ServerConfig, clock: &Clock) -> anyhow::Result<()> {
+    fn start_loops(
+        &mut self,
+        config: &ServerConfig,
+        clock: &Clock,
+        root_ca: Arc<str>,
+    ) -> anyhow::Result<()> {
         let mut shared = None;
         if config.has(Component::Controllers) {
             let api = Arc::clone(&self.api);
@@ -121,6 +127,7 @@ impl ControlPlane {
                 kinds: KINDS.iter().map(|kind| KindEntry::of(&kind.facts)).collect(),
                 node_ranges: node_ranges(&config.cluster_cidrs)?,
                 service_cidrs: config.service_cidrs.clone(),
+                root_ca,
             };
             let tasks = &mut self.loop_tasks;
             let caches = Caches::start(&client(Caller::ControllerManager), tasks);

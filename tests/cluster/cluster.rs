@@ -58,6 +58,7 @@ impl Cluster {
                 controllers::nodeipam::NodeRange::new("10.42.0.0/16".parse().unwrap(), 24).unwrap(),
             ],
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
+            root_ca: Arc::from("the authority"),
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);

@@ -6,6 +6,7 @@
 mod cluster;
 mod collection;
 mod ipam;
+mod namespace_content;
 mod namespaces;
 mod remote;
 mod rollout;
