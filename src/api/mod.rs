@@ -10,10 +10,12 @@ pub mod fields;
 mod key;
 pub mod labels;
 pub mod names;
+pub mod node_selector;
 pub mod owner;
 pub mod pod;
 mod quantity;
 pub mod status;
+pub mod volume;
 
 pub use field::{FieldError, FieldPath};
 pub use key::{ObjectKey, Revision};

@@ -2,8 +2,9 @@
 //! (v1.35).
 
 use super::SCORE_MAX;
+use crate::api::node_selector;
 use crate::scheduler::snapshot::{NodeFacts, PodFacts};
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use k8s_openapi::api::core::v1::Taint;
 
 /// A node with this many taints that would rather not have a pod scores nothing.
 const UNWANTED_TAINTS_MAX: i64 = 10;
@@ -27,44 +28,6 @@ pub(super) fn score(pod: &PodFacts, node: &NodeFacts) -> i64 {
 
 pub(super) fn tolerates(pod: &PodFacts, taint: &Taint) -> bool {
     let spec = pod.pod.spec.as_ref();
-    let tolerations = spec.and_then(|spec| spec.tolerations.as_ref()).into_iter().flatten();
-    tolerations.into_iter().any(|toleration| covers(toleration, taint))
-}
-
-/// Upstream `ToleratesTaint` (api core/v1/toleration.go).
-fn covers(toleration: &Toleration, taint: &Taint) -> bool {
-    let absent_or = |wanted: &Option<String>, actual: &str| match wanted.as_deref() {
-        None | Some("") => true,
-        Some(wanted) => wanted == actual,
-    };
-    let value = taint.value.as_deref().unwrap_or_default();
-    absent_or(&toleration.effect, &taint.effect)
-        && absent_or(&toleration.key, &taint.key)
-        && match toleration.operator.as_deref() {
-            Some("Exists") => true,
-            _ => toleration.value.as_deref().unwrap_or_default() == value,
-        }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    #[test]
-    fn tolerations_cover_taints() {
-        let check = |toleration: Value, taint: Value, expected: bool| {
-            let shown = format!("{toleration} {taint}");
-            let toleration = serde_json::from_value(toleration).unwrap();
-            let taint = serde_json::from_value(taint).unwrap();
-            assert_eq!(covers(&toleration, &taint), expected, "{shown}");
-        };
-        let taint = json!({"key": "gpu", "value": "yes", "effect": "NoSchedule"});
-        check(json!({"operator": "Exists"}), taint.clone(), true);
-        check(json!({"key": "gpu", "operator": "Exists"}), taint.clone(), true);
-        check(json!({"key": "cpu", "operator": "Exists"}), taint.clone(), false);
-        check(json!({"key": "gpu", "value": "yes"}), taint.clone(), true);
-        check(json!({"key": "gpu", "operator": "Equal", "value": "no"}), taint.clone(), false);
-        check(json!({"key": "gpu", "value": "yes", "effect": "NoExecute"}), taint, false);
-    }
+    let tolerations = spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    node_selector::tolerates(tolerations, taint)
 }
