@@ -13,19 +13,20 @@ use super::identity::Identity;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
 use crate::api::status::{Reason, Status};
-use crate::stdx::http::Response;
+use crate::stdx::http::{Response, Upgrade};
 use crate::stdx::{chain, monotonic};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -39,6 +40,29 @@ struct Connection {
     server: Arc<Server>,
     peer: Peer,
     activity: Arc<Activity>,
+    /// What the connection becomes when the answer that is on its way is out.
+    upgraded: Mutex<Option<Upgraded>>,
+}
+
+/// A connection that has been asked for something else than HTTP, and will be it.
+#[derive(Debug)]
+struct Upgraded {
+    connection: OnUpgrade,
+    upgrade: Upgrade,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Upgraded {
+    /// Has the connection until what is said on it is over, or the server closes.
+    async fn run(self, server: &Server) {
+        let conversation = async {
+            match self.connection.await {
+                Ok(connection) => self.upgrade.run(Box::new(TokioIo::new(connection))).await,
+                Err(error) => debug!(error = chain(&error), "a connection was not upgraded"),
+            }
+        };
+        server.closing.run_until_cancelled(conversation).await;
+    }
 }
 
 /// Serves a connection until it ends by itself, is idle for too long, or the server closes.
@@ -72,7 +96,8 @@ pub(super) async fn serve(
             }
         },
     };
-    let connection = Arc::new(Connection { server, peer, activity: Activity::new() });
+    let (activity, upgraded) = (Activity::new(), Mutex::default());
+    let connection = Arc::new(Connection { server, peer, activity, upgraded });
     connection.drive(stream).await;
     drop(place);
 }
@@ -84,7 +109,7 @@ impl Connection {
             async move { Ok::<_, Infallible>(connection.handle(request).await) }
         });
         let builder = builder();
-        let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = http.as_mut() => ended,
             end = self.activity.end() => {
@@ -107,9 +132,14 @@ impl Connection {
         if let Err(error) = ended {
             debug!(error = chain(&*error), "a connection broke");
         }
+        let upgraded = self.upgraded.lock().expect("no panics under this lock").take();
+        if let Some(upgraded) = upgraded {
+            upgraded.run(&self.server).await;
+        }
     }
 
-    async fn handle(&self, request: http::Request<Incoming>) -> http::Response<Sending> {
+    async fn handle(&self, mut request: http::Request<Incoming>) -> http::Response<Sending> {
+        let connection = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let asked = Asked::of(head);
         // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
@@ -123,13 +153,17 @@ impl Connection {
                 answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
             }
         };
-        let (mut response, place) = match answered {
+        let (mut response, mut place) = match answered {
             Ok((response, place)) => (response, Some(place)),
             Err(status) => (status_response(&status, &asked.headers), None),
         };
         if !response.headers().contains_key(CACHE_CONTROL) {
             let no_cache = HeaderValue::from_static("no-cache, private");
             response.headers_mut().insert(CACHE_CONTROL, no_cache);
+        }
+        if let Some(upgrade) = Upgrade::take(&mut response) {
+            let upgraded = Upgraded { connection, upgrade, _place: place.take() };
+            *self.upgraded.lock().expect("no panics under this lock") = Some(upgraded);
         }
         response.map(|body| Sending::new(body, underway, place))
     }

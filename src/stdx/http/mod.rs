@@ -1,7 +1,12 @@
 //! The seam between those who ask over HTTP and those who answer, with or without a network between.
 //!
 //! The API server answers through [`HttpService`], and so does the kubelet; a client holds one and
-//! does not see whether TLS or a function call is behind it.
+//! does not see whether TLS or a function call is behind it. An answer may also take the connection
+//! over: see [`Upgrade`].
+
+mod upgrade;
+
+pub use upgrade::{ByteStream, Duplex, Upgrade, relay, wanted_protocol};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
