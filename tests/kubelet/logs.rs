@@ -2,6 +2,7 @@
 
 use crate::rig::Rig;
 use crate::support::DEADLINE;
+use crate::support::eventually;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kinglet::stdx::http::{Body, Request, Response};
@@ -80,7 +81,11 @@ async fn what_is_not_there_is_named() {
         ),
         ("/nothing", 404, "404 page not found"),
     ] {
-        assert_eq!(text(&rig, path).await, (code, expected.to_owned()), "{path}");
+        // The kubelet hears of the status that it wrote a little later than others do.
+        eventually(&format!("{path}: {expected}"), async || {
+            (text(&rig, path).await == (code, expected.to_owned())).then_some(())
+        })
+        .await;
     }
     assert_eq!(text(&rig, "/healthz").await, ok("ok"));
     let (_, pods) = text(&rig, "/pods").await;
