@@ -7,13 +7,16 @@
 mod availability;
 pub mod deployment;
 pub mod garbagecollector;
+mod hash;
 mod metadata;
 pub mod namespace;
 pub mod nodeipam;
 mod ownership;
+mod pod_template;
 pub mod replicaset;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
+mod slow_start;
 
 pub use metadata::KindEntry;
 

@@ -1,9 +1,10 @@
 //! How an object comes to belong to a controller, and to belong to it no longer: upstream
 //! `ControllerRefManager` (pkg/controller/controller_ref_manager.go, v1.35).
 
+use crate::api::ObjectKey;
 use crate::api::labels::Selector;
 use crate::api::owner::{controller_of, controller_reference};
-use crate::client::{ApiObject, Patch};
+use crate::client::{ApiObject, Cache, Change, Client, Patch, key_of};
 use crate::control::{Plan, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
@@ -16,18 +17,20 @@ const ADOPTION_RETRY: Duration = Duration::from_secs(1);
 /// Objects of a kind, by what they are to an owner.
 #[derive(Debug)]
 pub(super) struct Claims<'a, K> {
-    /// Controlled by the owner, and its selector matches.
+    /// Controlled by the owner, which is to have them.
     pub(super) own: Vec<&'a K>,
-    /// Controlled by nobody, and the owner's selector matches.
+    /// Controlled by nobody, and the owner is to have them.
     adoptable: Vec<&'a K>,
-    /// Controlled by the owner although its selector does not match any more.
+    /// Controlled by the owner although it is not to have them any more.
     foreign: Vec<&'a K>,
 }
 
 impl<'a, K: ApiObject> Claims<'a, K> {
+    /// `is_wanted` says whether the owner is to have an object: for most, whether its selector
+    /// matches.
     pub(super) fn sort_out(
         owner_uid: &str,
-        selector: &Selector,
+        is_wanted: impl Fn(&ObjectMeta) -> bool,
         objects: impl Iterator<Item = &'a K>,
     ) -> Self {
         let mut claims = Self { own: Vec::new(), adoptable: Vec::new(), foreign: Vec::new() };
@@ -35,9 +38,9 @@ impl<'a, K: ApiObject> Claims<'a, K> {
             let metadata = object.metadata();
             match controller_of(metadata) {
                 Some(controller) if controller.uid != owner_uid => {}
-                Some(_) if matches(selector, metadata) => claims.own.push(object),
+                Some(_) if is_wanted(metadata) => claims.own.push(object),
                 Some(_) => claims.foreign.push(object),
-                None if metadata.deletion_timestamp.is_none() && matches(selector, metadata) => {
+                None if metadata.deletion_timestamp.is_none() && is_wanted(metadata) => {
                     claims.adoptable.push(object);
                 }
                 None => {}
@@ -72,6 +75,43 @@ impl<'a, K: ApiObject> Claims<'a, K> {
 pub(super) fn matches(selector: &Selector, metadata: &ObjectMeta) -> bool {
     static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
     selector.matches(metadata.labels.as_ref().unwrap_or(&NO_LABELS))
+}
+
+/// Whether `owner` is still there and stays, according to the API server itself: upstream
+/// `RecheckDeletionTimestamp`.
+pub(super) async fn stays<O: ApiObject>(client: &Client, owner: &O) -> bool {
+    let metadata = owner.metadata();
+    let fresh = client.get::<O>(&key_of(metadata)).await;
+    fresh.is_ok_and(|fresh| {
+        let fresh = fresh.metadata();
+        fresh.uid == metadata.uid && fresh.deletion_timestamp.is_none()
+    })
+}
+
+/// The owners to look at when an object changes: those that control or controlled it, or, where
+/// nobody does, those that may adopt it because they select it.
+pub(super) fn concerned<K: ApiObject, O: ApiObject>(
+    change: &Change<K>,
+    owners: &Cache<O>,
+    selects: impl Fn(&O, &ObjectMeta) -> bool,
+) -> Vec<ObjectKey> {
+    let versions = [&change.old, &change.new].into_iter().flatten();
+    let mut concerned: Vec<ObjectKey> = versions
+        .filter_map(|object| controller_of(object.metadata()))
+        .filter(|owner| owner.kind == O::KIND)
+        .map(|owner| ObjectKey {
+            namespace: change.key.namespace.clone(),
+            name: owner.name.clone(),
+        })
+        .collect();
+    concerned.dedup();
+    if let (Some(object), Some(namespace)) = (&change.new, &change.key.namespace)
+        && controller_of(object.metadata()).is_none()
+    {
+        let adopters = owners.list_where(namespace, |owner| selects(owner, object.metadata()));
+        concerned.extend(adopters.iter().map(|owner| key_of(owner.metadata())));
+    }
+    concerned
 }
 
 /// Makes `owner` the controller of an object that has none. Conflicts where the object has changed

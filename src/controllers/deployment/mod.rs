@@ -18,17 +18,17 @@ pub use plan::{Observed, plan};
 pub use template::set_name;
 
 use super::Caches;
-use super::ownership::matches;
+use super::ownership::{concerned, matches, stays};
 use crate::api::ObjectKey;
 use crate::api::owner::controller_of;
 use crate::api::pod::is_terminal;
-use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
+use crate::client::{Cache, Change, Client, ResourceType, Seen};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use bounds::{Bounds, Strategy};
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use plan::spec_and_selector;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl DeploymentController {
         self.deployments.on_change(move |change| changed.add(&change.key));
         let (changed, deployments) = (queue.clone(), Arc::clone(&self.deployments));
         self.sets.on_change(move |change| {
-            concerned_deployments(change, &deployments).iter().for_each(|key| changed.add(key));
+            concerned(change, &deployments, selects).iter().for_each(|key| changed.add(key));
         });
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         let deployments = Arc::clone(&self.deployments);
@@ -72,15 +72,6 @@ impl DeploymentController {
             }
         });
         queue
-    }
-
-    /// Whether the Deployment is still there and stays, according to the API server itself.
-    async fn stays(&self, key: &ObjectKey, deployment: &Deployment) -> bool {
-        let fresh = self.client.get::<Deployment>(key).await;
-        fresh.is_ok_and(|fresh| {
-            fresh.metadata.uid == deployment.metadata.uid
-                && fresh.metadata.deletion_timestamp.is_none()
-        })
     }
 }
 
@@ -97,7 +88,7 @@ impl Controller for DeploymentController {
         let orphans = self.sets.list_where(namespace, |set| {
             controller_of(&set.metadata).is_none() && matches(&selector, &set.metadata)
         });
-        let may_adopt = !orphans.is_empty() && self.stays(key, &deployment).await;
+        let may_adopt = !orphans.is_empty() && stays(&self.client, &*deployment).await;
         sets.extend(orphans);
         let pods = match Bounds::of(&deployment).strategy {
             Strategy::RollingUpdate { .. } => Vec::new(),
@@ -124,28 +115,10 @@ impl Controller for DeploymentController {
     }
 }
 
-/// The Deployments to look at when a set changes: those that control or controlled it, or, where
-/// nobody does, those that may adopt it.
-fn concerned_deployments(
-    change: &Change<ReplicaSet>,
-    deployments: &Cache<Deployment>,
-) -> Vec<ObjectKey> {
-    let versions = [&change.old, &change.new].into_iter().flatten();
-    let mut concerned: Vec<_> = versions
-        .filter_map(|set| deployment_of(&change.key, controller_of(&set.metadata)?))
-        .collect();
-    concerned.dedup();
-    if let (Some(set), Some(namespace)) = (&change.new, &change.key.namespace)
-        && controller_of(&set.metadata).is_none()
-    {
-        let adopters = deployments.list_where(namespace, |deployment| {
-            spec_and_selector(deployment).is_some_and(|(_, selector)| {
-                !selector.is_everything() && matches(&selector, &set.metadata)
-            })
-        });
-        concerned.extend(adopters.iter().map(|deployment| key_of(&deployment.metadata)));
-    }
-    concerned
+/// Whether the Deployment may adopt what has these labels.
+fn selects(deployment: &Deployment, set: &ObjectMeta) -> bool {
+    spec_and_selector(deployment)
+        .is_some_and(|(_, selector)| !selector.is_everything() && matches(&selector, set))
 }
 
 fn deployment_of(object: &ObjectKey, owner: &OwnerReference) -> Option<ObjectKey> {

@@ -15,7 +15,7 @@ use crate::api::owner::{controller_reference, is_controlled_by};
 use crate::api::pod::is_terminal;
 use crate::client::object_reference;
 use crate::control::{self, Attempt, Detail, Failure, Plan, Planned, Verb, Write};
-use crate::controllers::ownership::Claims;
+use crate::controllers::ownership::{Claims, matches};
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec,
@@ -60,7 +60,8 @@ pub fn plan(observed: &Observed) -> Plan {
         return refuse(observed);
     }
     let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
-    let claims = Claims::sort_out(uid, &selector, observed.sets.iter().map(|set| &**set));
+    let is_wanted = |metadata: &ObjectMeta| matches(&selector, metadata);
+    let claims = Claims::sort_out(uid, is_wanted, observed.sets.iter().map(|set| &**set));
     if let Some(claims) = claims.plan(deployment, observed.may_adopt) {
         return claims;
     }

@@ -11,15 +11,15 @@ mod tests;
 pub use plan::{Observed, plan};
 
 use super::Caches;
-use super::ownership::matches;
+use super::ownership::{concerned, matches, stays};
 use crate::api::ObjectKey;
 use crate::api::owner::controller_of;
 use crate::api::pod::{is_active, node_name};
-use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
+use crate::client::{Cache, Client, ResourceType, Seen};
 use crate::control::{Attempt, Controller, Plan, Queue};
-use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +46,10 @@ impl ReplicaSetController {
         self.sets.on_change(move |change| changed.add(&change.key));
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.pods.on_change(move |change| {
-            concerned_sets(change, &sets).iter().for_each(|key| changed.add(key));
+            let selects = |set: &ReplicaSet, pod: &ObjectMeta| {
+                plan::selector(set).is_some_and(|selector| matches(&selector, pod))
+            };
+            concerned(change, &sets, selects).iter().for_each(|key| changed.add(key));
         });
         queue
     }
@@ -68,14 +71,6 @@ impl ReplicaSetController {
         }
         on_node
     }
-
-    /// Whether the set is still there and stays, according to the API server itself.
-    async fn stays(&self, key: &ObjectKey, set: &ReplicaSet) -> bool {
-        let fresh = self.client.get::<ReplicaSet>(key).await;
-        fresh.is_ok_and(|fresh| {
-            fresh.metadata.uid == set.metadata.uid && fresh.metadata.deletion_timestamp.is_none()
-        })
-    }
 }
 
 impl Controller for ReplicaSetController {
@@ -96,7 +91,7 @@ impl Controller for ReplicaSetController {
                 && controller_of(&pod.metadata).is_none()
                 && matches(&selector, &pod.metadata)
         });
-        let may_adopt = !orphans.is_empty() && self.stays(key, &set).await;
+        let may_adopt = !orphans.is_empty() && stays(&self.client, &*set).await;
         pods.extend(orphans);
         Some(Observed { set, pods, may_adopt, on_node, attempt })
     }
@@ -111,28 +106,4 @@ impl Controller for ReplicaSetController {
             (ResourceType::of::<Pod>(), Arc::clone(&self.pods) as Arc<dyn Seen>),
         ]
     }
-}
-
-/// The sets to look at when a pod changes: those that control or controlled it, or, where nobody
-/// does, those that may adopt it.
-fn concerned_sets(change: &Change<Pod>, sets: &Cache<ReplicaSet>) -> Vec<ObjectKey> {
-    let versions = [&change.old, &change.new].into_iter().flatten();
-    let mut concerned: Vec<ObjectKey> = versions
-        .filter_map(|pod| controller_of(&pod.metadata))
-        .filter(|owner| owner.kind == ReplicaSet::KIND)
-        .map(|owner| ObjectKey {
-            namespace: change.key.namespace.clone(),
-            name: owner.name.clone(),
-        })
-        .collect();
-    concerned.dedup();
-    if let (Some(pod), Some(namespace)) = (&change.new, &change.key.namespace)
-        && controller_of(&pod.metadata).is_none()
-    {
-        let adopters = sets.list_where(namespace, |set| {
-            plan::selector(set).is_some_and(|selector| matches(&selector, &pod.metadata))
-        });
-        concerned.extend(adopters.iter().map(|set| key_of(&set.metadata)));
-    }
-    concerned
 }

@@ -4,30 +4,19 @@
 use super::rank::sort_by_deletion;
 use super::status::status;
 use crate::api::labels::Selector;
-use crate::api::owner::controller_reference;
 use crate::api::pod::is_active;
 use crate::client::object_reference;
 use crate::control::{Attempt, Detail, Plan, Planned, Report, Write};
 use crate::controllers::availability::{available_after, is_available, is_terminating};
-use crate::controllers::ownership::Claims;
+use crate::controllers::ownership::{Claims, matches};
+use crate::controllers::pod_template::pod_of;
+use crate::controllers::slow_start::{BURST_PODS_MAX, slow_start};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Pod;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A look creates or deletes at most this many pods; the next looks do the rest. Upstream's
-/// `BurstReplicas` (pkg/controller/replicaset, v1.35).
-const BURST_PODS_MAX: usize = 500;
-
-/// Pods are created in batches, each twice as large as the one before, beginning with this many: a
-/// template that is refused is refused once, not five hundred times. Upstream's `slowStartBatch`.
-const FIRST_BATCH_PODS: usize = 1;
-
-/// Pod names are at most this long, in bytes.
-const POD_NAME_BYTES_MAX: usize = 253;
 
 /// Everything the decision may depend on.
 #[derive(Clone, Debug)]
@@ -60,7 +49,7 @@ pub fn plan(observed: &Observed) -> Plan {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let pods_that = |is_wanted: fn(&Pod) -> bool| {
         let pods = observed.pods.iter().map(|pod| &**pod).filter(move |pod| is_wanted(pod));
-        Claims::sort_out(uid, &selector, pods)
+        Claims::sort_out(uid, |metadata| matches(&selector, metadata), pods)
     };
     let active = pods_that(is_active);
     if let Some(claims) = active.plan(set, observed.may_adopt) {
@@ -108,18 +97,13 @@ fn scale(observed: &Observed, pods: &Pods<'_>) -> Vec<Vec<Planned>> {
 }
 
 fn create(set: &ReplicaSet, missing: usize) -> Vec<Vec<Planned>> {
+    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
     let pod = Planned {
-        write: Write::create(&render_pod(set)),
+        write: Write::create(&pod_of(template, set)),
         succeeded: Some(Report::normal("SuccessfulCreate", "Created pod: ").with(Detail::Name)),
         failed: Some(Report::warning("FailedCreate", "Error creating: ").with(Detail::Error)),
     };
-    let (mut steps, mut left, mut batch) = (Vec::new(), missing, FIRST_BATCH_PODS);
-    while left > 0 {
-        steps.push(vec![pod.clone(); batch.min(left)]);
-        left -= batch.min(left);
-        batch *= 2;
-    }
-    steps
+    slow_start(missing).map(|batch| vec![pod.clone(); batch]).collect()
 }
 
 fn delete(observed: &Observed, pods: &Pods<'_>, surplus: usize) -> Vec<Planned> {
@@ -131,28 +115,6 @@ fn delete(observed: &Observed, pods: &Pods<'_>, surplus: usize) -> Vec<Planned> 
         failed: Some(Report::warning("FailedDelete", "Error deleting: ").with(Detail::Error)),
     };
     ranked.into_iter().take(surplus).map(delete).collect()
-}
-
-/// A pod as the template has it: upstream `GetPodFromTemplate` (pkg/controller/controller_utils.go).
-fn render_pod(set: &ReplicaSet) -> Pod {
-    let spec = set.spec.as_ref().and_then(|spec| spec.template.clone());
-    let PodTemplateSpec { metadata, spec } = spec.unwrap_or_default();
-    let metadata = metadata.unwrap_or_default();
-    let name = set.metadata.name.as_deref().unwrap_or_default();
-    let dash = if name.len() < POD_NAME_BYTES_MAX { "-" } else { "" };
-    Pod {
-        metadata: ObjectMeta {
-            namespace: set.metadata.namespace.clone(),
-            generate_name: Some(format!("{name}{dash}")),
-            labels: metadata.labels,
-            annotations: metadata.annotations,
-            finalizers: metadata.finalizers,
-            owner_references: Some(vec![controller_reference(set)]),
-            ..ObjectMeta::default()
-        },
-        spec,
-        status: None,
-    }
 }
 
 /// When the next of the ready pods will have been ready long enough.
