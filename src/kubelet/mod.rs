@@ -20,6 +20,7 @@ pub mod node;
 pub mod pod;
 mod references;
 mod server;
+pub mod tokens;
 pub mod volumes;
 mod worker;
 

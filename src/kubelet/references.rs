@@ -76,6 +76,8 @@ impl ReferenceCaches {
                 uid,
                 keys(&names.runtime_classes, |name| ObjectKey::cluster(name)),
             ),
+            // They are no objects: the pod's worker asks for them.
+            tokens: BTreeMap::new(),
         }
     }
 

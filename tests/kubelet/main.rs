@@ -18,3 +18,4 @@ mod runtime;
 mod runtime_classes;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;

@@ -2,6 +2,8 @@
 
 use crate::runtime::{FakeNetwork, FakeRuntime};
 use crate::support::{Api, eventually};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
@@ -12,7 +14,7 @@ use kinglet::kubelet::files::resolv_conf::ClusterDns;
 use kinglet::kubelet::node::NodeSettings;
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::{Config, Kubelet, NodeFiles, Parts, start};
-use kinglet::stdx::http::{HttpService, Request, Response, streamed};
+use kinglet::stdx::http::{HttpService, Request, Response, full, streamed};
 use kinglet::stdx::{Clock, Tasks};
 use serde_json::{Value, json};
 use std::fs;
@@ -45,6 +47,48 @@ impl Time {
 pub(crate) struct Line {
     service: Arc<dyn HttpService>,
     is_up: watch::Sender<bool>,
+    /// Gives tokens in the API server's place, at the rig's own time.
+    pub(crate) tokens: FakeTokens,
+}
+
+/// Tokens for whoever asks: unsigned, but otherwise as they are.
+#[derive(Debug)]
+pub(crate) struct FakeTokens {
+    clock: Clock,
+    /// The accounts that were asked for, with what was asked.
+    pub(crate) asked: Mutex<Vec<(String, Value)>>,
+    /// So many are refused.
+    refusals: Mutex<u32>,
+}
+
+impl FakeTokens {
+    pub(crate) fn refuse(&self, times: u32) {
+        *self.refusals.lock().unwrap() = times;
+    }
+
+    fn answer(&self, request: &Request) -> Option<Response> {
+        let account = request.uri().path().strip_suffix("/token")?.rsplit('/').next()?;
+        let mut refusals = self.refusals.lock().unwrap();
+        if *refusals > 0 {
+            *refusals -= 1;
+            let mut refused = Response::new(full("no"));
+            *refused.status_mut() = http::StatusCode::FORBIDDEN;
+            return Some(refused);
+        }
+        let mut asked: Value = serde_json::from_slice(request.body()).unwrap();
+        let spec = asked["spec"].clone();
+        let mut all = self.asked.lock().unwrap();
+        all.push((account.to_owned(), spec.clone()));
+        let issued = self.clock.now();
+        let expires = issued + SignedDuration::from_secs(spec["expirationSeconds"].as_i64()?);
+        let claims = json!({
+            "iat": issued.as_second(), "exp": expires.as_second(), "jti": all.len(),
+            "kubernetes.io": { "pod": spec["boundObjectRef"] },
+        });
+        let token = format!("e30.{}.x", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        asked["status"] = json!({ "token": token, "expirationTimestamp": expires });
+        Some(Response::new(full(asked.to_string())))
+    }
 }
 
 impl Line {
@@ -55,7 +99,12 @@ impl Line {
 
 impl HttpService for Line {
     fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
-        let (call, mut is_up) = (self.service.call(request), self.is_up.subscribe());
+        let mut is_up = self.is_up.subscribe();
+        let given = if *is_up.borrow() { self.tokens.answer(&request) } else { None };
+        let call = match given {
+            Some(response) => Box::pin(std::future::ready(Ok(response))),
+            None => self.service.call(request),
+        };
         Box::pin(async move {
             if !*is_up.borrow() {
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -92,7 +141,9 @@ impl Rig {
         let time = Time::default();
         let api = Api::start().await;
         let service = api.server.local(Identity::new("kubelet", &["system:masters"]));
-        let line = Arc::new(Line { service, is_up: watch::Sender::new(true) });
+        let tokens =
+            FakeTokens { clock: time.clock(), asked: Mutex::default(), refusals: Mutex::default() };
+        let line = Arc::new(Line { service, is_up: watch::Sender::new(true), tokens });
         let runtime = FakeRuntime::new(time.clock());
         runtime.add_image("web:1");
         let network = FakeNetwork::new();

@@ -2,6 +2,7 @@
 //! known of each. Pure.
 
 use crate::kubelet::pod::BoundPod;
+use crate::kubelet::tokens::{KnownToken, TokenAsk};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ pub struct References {
     pub config_maps: BTreeMap<String, Lookup<ConfigMap>>,
     pub secrets: BTreeMap<String, Lookup<Secret>>,
     pub runtime_classes: BTreeMap<String, Lookup<RuntimeClass>>,
+    pub tokens: BTreeMap<TokenAsk, KnownToken>,
 }
 
 impl References {
@@ -58,6 +60,11 @@ impl References {
     #[must_use]
     pub fn runtime_class(&self, name: &str) -> Lookup<RuntimeClass> {
         self.runtime_classes.get(name).cloned().unwrap_or(Lookup::Unknown)
+    }
+
+    #[must_use]
+    pub fn token(&self, ask: &TokenAsk) -> KnownToken {
+        self.tokens.get(ask).cloned().unwrap_or(KnownToken::Unknown)
     }
 }
 

@@ -95,6 +95,12 @@ impl Volumes {
         mount::make_private(&path)
     }
 
+    /// Where of a pod is what must not reach a disk: a directory for each volume.
+    #[must_use]
+    pub fn pod_memory_dir(&self, uid: &str) -> PathBuf {
+        self.memory_dir.join(uid)
+    }
+
     /// Makes the volumes, or brings those that are there up to date.
     ///
     /// # Errors
@@ -287,7 +293,7 @@ mod tests {
             pods_dir: directory.path().join("pods"),
             memory_dir: directory.path().join("memory"),
         };
-        let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400 };
+        let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400, owner: None };
         let files = plan::Files::from([(PathBuf::from("pass"), secret)]);
         let plans = [
             VolumePlan {

@@ -7,8 +7,10 @@ use crate::api::Quantity;
 use crate::kubelet::container::fields::{Surroundings, field, resource};
 use crate::kubelet::container::references::{Lookup, References};
 use crate::kubelet::pod::BoundPod;
+use crate::kubelet::tokens::{KnownToken, TokenAsk};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Secret, Volume, VolumeProjection,
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Secret, ServiceAccountTokenProjection,
+    Volume, VolumeProjection,
 };
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -16,6 +18,9 @@ use std::sync::Arc;
 
 /// The mode of files where none is given.
 const FILE_MODE: u32 = 0o644;
+
+/// The mode of tokens that belong to somebody.
+const TOKEN_MODE: u32 = 0o600;
 
 /// What one volume is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub type Files = BTreeMap<PathBuf, FileContent>;
 pub struct FileContent {
     pub bytes: Vec<u8>,
     pub mode: u32,
+    /// `None`: root.
+    pub owner: Option<u32>,
 }
 
 /// One volume of a pod.
@@ -164,7 +171,7 @@ impl Maker<'_> {
             let mode = mode(source.default_mode, FILE_MODE);
             for part in source.sources.iter().flatten() {
                 self.projection(part, mode, &mut files)?;
-                in_memory |= part.secret.is_some();
+                in_memory |= part.secret.is_some() || part.service_account_token.is_some();
             }
         } else {
             return Err(Why::new("this type of volume is not supported by this kubelet"));
@@ -183,14 +190,40 @@ impl Maker<'_> {
             self.secret(&source.name, &selection, files)
         } else if let Some(source) = &part.downward_api {
             self.downward(source.items.as_deref().unwrap_or_default(), mode, files)
+        } else if let Some(source) = &part.service_account_token {
+            self.token(source, mode, files)
         } else {
             let kind = match part {
-                part if part.service_account_token.is_some() => "serviceAccountToken",
                 part if part.cluster_trust_bundle.is_some() => "clusterTrustBundle",
+                part if part.pod_certificate.is_some() => "podCertificate",
                 _ => "this source",
             };
             Err(Why::new(format!("{kind} is not supported by this kubelet")))
         }
+    }
+
+    /// Where everybody in the pod is one user, or a group has it, nobody else may read it (upstream
+    /// `collectData`, pkg/volume/projected/projected.go).
+    fn token(
+        &self,
+        source: &ServiceAccountTokenProjection,
+        mode: u32,
+        files: &mut Files,
+    ) -> Result<(), Why> {
+        let text = match self.references.token(&TokenAsk::from(source)) {
+            KnownToken::Given(token) => token.text.clone(),
+            KnownToken::Refused(why) => {
+                return Err(Why::new(format!("failed to fetch token: {why}")));
+            }
+            KnownToken::Unknown => {
+                return Err(Why { text: "a token of its account".to_owned(), pending: true });
+            }
+        };
+        let owner = the_user(self.pod);
+        let has_group =
+            self.pod.spec().security_context.as_ref().is_some_and(|it| it.fs_group.is_some());
+        let mode = if owner.is_some() || has_group { TOKEN_MODE } else { mode };
+        put(files, &source.path, FileContent { bytes: text.into_bytes(), mode, owner })
     }
 
     fn config_map(
@@ -232,10 +265,23 @@ impl Maker<'_> {
             };
             let text = text.map_err(|error| Why::new(error.to_string()))?;
             let mode = mode(item.mode, default_mode);
-            put(files, &item.path, FileContent { bytes: text.into_bytes(), mode })?;
+            put(files, &item.path, FileContent { bytes: text.into_bytes(), mode, owner: None })?;
         }
         Ok(())
     }
+}
+
+/// The user that all containers of a pod run as, where the pod says so: upstream `FsUserFrom`
+/// (pkg/volume/util/util.go).
+fn the_user(pod: &BoundPod) -> Option<u32> {
+    let of_pod = pod.spec().security_context.as_ref().and_then(|context| context.run_as_user);
+    let user = |container: &Container| {
+        let own = container.security_context.as_ref().and_then(|context| context.run_as_user);
+        own.or(of_pod)
+    };
+    let mut users = pod.init_containers().iter().chain(pod.containers()).map(user);
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
 }
 
 /// `None` where it is optional and not there.
@@ -273,7 +319,11 @@ fn select(
 ) -> Result<(), Why> {
     if selection.items.is_empty() {
         for (key, bytes) in data {
-            put(files, key, FileContent { bytes: bytes.to_vec(), mode: selection.mode })?;
+            put(
+                files,
+                key,
+                FileContent { bytes: bytes.to_vec(), mode: selection.mode, owner: None },
+            )?;
         }
         return Ok(());
     }
@@ -285,7 +335,7 @@ fn select(
             return Err(Why::new(format!("{missing}: {}", item.key)));
         };
         let mode = mode(item.mode, selection.mode);
-        put(files, &item.path, FileContent { bytes: bytes.to_vec(), mode })?;
+        put(files, &item.path, FileContent { bytes: bytes.to_vec(), mode, owner: None })?;
     }
     Ok(())
 }

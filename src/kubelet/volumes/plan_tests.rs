@@ -1,7 +1,18 @@
 //! Tables for what volumes are made of.
 
 use super::*;
+use crate::kubelet::tokens::Token;
+use jiff::Timestamp;
 use serde_json::{Value, json};
+
+fn ask(audience: Option<&str>) -> TokenAsk {
+    TokenAsk { audience: audience.map(str::to_owned), expiration_seconds: 3_600 }
+}
+
+fn token(text: &str) -> Arc<Token> {
+    let (issued_at, expires_at) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    Arc::new(Token { text: text.to_owned(), issued_at, expires_at })
+}
 
 fn references() -> References {
     let config_map =
@@ -14,18 +25,28 @@ fn references() -> References {
         config_maps: [("c".to_owned(), Lookup::Found(config_map)), (missing(), Lookup::Missing)]
             .into(),
         secrets: [("s".to_owned(), Lookup::Found(secret)), (missing(), Lookup::Missing)].into(),
+        tokens: [
+            (ask(None), KnownToken::Given(token("api"))),
+            (ask(Some("vault")), KnownToken::Refused("no such account".to_owned())),
+        ]
+        .into(),
         ..References::default()
     }
 }
 
 /// `a=1:644 b=two:644 disk`, or what the volume is, or the error.
 fn render(volume: Value) -> String {
+    render_in(json!({}), volume)
+}
+
+fn render_in(security: Value, volume: Value) -> String {
     let mut volume = volume;
     volume["name"] = json!("v");
     let object = json!({
         "metadata": { "name": "web", "namespace": "shop", "uid": "u1", "labels": { "app": "web" } },
         "spec": {
             "volumes": [volume],
+            "securityContext": security,
             "containers": [{ "name": "a", "resources": { "limits": { "memory": "64Mi" } } }],
         },
     });
@@ -41,7 +62,9 @@ fn render(volume: Value) -> String {
                     .iter()
                     .map(|(path, file)| {
                         let text = String::from_utf8_lossy(&file.bytes);
-                        format!("{}={text}:{:o}", path.display(), file.mode)
+                        let owner = file.owner.map(|owner| format!("@{owner}"));
+                        let owner = owner.unwrap_or_default();
+                        format!("{}={text}:{:o}{owner}", path.display(), file.mode)
                     })
                     .collect();
                 words.push(if *in_memory { "memory" } else { "disk" }.to_owned());
@@ -136,8 +159,27 @@ fn projections_are_put_together() {
         "name=web:440 one=1:440 pass=hush:440 memory",
     );
     check(
-        json!({ "projected": { "sources": [{ "serviceAccountToken": { "path": "token" } }] } }),
-        "MountVolume.SetUp failed for volume \"v\" : serviceAccountToken is not supported by this kubelet",
+        json!({ "projected": { "sources": [{ "clusterTrustBundle": { "path": "x" } }] } }),
+        "MountVolume.SetUp failed for volume \"v\" : clusterTrustBundle is not supported by this kubelet",
+    );
+}
+
+#[test]
+fn tokens_are_for_those_who_run() {
+    let volume =
+        |source: Value| json!({ "projected": { "sources": [{ "serviceAccountToken": source }] } });
+    let plain = volume(json!({ "path": "token" }));
+    check(plain.clone(), "token=api:644 memory");
+    let mode = |security: Value| render_in(security, plain.clone());
+    assert_eq!(mode(json!({ "fsGroup": 2000 })), "token=api:600 memory");
+    assert_eq!(mode(json!({ "runAsUser": 7 })), "token=api:600@7 memory");
+    check(
+        volume(json!({ "path": "token", "audience": "vault" })),
+        "MountVolume.SetUp failed for volume \"v\" : failed to fetch token: no such account",
+    );
+    check(
+        volume(json!({ "path": "token", "expirationSeconds": 600 })),
+        "volume \"v\" waits until a token of its account is known",
     );
 }
 

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink,
 };
 use std::path::{Component, Path, PathBuf};
 
@@ -66,6 +66,9 @@ fn fill(target: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
         file.write_all(&content.bytes)?;
         // Not through `mode` above: that is cut by the umask.
         file.set_permissions(Permissions::from_mode(content.mode))?;
+        if let Some(owner) = content.owner {
+            fchown(&file, Some(owner), None)?;
+        }
         ownership::give(&path, group, Access::ReadOnly)?;
     }
     Ok(())
@@ -95,6 +98,7 @@ fn holds(directory: &Path, files: &Files, group: Option<u32>) -> bool {
         let mode = ownership::mode(content.mode, group, Kind::File, Access::ReadOnly);
         Ok(found.permissions().mode() & 0o7777 == mode
             && group.is_none_or(|group| found.gid() == group)
+            && content.owner.is_none_or(|owner| found.uid() == owner)
             && fs::read(&path)? == content.bytes)
     };
     let all_there = files.iter().all(|(path, content)| same(path, content).unwrap_or(false));
@@ -161,7 +165,8 @@ mod tests {
 
     fn files(pairs: &[(&str, &str, u32)]) -> Files {
         let file = |(path, text, mode): &(&str, &str, u32)| {
-            let content = FileContent { bytes: text.as_bytes().to_vec(), mode: *mode };
+            let bytes = text.as_bytes().to_vec();
+            let content = FileContent { bytes, mode: *mode, owner: None };
             (PathBuf::from(path), content)
         };
         pairs.iter().map(file).collect()

@@ -2,6 +2,7 @@
 
 use crate::client::ClientError;
 use crate::kubelet::images::plan::Unavailable;
+use crate::kubelet::tokens::{Token, TokenAsk};
 use crate::runtime::{ContainerId, ImageStatus, RuntimeError};
 use futures_util::future::BoxFuture;
 
@@ -32,6 +33,11 @@ pub(super) enum Done {
     Reported {
         hash: u64,
         result: Result<(), ClientError>,
+    },
+    /// A token was given, or not.
+    Token {
+        ask: TokenAsk,
+        result: Result<Token, ClientError>,
     },
     /// The pod's object was deleted, or not.
     Deleted(Result<(), ClientError>),

@@ -18,6 +18,7 @@ mod start;
 mod stop;
 mod tell;
 mod tidy;
+mod tokens;
 
 pub(super) use shared::Shared;
 

@@ -9,6 +9,7 @@ use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::images::plan::{NeededImage, Progress};
 use crate::kubelet::pod::plan::{Ending, Memory, Observed, PodPlan, Waiting, plan};
 use crate::kubelet::pod::{BoundPod, PodFacts, Probes};
+use crate::kubelet::tokens::Tokens;
 use crate::runtime::{ContainerId, SandboxId};
 use crate::stdx::{Backoff, chain};
 use jiff::{SignedDuration, Timestamp};
@@ -93,6 +94,8 @@ pub(super) struct PodWorker {
     pub(super) images_seen: u64,
     /// The volumes, and from what they were made.
     pub(super) volumes: Option<(u64, BTreeMap<String, ReadyVolume>)>,
+    /// `None`: it is not known yet which an earlier process has left.
+    pub(super) tokens: Option<Tokens>,
     pub(super) attached: Option<Attached>,
     /// What is being ended, and when it will be killed.
     pub(super) stopping: BTreeMap<ContainerId, Timestamp>,
@@ -126,6 +129,7 @@ impl PodWorker {
             post_start: None,
             images_seen: 0,
             volumes: None,
+            tokens: None,
             attached: None,
             stopping: BTreeMap::new(),
             last_words: BTreeMap::new(),
@@ -215,7 +219,9 @@ impl PodWorker {
         // Those that are due are under way.
         let stops = self.stop_failures.iter().filter(|(id, _)| !self.stopping.contains_key(*id));
         let retry_stop = stops.map(|(_, failure)| failure.retry_at).min();
-        [until, plan.recheck_at, retry_report, retry_stop].into_iter().flatten().min()
+        let token_due = self.tokens.as_ref().and_then(Tokens::next_due);
+        let token_due = token_due.filter(|_| plan.ending.is_none());
+        [until, plan.recheck_at, retry_report, retry_stop, token_due].into_iter().flatten().min()
     }
 
     /// Takes the newest form of the pod from the cache.
@@ -261,11 +267,13 @@ impl PodWorker {
                 self.take_post_start(container, name, failure, now);
             }
             Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
+            Ok(Done::Token { ask, result }) => self.take_token(&ask, result, now),
             Ok(Done::Deleted(result)) => self.take_deletion(result, now),
             Err(error) => {
                 warn!(pod = %self.pod, %error, "a job of a pod's worker panicked");
                 // It may have been that one: nobody waits for what does not come.
                 self.post_start = None;
+                self.tokens.iter_mut().for_each(Tokens::give_up_asking);
             }
         }
     }

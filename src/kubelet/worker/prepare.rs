@@ -10,6 +10,7 @@ use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::container::references::{Lookup, References, referenced, runtime_class_name};
 use crate::kubelet::container::sandbox::{host_ports, sandbox};
 use crate::kubelet::pod::PodFacts;
+use crate::kubelet::tokens::KnownToken;
 use crate::kubelet::volumes::VolumeError;
 use crate::kubelet::volumes::plan::{VolumePlan, plan};
 use crate::network::{Attachment, NetworkError};
@@ -22,10 +23,13 @@ use std::sync::Arc;
 use tracing::debug;
 
 impl PodWorker {
-    /// What is known of the ConfigMaps and Secrets that the pod uses.
-    pub(super) fn references(&self) -> References {
+    /// What is known of the ConfigMaps, Secrets and tokens that the pod uses.
+    pub(super) fn references(&self, now: Timestamp) -> References {
         let names = referenced(&self.pod);
-        self.shared.references.register(self.pod.uid(), self.pod.namespace(), &names)
+        let (uid, namespace) = (self.pod.uid(), self.pod.namespace());
+        let objects = self.shared.references.register(uid, namespace, &names);
+        let tokens = self.tokens.as_ref().map(|tokens| tokens.known(now)).unwrap_or_default();
+        References { tokens, ..objects }
     }
 
     /// Makes the volumes, or brings them up to date; `None` where they are not there yet.
@@ -96,6 +100,13 @@ impl PodWorker {
         }
         for (name, lookup) in &references.secrets {
             (name, version(lookup, |it| it.metadata.resource_version.clone())).hash(&mut hasher);
+        }
+        for (ask, token) in &references.tokens {
+            let issued_at = match token {
+                KnownToken::Given(token) => Some(token.issued_at),
+                KnownToken::Refused(_) | KnownToken::Unknown => None,
+            };
+            (&ask.audience, ask.expiration_seconds, issued_at).hash(&mut hasher);
         }
         let metadata = &self.pod.object().metadata;
         (&metadata.labels, &metadata.annotations).hash(&mut hasher);

@@ -46,7 +46,8 @@ impl PodWorker {
         if plan.ending.is_some() {
             return Next::Wait(None);
         }
-        let references = self.references();
+        self.look_for_tokens(now).await;
+        let references = self.references(now);
         self.look_for_images(plan, &references, now).await;
         if self.volumes_ready(&references, now).await.is_none() {
             let retry_at = self.volume_failure.as_ref().map(|failure| failure.retry_at);

@@ -1,0 +1,54 @@
+//! Asks for the tokens of a pod when they are due.
+
+use super::job::Done;
+use super::pod::PodWorker;
+use crate::client::ClientError;
+use crate::kubelet::tokens::{Token, TokenAsk, Tokens, adopt, ask, asks};
+use crate::stdx::{blocking, chain};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use tracing::debug;
+
+impl PodWorker {
+    /// Begins to ask for what is due. The answers come beside the looks: an API server that is away
+    /// holds nothing else up.
+    pub(super) async fn look_for_tokens(&mut self, now: Timestamp) {
+        if self.tokens.is_none() {
+            self.tokens = Some(Tokens::new(&self.pod, self.tokens_left().await));
+        }
+        let due = self.tokens.as_mut().map(|tokens| tokens.due(now)).unwrap_or_default();
+        for due in due {
+            let (client, pod) = (self.shared.client.clone(), self.pod.clone());
+            self.begin(Box::pin(async move {
+                let result = ask(client, pod, due.clone()).await;
+                Done::Token { ask: due, result }
+            }));
+        }
+    }
+
+    /// The tokens that an earlier process has left in the volumes.
+    async fn tokens_left(&self) -> BTreeMap<TokenAsk, Token> {
+        let asks = asks(&self.pod);
+        if asks.is_empty() {
+            return BTreeMap::new();
+        }
+        let uid = self.pod.uid().to_owned();
+        let directory = self.shared.config.volumes.pod_memory_dir(&uid);
+        blocking(move || adopt(&directory, &uid, &asks)).await
+    }
+
+    pub(super) fn take_token(
+        &mut self,
+        ask: &TokenAsk,
+        result: Result<Token, ClientError>,
+        now: Timestamp,
+    ) {
+        let answer = result.map_err(|error| chain(&error));
+        if let Err(error) = &answer {
+            debug!(pod = %self.pod, error, "a token could not be had");
+        }
+        if let Some(tokens) = &mut self.tokens {
+            tokens.take(ask, answer, now);
+        }
+    }
+}
