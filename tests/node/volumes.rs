@@ -119,7 +119,7 @@ fn sub_paths_follow_what_is_in_the_volume() {
 #[test]
 fn volumes_belong_to_the_pods_group() {
     let place = Place::new();
-    let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400 };
+    let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400, owner: None };
     let files = [(PathBuf::from("a/pass"), secret)].into();
     let plans = [
         volume("disk", Source::EmptyDir),
