@@ -106,7 +106,7 @@ pub(super) fn plan(
 }
 
 /// A number, or the name of one of the container's ports.
-fn port(wanted: &IntOrString, container: &Container) -> Result<u16, HttpGetError> {
+pub(super) fn port(wanted: &IntOrString, container: &Container) -> Result<u16, HttpGetError> {
     let number = match wanted {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(text) => text.parse().ok().or_else(|| {
@@ -149,6 +149,15 @@ impl HttpGet {
             Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
             _ => format!("{}:{}", self.host, self.port),
         }
+    }
+
+    /// All of it, as users know it.
+    pub(super) fn url(&self) -> String {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        format!("{scheme}://{}{}", self.authority(), self.path)
     }
 
     /// The same without TLS, and without what is not for everybody's eyes.

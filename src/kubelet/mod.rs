@@ -18,6 +18,7 @@ mod last_words;
 pub mod logs;
 pub mod node;
 pub mod pod;
+mod prober;
 mod references;
 mod server;
 pub mod tokens;
@@ -44,7 +45,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 use worker::{Bell, Shared, Workers};
 
@@ -124,6 +125,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         references: ReferenceCaches::new(client.clone(), tasks.shutdown(), on_change),
         images: ImageFetcher::new(Arc::clone(&runtime), events.clone()),
         starts: Shared::starts(),
+        questions: Semaphore::new(prober::QUESTIONS_AT_ONCE_MAX),
         exits: Exits::new(Arc::clone(&runtime)),
         config,
         client,

@@ -10,6 +10,7 @@ mod hooks;
 mod lifecycle;
 mod logs;
 mod objects;
+mod probes;
 mod pulls;
 mod restarts;
 mod rig;

@@ -56,6 +56,8 @@ struct State {
     /// The credentials of each pull.
     pulls: Vec<(String, Vec<Credentials>)>,
     on_term: BTreeMap<String, OnTerm>,
+    /// What commands that were given an exit code end with.
+    exit_codes: BTreeMap<String, i32>,
     /// By operation: how often it is to fail yet.
     failures: BTreeMap<&'static str, u32>,
     /// The next call of this operation panics.
@@ -100,6 +102,11 @@ impl FakeRuntime {
     /// What containers of that name do when they are asked to end.
     pub(crate) fn on_term(&self, container: &str, what: OnTerm) {
         self.lock().on_term.insert(container.to_owned(), what);
+    }
+
+    /// What a command that is run in a container ends with from now on.
+    pub(crate) fn command_exits(&self, command: &str, exit_code: i32) {
+        self.lock().exit_codes.insert(command.to_owned(), exit_code);
     }
 
     /// Has the next `times` calls of an operation fail.
@@ -531,8 +538,10 @@ impl Runtime for FakeRuntime {
             let state = self.lock();
             state.containers.get(container).map(|it| it.status.name.clone()).unwrap_or_default()
         };
-        self.lock().journal.push(format!("exec {name} {}", command.join(" ")));
-        let exit_code = i32::from(command.first().is_some_and(|word| word == "false"));
+        let words = command.join(" ");
+        self.lock().journal.push(format!("exec {name} {words}"));
+        let fails = i32::from(command.first().is_some_and(|word| word == "false"));
+        let exit_code = self.lock().exit_codes.get(&words).copied().unwrap_or(fails);
         Box::pin(async move { Ok(ExecResult { exit_code, stdout: vec![], stderr: vec![] }) })
     }
 

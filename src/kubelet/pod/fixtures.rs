@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(super) fn at(second: i64) -> Timestamp {
+pub(in crate::kubelet) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn containers(names: &[String]) -> Vec<Container> {
     names.iter().map(container).collect()
 }
 
-pub(super) fn object(policy: &str, init: &[String], app: &[String]) -> Pod {
+pub(in crate::kubelet) fn object(policy: &str, init: &[String], app: &[String]) -> Pod {
     Pod {
         metadata: ObjectMeta {
             name: Some("web".to_owned()),
@@ -51,15 +51,15 @@ pub(super) fn object(policy: &str, init: &[String], app: &[String]) -> Pod {
     }
 }
 
-pub(super) fn pod(policy: &str, init: &[String], app: &[String]) -> BoundPod {
+pub(in crate::kubelet) fn pod(policy: &str, init: &[String], app: &[String]) -> BoundPod {
     bound(object(policy, init, app))
 }
 
-pub(super) fn bound(object: Pod) -> BoundPod {
+pub(in crate::kubelet) fn bound(object: Pod) -> BoundPod {
     BoundPod::read(Arc::new(object)).unwrap()
 }
 
-pub(super) fn names(text: &str) -> Vec<String> {
+pub(in crate::kubelet) fn names(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -67,28 +67,28 @@ fn status(name: &str, state: ContainerState) -> ContainerStatus {
     ContainerStatus { name: name.to_owned(), state: Some(state), ..ContainerStatus::default() }
 }
 
-pub(super) fn running(name: &str) -> ContainerStatus {
+pub(in crate::kubelet) fn running(name: &str) -> ContainerStatus {
     let running = Some(ContainerStateRunning::default());
     status(name, ContainerState { running, ..ContainerState::default() })
 }
 
-pub(super) fn ended(name: &str, exit_code: i32) -> ContainerStatus {
+pub(in crate::kubelet) fn ended(name: &str, exit_code: i32) -> ContainerStatus {
     let terminated = ContainerStateTerminated { exit_code, ..Default::default() };
     let terminated = Some(terminated);
     status(name, ContainerState { terminated, ..ContainerState::default() })
 }
 
-pub(super) fn waiting(name: &str) -> ContainerStatus {
+pub(in crate::kubelet) fn waiting(name: &str) -> ContainerStatus {
     let waiting = Some(ContainerStateWaiting::default());
     status(name, ContainerState { waiting, ..ContainerState::default() })
 }
 
 /// Waiting after it ended.
-pub(super) fn waiting_after(name: &str, exit_code: i32) -> ContainerStatus {
+pub(in crate::kubelet) fn waiting_after(name: &str, exit_code: i32) -> ContainerStatus {
     ContainerStatus { last_state: ended(name, exit_code).state, ..waiting(name) }
 }
 
-pub(super) fn sandbox(attempt: u32, state: SandboxState) -> SandboxStatus {
+pub(in crate::kubelet) fn sandbox(attempt: u32, state: SandboxState) -> SandboxStatus {
     SandboxStatus {
         id: SandboxId(format!("s{attempt}")),
         pod: PodIdentity::default(),
@@ -104,7 +104,7 @@ pub(super) fn sandbox(attempt: u32, state: SandboxState) -> SandboxStatus {
 /// What the runtime knows, from words: `s0` is a ready sandbox and `s0!` a lost one;
 /// `a:0@s0=run`, `a:0@s0=created`, `a:0@s0=exit1` are containers with name, attempt, sandbox and
 /// state. They run and end at second 1,000 unless another follows: `exit1/990`.
-pub(super) fn facts(text: &str) -> PodFacts {
+pub(in crate::kubelet) fn facts(text: &str) -> PodFacts {
     let mut sandboxes = Vec::new();
     let mut containers = Vec::new();
     for word in text.split_whitespace() {

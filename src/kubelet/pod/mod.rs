@@ -10,7 +10,7 @@ mod conditions;
 mod container_status;
 mod facts;
 #[cfg(test)]
-mod fixtures;
+pub(super) mod fixtures;
 mod init;
 pub mod patch;
 mod phase;

@@ -410,8 +410,25 @@ pub(super) fn replace(observed: &Observed<'_>, container: &Container, reason: Re
         Reason::PostStartHook => "FailedPostStartHook".to_owned(),
         _ => format!("Container {} {}{outlook}", container.name, reason.words()),
     };
+    let own_grace = own_grace(container, reason).map(|grace| grace.max(GRACE_MIN));
     let running = observed.facts.running().filter(|it| it.name() == container.name);
-    running.map(|it| Stop { message: message.clone(), replaced, ..stop(observed, it) }).collect()
+    let stops = running.map(|it| {
+        let usual = stop(observed, it);
+        let grace = own_grace.unwrap_or(usual.grace);
+        Stop { message: message.clone(), replaced, grace, ..usual }
+    });
+    stops.collect()
+}
+
+/// The grace of the probe that failed, where it has one of its own: upstream
+/// `setTerminationGracePeriod` (pkg/kubelet/kuberuntime/kuberuntime_container.go, v1.35).
+fn own_grace(container: &Container, reason: Reason) -> Option<SignedDuration> {
+    let probe = match reason {
+        Reason::LivenessProbe => container.liveness_probe.as_ref(),
+        Reason::StartupProbe => container.startup_probe.as_ref(),
+        Reason::DefinitionChanged | Reason::PostStartHook => None,
+    };
+    probe?.termination_grace_period_seconds.map(SignedDuration::from_secs)
 }
 
 /// The pod is over: whatever still runs (sidecars) is ended.

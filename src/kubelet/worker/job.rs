@@ -2,6 +2,7 @@
 
 use crate::client::ClientError;
 use crate::kubelet::images::plan::Unavailable;
+use crate::kubelet::prober::Probing;
 use crate::kubelet::tokens::{Token, TokenAsk};
 use crate::runtime::{ContainerId, ImageStatus, RuntimeError};
 use futures_util::future::BoxFuture;
@@ -23,6 +24,8 @@ pub(super) enum Done {
         container: ContainerId,
         result: Result<(), RuntimeError>,
     },
+    /// What a probe says has changed.
+    Probed(Box<Probing>),
     /// The hook after a container's start has done its work, or failed.
     Hooked {
         container: ContainerId,

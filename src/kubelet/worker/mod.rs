@@ -12,6 +12,7 @@ mod observe;
 mod orphans;
 mod pod;
 mod prepare;
+mod probe;
 mod report;
 mod shared;
 mod start;

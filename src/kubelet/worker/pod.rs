@@ -75,6 +75,7 @@ pub(super) struct PodWorker {
     pub(super) gone: bool,
     pub(super) memory: Memory,
     pub(super) probes: Probes,
+    pub(super) asked: super::probe::Asked,
     pub(super) announcer: Announcer,
     pub(super) reporter: Reporter,
     /// By container name.
@@ -118,6 +119,7 @@ impl PodWorker {
             gone: false,
             memory: Memory { started_at, ..Memory::default() },
             probes: Probes::default(),
+            asked: super::probe::Asked::new(now),
             images: BTreeMap::new(),
             start_failures: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -186,6 +188,7 @@ impl PodWorker {
                 return Next::Wait(Some(Failure::after(None, now).retry_at));
             }
         };
+        self.probes.meet(&self.pod, &facts);
         let plan = plan(&Observed {
             pod: &self.pod,
             facts: &facts,
@@ -200,6 +203,7 @@ impl PodWorker {
             self.memory.ending = Some((ending.clone(), since));
             self.tell_of_refusal();
         }
+        self.keep_probes(&facts, now);
         if plan.ended {
             return self.end(&facts, &plan, now).await;
         }
@@ -266,9 +270,12 @@ impl PodWorker {
             Ok(Done::Hooked { container, name, failure }) => {
                 self.take_post_start(container, name, failure, now);
             }
+            Ok(Done::Probed(probing)) => self.take_probe(*probing),
             Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
             Ok(Done::Token { ask, result }) => self.take_token(&ask, result, now),
             Ok(Done::Deleted(result)) => self.take_deletion(result, now),
+            // A probe that nobody wants any more.
+            Err(error) if error.is_cancelled() => {}
             Err(error) => {
                 warn!(pod = %self.pod, %error, "a job of a pod's worker panicked");
                 // It may have been that one: nobody waits for what does not come.

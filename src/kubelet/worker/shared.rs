@@ -48,6 +48,8 @@ pub(in crate::kubelet) struct Shared {
     /// Whether pods can be put on the network.
     pub(in crate::kubelet) network_open: watch::Receiver<bool>,
     pub(in crate::kubelet) starts: Semaphore,
+    /// The right to ask one probe more at once.
+    pub(in crate::kubelet) questions: Semaphore,
     pub(in crate::kubelet) exits: Exits,
 }
 
