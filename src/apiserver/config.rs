@@ -1,5 +1,6 @@
 //! What an API server must be told, and every limit it keeps.
 
+use super::tokens::TokenSettings;
 use crate::stdx::Clock;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// An Event goes this long after it was last reported.
     pub event_ttl: Duration,
+    pub tokens: TokenSettings,
     /// With this many connections open, no more are accepted until one ends. Clients without a
     /// certificate have half of them.
     pub connections_max: usize,

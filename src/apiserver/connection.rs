@@ -174,7 +174,8 @@ impl Connection {
         asked: &Asked,
         body: Incoming,
     ) -> Result<(Response, OwnedSemaphorePermit), Status> {
-        let identity = authenticate(&self.peer, &asked.headers)?;
+        let tokens = &self.server.tokens;
+        let identity = authenticate(tokens, &self.peer, &asked.headers).await?;
         authorize(&identity, &asked.info)?;
         // What only reads has no use for a body, and does not wait for one.
         let body = match asked.info.is_mutating() {

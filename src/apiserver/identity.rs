@@ -1,7 +1,11 @@
 //! Who asks: the names that authentication finds out and authorization judges.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+/// Whoever has not said who they are.
+pub(super) const ANONYMOUS: &str = "system:anonymous";
 /// The group of everybody who has proved who they are.
 pub(super) const AUTHENTICATED: &str = "system:authenticated";
 /// The group of everybody who has not.
@@ -11,11 +15,20 @@ pub(super) const MASTERS: &str = "system:masters";
 /// The group of nodes.
 pub(super) const NODES: &str = "system:nodes";
 
+/// The credential that somebody has shown, among what else is known of them.
+pub(super) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// What else is known of somebody, by its name.
+pub type Extra = BTreeMap<String, Vec<String>>;
+
 /// A user with the groups they belong to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     user: String,
+    /// Empty for users that have none.
+    uid: String,
     groups: Vec<String>,
+    extra: Extra,
 }
 
 /// Why a client certificate names nobody.
@@ -33,13 +46,17 @@ impl Identity {
     pub fn new(user: &str, groups: &[&str]) -> Self {
         let mut groups: Vec<_> = groups.iter().map(|group| (*group).to_owned()).collect();
         groups.push(AUTHENTICATED.to_owned());
-        Self { user: user.to_owned(), groups }
+        Self { user: user.to_owned(), groups, ..Self::default() }
     }
 
     /// Somebody unknown.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { user: "system:anonymous".to_owned(), groups: vec![UNAUTHENTICATED.to_owned()] }
+        Self {
+            user: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED.to_owned()],
+            ..Self::default()
+        }
     }
 
     /// The API server itself.
@@ -86,12 +103,43 @@ impl Identity {
             .ok_or(BadCertificate::Nameless)?;
         let groups: Vec<_> =
             subject.iter_organization().filter_map(|name| name.as_str().ok()).collect();
-        Ok(Self::new(user, &groups))
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+        let mut credential = "X509SHA256=".to_owned();
+        for byte in hash.as_ref() {
+            write!(credential, "{byte:02x}").expect("a String takes any text");
+        }
+        let extra = Extra::from([(CREDENTIAL_ID.to_owned(), vec![credential])]);
+        Ok(Self { extra, ..Self::new(user, &groups) })
+    }
+
+    /// Somebody with exactly these groups.
+    pub(super) fn exactly(user: String, groups: Vec<String>) -> Self {
+        Self { user, groups, ..Self::default() }
+    }
+
+    #[must_use]
+    pub(super) fn with_uid(self, uid: String) -> Self {
+        Self { uid, ..self }
+    }
+
+    #[must_use]
+    pub(super) fn with_extra(self, extra: Extra) -> Self {
+        Self { extra, ..self }
     }
 
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    #[must_use]
+    pub fn extra(&self) -> &Extra {
+        &self.extra
     }
 
     #[must_use]

@@ -12,8 +12,10 @@ use super::inflight::InFlight;
 use super::local::LocalService;
 use super::query::Query;
 use super::request::RequestInfo;
+use super::tokens::{KeyError, Tokens};
 use super::{discovery, health, openapi, verbs};
 use crate::api::status::{Reason, Status};
+use crate::pki::TokenKey;
 use crate::stdx::http::{HttpService, Request, Response};
 use crate::storage::Store;
 use bytes::Bytes;
@@ -21,8 +23,9 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Reaches the kubelet of a node: for the logs of its pods.
@@ -43,6 +46,9 @@ pub struct Server {
     pub(super) in_flight: InFlight,
     pub(super) documents: Documents,
     pub(super) openapi: openapi::Index,
+    pub(super) tokens: Tokens,
+    /// Keep what the server itself knows of its objects. They end with the server.
+    followers: Mutex<JoinSet<()>>,
     /// Cancelled when watches are to end because the server stops.
     pub(super) closing: CancellationToken,
     /// Whether the objects of the first start are there.
@@ -69,13 +75,16 @@ impl Asked {
 impl Server {
     #[must_use]
     pub fn new(config: Config, store: Arc<dyn Store>, nodes: Arc<dyn NodeService>) -> Arc<Self> {
+        let tokens = Tokens::new(config.tokens.clone(), store, config.clock.clone());
         Arc::new(Self {
             config,
-            store,
+            store: tokens.guard(),
             nodes,
             in_flight: InFlight::new(),
             documents: Documents::default(),
             openapi: openapi::Index::default(),
+            tokens,
+            followers: Mutex::default(),
             closing: CancellationToken::new(),
             bootstrapped: AtomicBool::new(false),
         })
@@ -85,6 +94,24 @@ impl Server {
     #[must_use]
     pub fn local(self: &Arc<Self>, identity: Identity) -> Arc<dyn HttpService> {
         Arc::new(LocalService::new(Arc::clone(self), Arc::new(identity)))
+    }
+
+    /// The key with which tokens are signed from now on. Whoever asks for a token before waits.
+    ///
+    /// # Errors
+    /// Where tokens cannot be signed with it.
+    pub fn use_token_key(&self, key: &TokenKey) -> Result<(), KeyError> {
+        self.tokens.use_key(key)
+    }
+
+    /// Begins to follow what the server has to know of its own objects.
+    pub(super) fn begin_to_follow(&self) {
+        let mut running = self.followers.lock().expect("no panics under this lock");
+        if running.is_empty() {
+            for follower in self.tokens.followers() {
+                running.spawn(follower.run(Arc::clone(&self.store)));
+            }
+        }
     }
 
     /// Whether everything the first start makes is there.
@@ -117,6 +144,9 @@ impl Server {
         }
         let path = asked.info.path.trim_end_matches('/');
         if let Some(response) = health::answer(self, path, &asked.query) {
+            return Ok(response);
+        }
+        if let Some(response) = self.tokens.document(&self.config, path).await {
             return Ok(response);
         }
         discovery::answer(&self.documents, path, &asked.headers)

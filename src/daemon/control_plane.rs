@@ -3,14 +3,15 @@
 use super::certificates::Certificates;
 use super::config::{Component, Layout, ServerConfig};
 use super::server::STOP_DEADLINE;
-use crate::apiserver::{self, Identity, NodeService};
+use crate::apiserver::{self, Identity, NodeService, TokenSettings};
 use crate::client::{Cache, Client, EventRecorder, Selection};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::{self, Caches, Caller, KindEntry};
+use crate::pki::TokenKey;
 use crate::registry::KINDS;
 use crate::scheduler::{self, Scheduler};
 use crate::stdx::http::{HttpService, Request, Response};
-use crate::stdx::{Clock, Tasks, TasksError};
+use crate::stdx::{Clock, Tasks, TasksError, blocking};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
 use crate::sys::open_files;
@@ -20,9 +21,11 @@ use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 /// Who asks, in logs of the API server and in events.
 const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
@@ -85,6 +88,7 @@ impl ControlPlane {
                 service_cidrs: config.service_cidrs.clone(),
                 node_ports: config.node_ports.first..=config.node_ports.last,
                 event_ttl: apiserver::Config::EVENT_TTL,
+                tokens: TokenSettings::of_cluster(&config.cluster_domain),
                 connections_max: connections_max(open_files),
             },
             Arc::clone(&store) as Arc<dyn Store>,
@@ -92,6 +96,8 @@ impl ControlPlane {
         );
         let mut api_tasks = Tasks::default();
         api_tasks.spawn("store", until_ended(store.ended(), api_tasks.shutdown()));
+        let key = open_token_key(Arc::clone(&api), layout.tls(), api_tasks.shutdown());
+        api_tasks.spawn("token key", key);
         api.serve(listener, certificates.tls().config(), &mut api_tasks);
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
@@ -174,6 +180,19 @@ impl ControlPlane {
         let api = self.api_tasks.stop(STOP_DEADLINE).await;
         self.store.close().await.context("the store could not be closed")?;
         Ok(loops.and(api)?)
+    }
+}
+
+/// To make the key takes a part of a second, which nobody has to wait for who needs no token.
+async fn open_token_key(
+    api: Arc<apiserver::Server>,
+    directory: PathBuf,
+    shutdown: CancellationToken,
+) {
+    let opened = blocking(move || TokenKey::open(&directory)).await.map_err(anyhow::Error::from);
+    match opened.and_then(|key| Ok(api.use_token_key(&key)?)) {
+        Ok(()) => shutdown.cancelled().await,
+        Err(error) => error!(error = format!("{error:#}"), "tokens cannot be signed"),
     }
 }
 

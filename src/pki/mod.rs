@@ -10,11 +10,13 @@ mod authority;
 mod kubeconfig;
 mod leaf;
 mod tls;
+mod token_key;
 
 pub use any_server::AnyServer;
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
 pub use tls::{ServerTls, TlsError};
+pub use token_key::{TokenAlgorithm, TokenKey};
 
 use authority::Authority;
 use jiff::Timestamp;
@@ -58,7 +60,12 @@ pub enum PkiError {
          learn; if not, set the clock", path.display()
     )]
     Untimely { path: PathBuf, begin: Timestamp, end: Timestamp, now: Timestamp },
-    #[error("failed to make the certificate {name}")]
+    #[error(
+        "{} is not a usable key: {why}; restore it from a backup, or remove it, and every token that \
+         was signed with it is worth nothing", path.display()
+    )]
+    DamagedKey { path: PathBuf, why: String },
+    #[error("failed to make {name}")]
     Make {
         name: String,
         #[source]

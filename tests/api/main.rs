@@ -22,4 +22,5 @@ mod subresources;
 mod support;
 mod tables;
 mod tls;
+mod tokens;
 mod watch;

@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
-use kinglet::apiserver::{Config, Identity, NodeService, Server};
+use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
+use kinglet::pki::TokenKey;
 use kinglet::stdx::Clock;
 use kinglet::stdx::http::{Body, HttpService, Request, Response, full, read_whole};
 use kinglet::storage::sqlite::{Config as SqliteConfig, History};
@@ -101,6 +102,7 @@ pub(crate) fn config() -> Config {
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
         node_ports: 30_000..=32_767,
         event_ttl: Config::EVENT_TTL,
+        tokens: TokenSettings::of_cluster("cluster.local"),
         connections_max: 100,
     }
 }
@@ -118,6 +120,7 @@ impl Api {
     pub(crate) async fn over(shared: Arc<dyn Store>, store: Arc<Sqlite>, config: Config) -> Self {
         let nodes = Arc::new(FakeNodes::default());
         let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
+        server.use_token_key(&TokenKey::ephemeral().unwrap()).unwrap();
         server.bootstrap().await.unwrap();
         let admin = server.local(Identity::new("admin", &["system:masters"]));
         Self { server, store, nodes, admin }

@@ -64,6 +64,7 @@ impl Server {
     /// # Errors
     /// Where the store cannot be written.
     pub async fn bootstrap(self: &Arc<Self>) -> Result<(), BootstrapError> {
+        self.begin_to_follow();
         let api = Api(self.local(Identity::api_server()));
         api.mend_all(&fixtures(&self.config)).await?;
         self.bootstrapped.store(true, Ordering::Release);

@@ -193,6 +193,7 @@ fn mend_service(wanted: &Value, found: &Value) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::tokens::TokenSettings;
     use super::*;
     use crate::stdx::Clock;
     use std::net::IpAddr;
@@ -205,6 +206,7 @@ mod tests {
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             node_ports: 30_000..=32_767,
             event_ttl: Config::EVENT_TTL,
+            tokens: TokenSettings::of_cluster("cluster.local"),
             connections_max: 100,
         }
     }

@@ -17,6 +17,7 @@ mod log;
 mod patch;
 mod scale;
 mod store;
+mod token;
 mod update;
 mod watch;
 
@@ -186,6 +187,7 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
         ("binding", _) => binding::create(call).await,
         ("log", _) => log::get(call).await,
         ("eviction", _) => eviction::create(call).await,
+        ("token", _) => token::create(call).await,
         ("finalize", _) => finalize::update(call).await,
         // In the kind's facts, but not served yet.
         _ => Err(no_such_path()),

@@ -3,16 +3,24 @@
 //! Follows upstream pkg/registry/core/serviceaccount (v1.35).
 
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
+use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// Tokens by which somebody is this account.
+const TOKEN: Subresource = Subresource {
+    name: "token",
+    body: Body::Other { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" },
+    verbs: &["create"],
+};
+
 impl Resource for ServiceAccount {
     const FACTS: KindFacts = KindFacts::built_in::<Self>(BuiltIn {
         singular: "serviceaccount",
         short_names: &[Cow::Borrowed("sa")],
+        subresources: &[TOKEN],
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::SERVICE_ACCOUNT;
