@@ -8,6 +8,7 @@ mod availability;
 pub mod deployment;
 pub mod garbagecollector;
 mod hash;
+pub mod job;
 mod metadata;
 pub mod namespace;
 pub mod nodeipam;
@@ -26,7 +27,9 @@ use crate::stdx::{Clock, Tasks};
 use deployment::DeploymentController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
+use job::JobController;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
@@ -47,6 +50,7 @@ pub struct Caches {
     /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
     pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
     pub service_accounts: Arc<Cache<ServiceAccount>>,
+    pub jobs: Arc<Cache<Job>>,
 }
 
 impl Caches {
@@ -61,6 +65,7 @@ impl Caches {
             replica_sets: Cache::start(client.clone(), everything(), tasks),
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
             service_accounts: Cache::start(client.clone(), everything(), tasks),
+            jobs: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -110,6 +115,10 @@ pub fn start(
     starter.start(controller, queue);
 
     let controller = DeploymentController::new(starter.client::<DeploymentController>(), caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = JobController::new(starter.client::<JobController>(), caches);
     let queue = controller.queue();
     starter.start(controller, queue);
 

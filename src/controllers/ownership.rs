@@ -55,13 +55,25 @@ impl<'a, K: ApiObject> Claims<'a, K> {
     /// `may_adopt` says that the API server itself has seen the owner, and seen it stay: objects
     /// may be without a controller because the owner was deleted just now.
     pub(super) fn plan<O: ApiObject>(&self, owner: &O, may_adopt: bool) -> Option<Plan> {
+        self.plan_with(owner, may_adopt, None)
+    }
+
+    /// As [`plan`](Self::plan), for an owner whose objects have a finalizer of its own: it comes and
+    /// goes with the ownership.
+    pub(super) fn plan_with<O: ApiObject>(
+        &self,
+        owner: &O,
+        may_adopt: bool,
+        finalizer: Option<&str>,
+    ) -> Option<Plan> {
         if owner.metadata().deletion_timestamp.is_some() {
             return None;
         }
         let reference = controller_reference(owner);
-        let released = self.foreign.iter().map(|object| release(*object, &reference.uid));
+        let released =
+            self.foreign.iter().map(|object| release(*object, &reference.uid, finalizer));
         let adoptable = self.adoptable.iter().filter(|_| may_adopt);
-        let adopted = adoptable.map(|object| adopt(*object, &reference));
+        let adopted = adoptable.map(|object| adopt(*object, &reference, finalizer));
         let claims: Vec<Write> = released.chain(adopted).collect();
         if !claims.is_empty() {
             return Some(Plan::of(claims));
@@ -116,21 +128,31 @@ pub(super) fn concerned<K: ApiObject, O: ApiObject>(
 
 /// Makes `owner` the controller of an object that has none. Conflicts where the object has changed
 /// since: somebody else may have adopted it.
-fn adopt<K: ApiObject>(object: &K, owner: &OwnerReference) -> Write {
-    patch_owners(object, json!([owner]))
+fn adopt<K: ApiObject>(object: &K, owner: &OwnerReference, finalizer: Option<&str>) -> Write {
+    let finalizers = finalizer.map(|finalizer| ("finalizers", json!([finalizer])));
+    patch_owners(object, json!([owner]), finalizers)
 }
 
 /// Takes the owner with this uid off an object.
-fn release<K: ApiObject>(object: &K, owner_uid: &str) -> Write {
-    patch_owners(object, json!([{"$patch": "delete", "uid": owner_uid}]))
+fn release<K: ApiObject>(object: &K, owner_uid: &str, finalizer: Option<&str>) -> Write {
+    let finalizers =
+        finalizer.map(|finalizer| ("$deleteFromPrimitiveList/finalizers", json!([finalizer])));
+    patch_owners(object, json!([{"$patch": "delete", "uid": owner_uid}]), finalizers)
 }
 
-fn patch_owners<K: ApiObject>(object: &K, owners: Value) -> Write {
+fn patch_owners<K: ApiObject>(
+    object: &K,
+    owners: Value,
+    finalizers: Option<(&str, Value)>,
+) -> Write {
     let metadata = object.metadata();
-    let patch = json!({"metadata": {
+    let mut patch = json!({
         "uid": metadata.uid,
         "resourceVersion": metadata.resource_version,
         "ownerReferences": owners,
-    }});
-    Write::patch(object, Patch::Strategic(patch))
+    });
+    if let Some((field, finalizers)) = finalizers {
+        patch[field] = finalizers;
+    }
+    Write::patch(object, Patch::Strategic(json!({"metadata": patch})))
 }
