@@ -20,14 +20,15 @@ pub use backoff::Failures;
 pub use plan::{Observed, ObservedJob, plan};
 
 use super::Caches;
-use super::ownership::matches;
+use super::ownership::{concerned, matches, stays};
 use crate::api::ObjectKey;
 use crate::api::owner::controller_of;
-use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
+use crate::client::{Cache, Client, ResourceType, Seen, key_of};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use look::{has_finalizer, is_failed, is_finished};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,7 +95,7 @@ impl JobController {
         });
         let (changed, jobs) = (queue.clone(), Arc::clone(&self.jobs));
         self.pods.on_change(move |change| {
-            for key in concerned_jobs(change, &jobs) {
+            for key in concerned(change, &jobs, selects) {
                 changed.add_after(&Key::Job(key), POD_CHANGES_BATCH);
             }
             if change.new.as_ref().is_some_and(|pod| is_left_behind(pod, &jobs)) {
@@ -119,7 +120,7 @@ impl JobController {
                 && controller_of(&pod.metadata).is_none()
                 && matches(&selector, &pod.metadata)
         });
-        let may_adopt = !orphans.is_empty() && self.stays(key, &job).await;
+        let may_adopt = !orphans.is_empty() && stays(&self.client, &*job).await;
         pods.extend(orphans);
         Some(ObservedJob { job, pods, may_adopt, failures, attempt })
     }
@@ -135,14 +136,6 @@ impl JobController {
             failures.learn(pods.iter().map(|pod| &**pod), |pod| is_failed(spec, pod));
         }
         failures.clone()
-    }
-
-    /// Whether the Job is still there and stays, according to the API server itself.
-    async fn stays(&self, key: &ObjectKey, job: &Job) -> bool {
-        let fresh = self.client.get::<Job>(key).await;
-        fresh.is_ok_and(|fresh| {
-            fresh.metadata.uid == job.metadata.uid && fresh.metadata.deletion_timestamp.is_none()
-        })
     }
 }
 
@@ -182,28 +175,8 @@ fn is_ours(job: &Job) -> bool {
     manager.is_none_or(|manager| manager == MANAGED_BY_US)
 }
 
-/// The Jobs to look at when a pod changes: those that control or controlled it, or, where nobody
-/// does, those that may adopt it.
-fn concerned_jobs(change: &Change<Pod>, jobs: &Cache<Job>) -> Vec<ObjectKey> {
-    let versions = [&change.old, &change.new].into_iter().flatten();
-    let mut concerned: Vec<ObjectKey> = versions
-        .filter_map(|pod| controller_of(&pod.metadata))
-        .filter(|owner| owner.kind == Job::KIND)
-        .map(|owner| ObjectKey {
-            namespace: change.key.namespace.clone(),
-            name: owner.name.clone(),
-        })
-        .collect();
-    concerned.dedup();
-    if let (Some(pod), Some(namespace)) = (&change.new, &change.key.namespace)
-        && controller_of(&pod.metadata).is_none()
-    {
-        let adopters = jobs.list_where(namespace, |job| {
-            plan::selector(job).is_some_and(|selector| matches(&selector, &pod.metadata))
-        });
-        concerned.extend(adopters.iter().map(|job| key_of(&job.metadata)));
-    }
-    concerned
+fn selects(job: &Job, metadata: &ObjectMeta) -> bool {
+    plan::selector(job).is_some_and(|selector| matches(&selector, metadata))
 }
 
 /// Whether the pod has the finalizer of Jobs, and no Job that would ever take it off: upstream

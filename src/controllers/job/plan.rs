@@ -9,7 +9,7 @@ use crate::api::labels::Selector;
 use crate::api::pod::is_ready;
 use crate::client::object_reference;
 use crate::control::{Attempt, Plan, Planned, Report, Write};
-use crate::controllers::ownership::Claims;
+use crate::controllers::ownership::{Claims, matches};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -55,7 +55,8 @@ fn plan_job(observed: &ObservedJob) -> Option<Plan> {
     let job = &*observed.job;
     let uid = job.metadata.uid.as_deref().unwrap_or_default();
     let pods = observed.pods.iter().map(|pod| &**pod);
-    let claims = Claims::sort_out(uid, &selector(job)?, pods);
+    let selector = selector(job)?;
+    let claims = Claims::sort_out(uid, |metadata| matches(&selector, metadata), pods);
     let finalizer = Some(TRACKING_FINALIZER);
     if let Some(plan) = claims.plan_with(job, observed.may_adopt, finalizer) {
         return Some(plan);
