@@ -8,6 +8,7 @@ mod availability;
 pub mod deployment;
 pub mod garbagecollector;
 mod hash;
+mod history;
 pub mod job;
 mod metadata;
 pub mod namespace;
@@ -17,7 +18,9 @@ mod pod_template;
 pub mod replicaset;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
+mod share;
 mod slow_start;
+pub mod statefulset;
 
 pub use metadata::KindEntry;
 
@@ -28,15 +31,18 @@ use deployment::DeploymentController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
 use job::JobController;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ServiceAccount,
+};
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
 use replicaset::ReplicaSetController;
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
 use serviceaccount::ServiceAccountController;
+use statefulset::StatefulSetController;
 use std::sync::Arc;
 
 /// What the controllers look at: one cache per kind, shared by all of them.
@@ -47,6 +53,9 @@ pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
     pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
+    pub stateful_sets: Arc<Cache<StatefulSet>>,
+    pub controller_revisions: Arc<Cache<ControllerRevision>>,
+    pub persistent_volume_claims: Arc<Cache<PersistentVolumeClaim>>,
     /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
     pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
     pub service_accounts: Arc<Cache<ServiceAccount>>,
@@ -63,6 +72,9 @@ impl Caches {
             pods: Cache::start(client.clone(), everything(), tasks),
             deployments: Cache::start(client.clone(), everything(), tasks),
             replica_sets: Cache::start(client.clone(), everything(), tasks),
+            stateful_sets: Cache::start(client.clone(), everything(), tasks),
+            controller_revisions: Cache::start(client.clone(), everything(), tasks),
+            persistent_volume_claims: Cache::start(client.clone(), everything(), tasks),
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
             service_accounts: Cache::start(client.clone(), everything(), tasks),
             jobs: Cache::start(client.clone(), everything(), tasks),
@@ -110,13 +122,7 @@ pub fn start(
     let feed = MetadataFeed::new(Kinds::new(tied.cloned()));
     let mut starter = Starter { client: &client, clock: &config.clock, tasks };
 
-    let controller = ReplicaSetController::new(starter.client::<ReplicaSetController>(), caches);
-    let queue = controller.queue();
-    starter.start(controller, queue);
-
-    let controller = DeploymentController::new(starter.client::<DeploymentController>(), caches);
-    let queue = controller.queue();
-    starter.start(controller, queue);
+    starter.start_workloads(caches);
 
     let controller = JobController::new(starter.client::<JobController>(), caches);
     let queue = controller.queue();
@@ -157,6 +163,21 @@ struct Starter<'a, F> {
 impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
     fn client<C: Controller>(&self) -> Client {
         (self.client)(Caller::ServiceAccount(C::NAME))
+    }
+
+    /// Those who keep pods running.
+    fn start_workloads(&mut self, caches: &Caches) {
+        let controller = ReplicaSetController::new(self.client::<ReplicaSetController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = DeploymentController::new(self.client::<DeploymentController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = StatefulSetController::new(self.client::<StatefulSetController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
     }
 
     fn start<C: Controller>(&mut self, controller: C, queue: Queue<C::Key>) {

@@ -2,8 +2,8 @@
 //!
 //! Upstream: pkg/controller/deployment/util/deployment_util.go (v1.35).
 
+use crate::controllers::share::{Rounding, scaled};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, RollingUpdateDeployment};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
 
 /// Limits and deadlines of this size mean "none": upstream's `math.MaxInt32`.
@@ -73,29 +73,6 @@ fn rolling_update(parameters: Option<&RollingUpdateDeployment>, replicas: i32) -
     Strategy::RollingUpdate { surge, unavailable: unavailable.min(replicas) }
 }
 
-#[derive(Clone, Copy)]
-enum Rounding {
-    Up,
-    Down,
-}
-
-/// Upstream `GetScaledValueFromIntOrPercent`. What is neither, which validation does not let in, is
-/// zero.
-fn scaled(value: &IntOrString, total: i32, rounding: Rounding) -> i32 {
-    match value {
-        IntOrString::Int(count) => *count,
-        IntOrString::String(text) => {
-            let percent = text.strip_suffix('%').and_then(|number| number.parse::<i64>().ok());
-            let hundredths = percent.unwrap_or_default().saturating_mul(i64::from(total));
-            let whole = match rounding {
-                Rounding::Up => hundredths.saturating_add(99).div_euclid(100),
-                Rounding::Down => hundredths.div_euclid(100),
-            };
-            i32::try_from(whole).unwrap_or(i32::MAX)
-        }
-    }
-}
-
 /// How long a rollout may be without progress before it counts as stuck; `None` where nobody asks.
 pub(super) fn progress_deadline(spec: &DeploymentSpec) -> Option<Duration> {
     let seconds = spec.progress_deadline_seconds.filter(|seconds| *seconds != NONE)?;
@@ -111,6 +88,7 @@ pub(super) fn history_limit(spec: &DeploymentSpec) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
     #[track_caller]
     fn check(replicas: i32, surge: &str, unavailable: &str, expected: (i32, i32)) {

@@ -1,0 +1,259 @@
+//! The templates that a StatefulSet or a DaemonSet has had, kept as ControllerRevisions.
+//!
+//! Start at [`History::find`]. Names, labels and the form of the data are upstream's, since `kubectl
+//! rollout` reads and applies them (pkg/controller/history, v1.35).
+
+use super::hash::template_hash;
+use super::ownership::matches;
+use crate::api::labels::Selector;
+use crate::api::owner::{controller_reference, is_controlled_by};
+use crate::client::ApiObject;
+use crate::control::Write;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The label of a pod that says of which revision it is.
+pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
+
+/// The part of a revision's name that is its owner's is cut to this many bytes.
+const OWNER_NAME_BYTES_MAX: usize = 223;
+
+/// What `kubectl apply` remembers says nothing about a template.
+const NOT_COPIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The revisions of an owner, the oldest first.
+#[derive(Clone, Debug)]
+pub(super) struct History<'a>(Vec<&'a ControllerRevision>);
+
+/// Where a template is in a history.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found<'a> {
+    /// It is the newest.
+    Newest(&'a ControllerRevision),
+    /// It was the newest once, and shall be again.
+    Older(&'a ControllerRevision),
+    Nowhere,
+}
+
+impl<'a> History<'a> {
+    /// Ties are broken as upstream's `byRevision` does.
+    pub(super) fn of(revisions: impl IntoIterator<Item = &'a ControllerRevision>) -> Self {
+        let mut revisions: Vec<_> = revisions.into_iter().collect();
+        revisions.sort_by_key(|revision| {
+            let metadata = &revision.metadata;
+            let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (revision.revision, created, metadata.name.clone())
+        });
+        Self(revisions)
+    }
+
+    /// Where a template is: upstream `getStatefulSetRevisions`. Of several that are equal, the newest.
+    pub(super) fn find(&self, template: &PodTemplateSpec) -> Found<'a> {
+        let data = data_of(template);
+        let is_equal = |revision: &&&ControllerRevision| {
+            revision.data.as_ref().is_some_and(|raw| raw.0 == data)
+        };
+        let newest = self.0.last();
+        match self.0.iter().rev().find(is_equal) {
+            Some(found) if newest.is_some_and(|newest| std::ptr::eq(*newest, *found)) => {
+                Found::Newest(found)
+            }
+            Some(found) => Found::Older(found),
+            None => Found::Nowhere,
+        }
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&'a ControllerRevision> {
+        self.0.iter().find(|revision| name_of(revision) == name).copied()
+    }
+
+    /// The number after all others.
+    pub(super) fn next_number(&self) -> i64 {
+        self.0.last().map_or(1, |newest| newest.revision.saturating_add(1))
+    }
+
+    /// Makes an older revision the newest.
+    pub(super) fn raise(&self, revision: &ControllerRevision) -> Write {
+        Write::update(&ControllerRevision { revision: self.next_number(), ..revision.clone() })
+    }
+
+    /// Deletes the oldest of those that are not `live`, beyond those that are kept: upstream
+    /// `truncateHistory`.
+    pub(super) fn truncate(&self, live: &BTreeSet<&str>, limit: Option<i32>) -> Vec<Write> {
+        let Ok(limit) = usize::try_from(limit.unwrap_or(i32::MAX)) else { return Vec::new() };
+        let is_history = |revision: &&&ControllerRevision| {
+            !live.contains(name_of(revision)) && revision.metadata.deletion_timestamp.is_none()
+        };
+        let history: Vec<_> = self.0.iter().filter(is_history).collect();
+        let excess = history.len().saturating_sub(limit);
+        history.into_iter().take(excess).map(|revision| Write::delete(*revision)).collect()
+    }
+}
+
+/// What a new revision is beside its template.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) number: i64,
+    /// How often its hash has meant something else.
+    pub(super) collisions: Option<i32>,
+    /// The label that has its hash.
+    pub(super) hash_label: &'static str,
+}
+
+/// The revision of an owner's template: upstream `NewControllerRevision`.
+pub(super) fn render<O: ApiObject>(
+    owner: &O,
+    template: &PodTemplateSpec,
+    entry: Entry,
+) -> ControllerRevision {
+    let hash = template_hash(template, entry.collisions);
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    let mut labels = labels.unwrap_or_default();
+    labels.insert(entry.hash_label.to_owned(), hash.clone());
+    let mut annotations = owner.metadata().annotations.clone();
+    if let Some(annotations) = &mut annotations {
+        annotations.remove(NOT_COPIED);
+    }
+    ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(name_with(owner, &hash)),
+            namespace: owner.metadata().namespace.clone(),
+            labels: Some(labels),
+            annotations,
+            owner_references: Some(vec![controller_reference(owner)]),
+            ..ObjectMeta::default()
+        },
+        data: Some(RawExtension(data_of(template))),
+        revision: entry.number,
+    }
+}
+
+/// What the revision of an owner's template is called when it is created.
+pub(super) fn revision_name<O: ApiObject>(
+    owner: &O,
+    template: &PodTemplateSpec,
+    collisions: Option<i32>,
+) -> String {
+    name_with(owner, &template_hash(template, collisions))
+}
+
+fn name_with<O: ApiObject>(owner: &O, hash: &str) -> String {
+    let name = owner.metadata().name.as_deref().unwrap_or_default();
+    let kept = name.get(..OWNER_NAME_BYTES_MAX).unwrap_or(name);
+    format!("{kept}-{hash}")
+}
+
+pub(super) fn name_of(revision: &ControllerRevision) -> &str {
+    revision.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The template that a revision keeps, where it keeps one.
+pub(super) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
+    let mut template = revision.data.as_ref()?.0.pointer("/spec/template")?.clone();
+    template.as_object_mut()?.remove("$patch");
+    serde_json::from_value(template).ok()
+}
+
+/// A strategic merge patch that gives an object this template: upstream `getPatch`.
+fn data_of(template: &PodTemplateSpec) -> Value {
+    let mut template = serde_json::to_value(template).expect("API types always serialize");
+    template["$patch"] = json!("replace");
+    json!({"spec": {"template": template}})
+}
+
+/// Whether an owner is to have a revision. Unlike a pod, a revision is never released: it says
+/// nothing but what its owner was.
+pub(super) fn belongs(revision: &ObjectMeta, owner_uid: &str, selector: &Selector) -> bool {
+    is_controlled_by(revision, owner_uid) || matches(selector, revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::apps::v1::StatefulSet;
+
+    fn template(image: &str) -> PodTemplateSpec {
+        serde_json::from_value(json!({
+            "metadata": {"labels": {"app": "db"}},
+            "spec": {"containers": [{"name": "c", "image": image}]},
+        }))
+        .unwrap()
+    }
+
+    fn owner() -> StatefulSet {
+        serde_json::from_value(json!({
+            "metadata": {"name": "db", "namespace": "default", "uid": "set", "annotations": {
+                "kubernetes.io/change-cause": "because", NOT_COPIED: "{}"}},
+            "spec": {"selector": {}, "serviceName": "", "template": {}},
+        }))
+        .unwrap()
+    }
+
+    fn revision(image: &str, number: i64) -> ControllerRevision {
+        render(&owner(), &template(image), Entry { number, collisions: None, hash_label: "hash" })
+    }
+
+    #[track_caller]
+    fn check(history: &[&str], image: &str, expected: &str) {
+        let revisions: Vec<_> =
+            history.iter().zip(1..).map(|(image, number)| revision(image, number)).collect();
+        let found = match History::of(revisions.iter().rev()).find(&template(image)) {
+            Found::Newest(revision) => format!("newest {}", revision.revision),
+            Found::Older(revision) => format!("older {}", revision.revision),
+            Found::Nowhere => "nowhere".to_owned(),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn templates_are_found_in_history() {
+        check(&[], "a", "nowhere");
+        check(&["a"], "a", "newest 1");
+        check(&["a", "b"], "a", "older 1");
+        check(&["a", "b", "a"], "a", "newest 3");
+        check(&["a", "a", "b"], "a", "older 2");
+        check(&["a", "b"], "c", "nowhere");
+    }
+
+    #[test]
+    fn a_revision_keeps_its_template() {
+        let revision = revision("a", 7);
+        assert_eq!(template_of(&revision), Some(template("a")));
+        let name = revision_name(&owner(), &template("a"), None);
+        let hash = name.strip_prefix("db-").unwrap();
+        let metadata = serde_json::to_value(&revision.metadata).unwrap();
+        assert_eq!(metadata["name"], name);
+        assert_eq!(metadata["labels"], json!({"app": "db", "hash": hash}));
+        assert_eq!(metadata["annotations"], json!({"kubernetes.io/change-cause": "because"}));
+        assert_eq!(revision.data.unwrap().0["spec"]["template"]["$patch"], "replace");
+        assert_ne!(revision_name(&owner(), &template("a"), Some(1)), name);
+        let mut long = owner();
+        long.metadata.name = Some("x".repeat(253));
+        assert!(revision_name(&long, &template("a"), None).len() <= 253);
+    }
+
+    #[test]
+    fn only_the_oldest_that_are_not_live_go() {
+        let revisions: Vec<_> =
+            ["a", "b", "c", "d"].iter().zip(1..).map(|(image, n)| revision(image, n)).collect();
+        let history = History::of(&revisions);
+        let deleted = |live: &[usize], limit: Option<i32>| {
+            let live = live.iter().map(|index| name_of(&revisions[*index])).collect();
+            let names: Vec<_> = revisions.iter().map(name_of).collect();
+            let deletes = history.truncate(&live, limit);
+            let index = |write: &Write| {
+                names.iter().position(|name| *name == write.key().unwrap().name).unwrap()
+            };
+            deletes.iter().map(index).collect::<Vec<_>>()
+        };
+        assert_eq!(deleted(&[3], Some(2)), [0]);
+        assert_eq!(deleted(&[0, 3], Some(1)), [1]);
+        assert_eq!(deleted(&[3], Some(0)), [0, 1, 2]);
+        assert_eq!(deleted(&[3], Some(-1)), [0; 0]);
+        assert_eq!(deleted(&[3], None), [0; 0]);
+    }
+}
