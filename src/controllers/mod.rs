@@ -6,6 +6,7 @@
 
 mod availability;
 pub mod deployment;
+pub mod ephemeralvolume;
 pub mod garbagecollector;
 mod hash;
 mod history;
@@ -14,6 +15,7 @@ mod metadata;
 pub mod namespace;
 pub mod nodeipam;
 mod ownership;
+pub mod persistentvolume;
 mod pod_template;
 pub mod replicaset;
 pub mod rootcacertpublisher;
@@ -21,6 +23,8 @@ pub mod serviceaccount;
 mod share;
 mod slow_start;
 pub mod statefulset;
+pub mod volumeexpand;
+pub mod volumeprotection;
 
 pub use metadata::KindEntry;
 
@@ -28,22 +32,27 @@ use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use crate::control::{ClientExecutor, Controller, Queue, run};
 use crate::stdx::{Clock, Tasks};
 use deployment::DeploymentController;
+use ephemeralvolume::EphemeralVolumeController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
 use job::JobController;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ServiceAccount,
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
 };
+use k8s_openapi::api::storage::v1::StorageClass;
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
+use persistentvolume::PersistentVolumeController;
 use replicaset::ReplicaSetController;
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
 use serviceaccount::ServiceAccountController;
 use statefulset::StatefulSetController;
 use std::sync::Arc;
+use volumeexpand::ExpandController;
+use volumeprotection::{ClaimProtection, VolumeProtection};
 
 /// What the controllers look at: one cache per kind, shared by all of them.
 #[derive(Clone, Debug)]
@@ -60,6 +69,8 @@ pub struct Caches {
     pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
     pub service_accounts: Arc<Cache<ServiceAccount>>,
     pub jobs: Arc<Cache<Job>>,
+    pub persistent_volumes: Arc<Cache<PersistentVolume>>,
+    pub storage_classes: Arc<Cache<StorageClass>>,
 }
 
 impl Caches {
@@ -78,6 +89,8 @@ impl Caches {
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
             service_accounts: Cache::start(client.clone(), everything(), tasks),
             jobs: Cache::start(client.clone(), everything(), tasks),
+            persistent_volumes: Cache::start(client.clone(), everything(), tasks),
+            storage_classes: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -145,12 +158,38 @@ pub fn start(
     let queue = controller.queue();
     starter.start(controller, queue);
 
+    start_storage(&mut starter, caches);
+
     if !config.node_ranges.is_empty() {
         let controller = NodeIpamController::new(caches, config.node_ranges, config.service_cidrs);
         let queue = controller.queue();
         starter.start(controller, queue);
     }
     feed.start(&client(Caller::ControllerManager), tasks);
+}
+
+/// The controllers of claims and volumes.
+fn start_storage<F: Fn(Caller<'_>) -> Client>(starter: &mut Starter<'_, F>, caches: &Caches) {
+    let own_client = starter.client::<PersistentVolumeController>();
+    let controller = PersistentVolumeController::new(own_client, caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = ClaimProtection::new(starter.client::<ClaimProtection>(), caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = VolumeProtection::new(caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = EphemeralVolumeController::new(caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = ExpandController::new(caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
 }
 
 /// Starts one controller after the other.
