@@ -143,6 +143,22 @@ impl Subject<'_> {
     }
 }
 
+/// Several messages as one: alone as it is, more in brackets, none twice (upstream `NewAggregate`,
+/// apimachinery pkg/util/errors, v1.35).
+#[must_use]
+pub fn aggregate(messages: &[String]) -> String {
+    let mut told: Vec<&str> = Vec::with_capacity(messages.len());
+    for message in messages {
+        if !told.contains(&message.as_str()) {
+            told.push(message);
+        }
+    }
+    match told[..] {
+        [one] => one.to_owned(),
+        _ => format!("[{}]", told.join(", ")),
+    }
+}
+
 impl Status {
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {

@@ -43,7 +43,7 @@ pub(super) fn prepare_create(metadata: &mut ObjectMeta, birth: &Birth<'_>) {
 }
 
 /// `base` and five random letters.
-fn generated_name(base: &str, entropy: u128) -> String {
+pub(super) fn generated_name(base: &str, entropy: u128) -> String {
     let mut cut = base.len().min(GENERATED_NAME_BYTES_MAX - RANDOM_PART_BYTES);
     while !base.is_char_boundary(cut) {
         cut -= 1;

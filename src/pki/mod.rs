@@ -9,12 +9,14 @@ mod any_server;
 mod authority;
 mod kubeconfig;
 mod leaf;
+mod request;
 mod tls;
 mod token_key;
 
 pub use any_server::AnyServer;
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
+pub use request::{BadRequest, CertificateRequest};
 pub use tls::{ServerTls, TlsError};
 pub use token_key::{TokenAlgorithm, TokenKey};
 

@@ -21,6 +21,7 @@ fn names(list: &Value) -> String {
 #[tokio::test]
 async fn lists_show_what_is_selected() {
     let api = Api::start().await;
+    api.give_account("kube-public").await;
     for (namespace, name, app, node) in [
         ("default", "a", "web", "n1"),
         ("default", "b", "db", "n1"),

@@ -123,7 +123,19 @@ impl Api {
         server.use_token_key(&TokenKey::ephemeral().unwrap()).unwrap();
         server.bootstrap().await.unwrap();
         let admin = server.local(Identity::new("admin", &["system:masters"]));
-        Self { server, store, nodes, admin }
+        let api = Self { server, store, nodes, admin };
+        // A controller's work, which pods wait for.
+        api.give_account("default").await;
+        api
+    }
+
+    /// Gives a namespace the account as which its pods run.
+    pub(crate) async fn give_account(&self, namespace: &str) {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        let account = serde_json::json!({"metadata": {"name": "default"}});
+        let answer = self.post(&path, &account).await;
+        // Where the store is not new, it may be there.
+        assert!(matches!(answer.code, 201 | 409), "{}", answer.text());
     }
 
     /// The same server for somebody else.

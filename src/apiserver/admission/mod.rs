@@ -1,22 +1,31 @@
 //! Admission: what may be written, and what is filled in that depends on other objects.
 //!
 //! Start at [`PLUGINS`]. A plugin says which facts it wants, is given them, and decides; it never
-//! reads the store itself. Built-in kinds have been defaulted before, as upstream's decoder does.
+//! reads the store itself. As upstream has it, all plugins change an object before it is validated
+//! by its kind ([`Admission::mutate`]), and all judge it afterwards ([`Admission::validate`]).
+//! Built-in kinds have been defaulted before, as upstream's decoder does.
 
+mod certificate_subject;
+mod claim_resize;
+mod default_class;
+mod default_ingress_class;
+mod default_storage_class;
+mod facts;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
 mod runtime_class;
 mod service_account;
 mod tolerations;
 
-use super::errors;
-use super::keys;
+use self::facts::{Facts, Gathered, Want};
+use super::identity::Identity;
 use super::verbs::{Call, Part};
-use crate::api::ObjectKey;
 use crate::api::status::{Status, Subject};
-use crate::registry::{self, Kind, Object};
-use crate::storage::{ListRequest, Op};
+use crate::registry::{Kind, Object};
+use crate::storage::Op;
 use std::fmt;
+use uuid::Uuid;
 
 /// What is about to happen to an object.
 #[derive(Debug)]
@@ -28,54 +37,55 @@ pub(super) enum Operation<'a> {
 
 /// What a plugin judges.
 #[derive(Debug)]
-pub(super) struct Attributes<'a> {
+struct Attributes<'a> {
     kind: &'static Kind,
     namespace: Option<&'a str>,
+    /// Who asks.
+    identity: &'a Identity,
+    /// What generated names are made from.
+    entropy: u128,
     operation: Operation<'a>,
 }
-
-/// Objects that a plugin wants to see.
-#[derive(Debug)]
-enum Want {
-    One {
-        group: &'static str,
-        plural: &'static str,
-        key: ObjectKey,
-    },
-    /// One that the decision rests on: nothing is stored if it changes before that.
-    Ground {
-        group: &'static str,
-        plural: &'static str,
-        key: ObjectKey,
-    },
-    All {
-        group: &'static str,
-        plural: &'static str,
-    },
-}
-
-/// The objects that a plugin wanted, as far as they exist.
-#[derive(Debug, Default)]
-struct Facts(Vec<Box<dyn Object>>);
 
 /// What must still be so when the object is stored: operations for the same commit.
 #[derive(Debug, Default)]
 pub(super) struct Grounds(pub(super) Vec<Op>);
 
+type Wants = fn(&Attributes<'_>) -> Vec<Want>;
+
+/// Fills in what the object is to have.
+struct Mutation {
+    wants: Wants,
+    apply: fn(&mut Attributes<'_>, &Facts<'_>) -> Result<(), Status>,
+}
+
+/// Says what is wrong with the object. What is only doubtful, it says to the client.
+struct Judgement {
+    wants: Wants,
+    judge: fn(&Attributes<'_>, &Facts<'_>, &mut Warnings) -> Result<(), Status>,
+}
+
+type Warnings = Vec<String>;
+
 /// One step of admission.
 struct Plugin {
     name: &'static str,
-    wants: fn(&Attributes<'_>) -> Vec<Want>,
-    admit: fn(&mut Attributes<'_>, &Facts) -> Result<(), Status>,
+    mutation: Option<Mutation>,
+    judgement: Option<Judgement>,
 }
 
 /// In upstream's order (kubeapiserver pkg/kubeapiserver/options/plugins.go, v1.35).
 const PLUGINS: &[Plugin] = &[
     namespace_lifecycle::PLUGIN,
+    limit_ranger::PLUGIN,
     service_account::PLUGIN,
     priority::PLUGIN,
     tolerations::PLUGIN,
+    default_storage_class::PLUGIN,
+    claim_resize::PLUGIN,
     runtime_class::PLUGIN,
+    certificate_subject::PLUGIN,
+    default_ingress_class::PLUGIN,
 ];
 
 impl fmt::Debug for Plugin {
@@ -84,72 +94,55 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Runs every plugin over what is about to happen. What it rests on is of use to a create; an update
-/// and a delete name the revision of the object itself.
-pub(super) async fn admit<'a>(
-    call: &'a Call<'_>,
-    operation: Operation<'a>,
-) -> Result<Grounds, Status> {
-    let mut attributes = Attributes { kind: call.kind, namespace: call.namespace, operation };
-    let mut grounds = Grounds::default();
-    for plugin in PLUGINS {
-        let facts = gather(call, (plugin.wants)(&attributes), &mut grounds).await?;
-        (plugin.admit)(&mut attributes, &facts)?;
-    }
-    Ok(grounds)
+/// The admission of one object, which sees every fact as it was when it first asked.
+#[derive(Debug)]
+pub(super) struct Admission<'a> {
+    call: &'a Call<'a>,
+    entropy: u128,
+    gathered: Gathered,
 }
 
-async fn gather(call: &Call<'_>, wants: Vec<Want>, grounds: &mut Grounds) -> Result<Facts, Status> {
-    let mut facts = Facts::default();
-    for want in wants {
-        match want {
-            Want::One { group, plural, key } => {
-                gather_one(call, (group, plural), &key, &mut facts).await?;
-            }
-            Want::Ground { group, plural, key } => {
-                let found = gather_one(call, (group, plural), &key, &mut facts).await?;
-                grounds.0.extend(found);
-            }
-            Want::All { group, plural } => {
-                if let Some(kind) = registry::find(group, "v1", plural) {
-                    gather_all(call, kind, &mut facts).await?;
-                }
-            }
+impl<'a> Admission<'a> {
+    pub(super) fn of(call: &'a Call<'a>) -> Self {
+        Self { call, entropy: Uuid::new_v4().as_u128(), gathered: Gathered::default() }
+    }
+
+    /// Lets every plugin fill in its part.
+    pub(super) async fn mutate<'b>(&mut self, operation: Operation<'b>) -> Result<(), Status>
+    where
+        'a: 'b,
+    {
+        let mut attributes = self.attributes(operation);
+        for mutation in PLUGINS.iter().filter_map(|plugin| plugin.mutation.as_ref()) {
+            let wants = (mutation.wants)(&attributes);
+            self.gathered.gather(self.call, &wants).await?;
+            (mutation.apply)(&mut attributes, &self.gathered.facts(&wants))?;
         }
+        Ok(())
     }
-    Ok(facts)
-}
 
-/// Says what keeps the object as it is, where there is one.
-async fn gather_one(
-    call: &Call<'_>,
-    (group, plural): (&str, &str),
-    key: &ObjectKey,
-    facts: &mut Facts,
-) -> Result<Option<Op>, Status> {
-    let Some(kind) = registry::find(group, "v1", plural) else {
-        return Ok(None);
-    };
-    let Some(entry) = call.server.find(kind, key).await? else {
-        return Ok(None);
-    };
-    facts.0.push((kind.decode_stored)(&entry.value).map_err(Status::internal)?);
-    Ok(Some(Op::Require { key: entry.key, expected: entry.revision }))
-}
-
-async fn gather_all(call: &Call<'_>, kind: &'static Kind, facts: &mut Facts) -> Result<(), Status> {
-    let prefix = keys::prefix(kind, None);
-    let request = ListRequest { prefix, after: None, limit: None, at: None };
-    let page = call.server.store.list(request).await.map_err(|error| errors::of_read(&error))?;
-    for entry in page.entries {
-        facts.0.push((kind.decode_stored)(&entry.value).map_err(Status::internal)?);
+    /// Asks every plugin. What the answer rests on goes into the commit of the object.
+    pub(super) async fn validate<'b>(&mut self, operation: Operation<'b>) -> Result<Grounds, Status>
+    where
+        'a: 'b,
+    {
+        let attributes = self.attributes(operation);
+        let mut warnings = Warnings::new();
+        for judgement in PLUGINS.iter().filter_map(|plugin| plugin.judgement.as_ref()) {
+            let wants = (judgement.wants)(&attributes);
+            self.gathered.gather(self.call, &wants).await?;
+            (judgement.judge)(&attributes, &self.gathered.facts(&wants), &mut warnings)?;
+        }
+        warnings.into_iter().for_each(|text| self.call.warn(text));
+        Ok(Grounds(self.gathered.grounds()))
     }
-    Ok(())
-}
 
-impl Facts {
-    fn all<T: 'static>(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().filter_map(|object| object.as_any().downcast_ref())
+    fn attributes<'b>(&self, operation: Operation<'b>) -> Attributes<'b>
+    where
+        'a: 'b,
+    {
+        let Call { kind, namespace, identity, .. } = *self.call;
+        Attributes { kind, namespace, identity, entropy: self.entropy, operation }
     }
 }
 
@@ -175,6 +168,16 @@ impl Attributes<'_> {
         match &mut self.operation {
             Operation::Update { object, old, part: Part::Object } => {
                 Some((object.as_any_mut().downcast_mut()?, old.as_any().downcast_ref()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The new and the old object of an update of this part, where they are a `T`, to look at.
+    fn updating<T: 'static>(&self, wanted: Part) -> Option<(&T, &T)> {
+        match &self.operation {
+            Operation::Update { object, old, part } if *part == wanted => {
+                Some((object.as_any().downcast_ref()?, old.as_any().downcast_ref()?))
             }
             _ => None,
         }

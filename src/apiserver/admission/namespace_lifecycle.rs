@@ -6,12 +6,17 @@
 //! the two are close. Here the object is stored only if its namespace is still as it was judged, so
 //! that whoever empties a namespace that is going has seen all there will ever be in it.
 
-use super::{Attributes, Facts, Operation, Plugin, Want};
+use super::{Attributes, Facts, Mutation, Operation, Plugin, Want};
 use crate::api::ObjectKey;
 use crate::api::status::{Cause, Status, Subject};
 use k8s_openapi::api::core::v1::Namespace;
 
-pub(super) const PLUGIN: Plugin = Plugin { name: "NamespaceLifecycle", wants, admit };
+pub(super) const PLUGIN: Plugin = Plugin {
+    name: "NamespaceLifecycle",
+    // Upstream's too asks before anything is filled in: nothing else can be found without it.
+    mutation: Some(Mutation { wants, apply }),
+    judgement: None,
+};
 
 const IMMORTAL: &[&str] = &["default", "kube-public", "kube-system"];
 
@@ -19,13 +24,13 @@ fn wants(attributes: &Attributes<'_>) -> Vec<Want> {
     match (&attributes.operation, attributes.namespace) {
         (Operation::Create(_), Some(namespace)) => {
             let key = ObjectKey::cluster(namespace);
-            vec![Want::Ground { group: "", plural: "namespaces", key }]
+            vec![Want::ground("", "namespaces", key)]
         }
         _ => Vec::new(),
     }
 }
 
-fn admit(attributes: &mut Attributes<'_>, facts: &Facts) -> Result<(), Status> {
+fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Status> {
     match (&attributes.operation, attributes.namespace) {
         (Operation::Create(_), Some(name)) => {
             let subject = Subject { group: "", resource: "namespaces", name };

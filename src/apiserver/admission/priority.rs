@@ -1,12 +1,17 @@
 //! A pod's priority is that of its class (upstream `Priority`, plugin/pkg/admission/priority, v1.35).
 
-use super::{Attributes, Facts, Operation, Plugin, Want};
+use super::super::verbs::Part;
+use super::{Attributes, Facts, Judgement, Mutation, Operation, Plugin, Want, Warnings};
 use crate::api::ObjectKey;
 use crate::api::status::Status;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-pub(super) const PLUGIN: Plugin = Plugin { name: "Priority", wants, admit };
+pub(super) const PLUGIN: Plugin = Plugin {
+    name: "Priority",
+    mutation: Some(Mutation { wants: classes_for_pod, apply }),
+    judgement: Some(Judgement { wants: rivals, judge }),
+};
 
 const GROUP: &str = "scheduling.k8s.io";
 const PLURAL: &str = "priorityclasses";
@@ -14,31 +19,36 @@ const PLURAL: &str = "priorityclasses";
 /// What a pod without a class does where no class is the default.
 const DEFAULT_POLICY: &str = "PreemptLowerPriority";
 
-fn wants(attributes: &Attributes<'_>) -> Vec<Want> {
-    if let Some(pod) = attributes.creating::<Pod>() {
-        return match class_name(pod.spec.as_ref()) {
-            Some(name) => {
-                let key = ObjectKey::cluster(name);
-                vec![Want::One { group: GROUP, plural: PLURAL, key }]
-            }
-            None => vec![Want::All { group: GROUP, plural: PLURAL }],
-        };
-    }
-    match submitted_class(attributes) {
-        Some(class) if class.global_default == Some(true) => {
-            vec![Want::All { group: GROUP, plural: PLURAL }]
-        }
-        _ => Vec::new(),
+fn classes_for_pod(attributes: &Attributes<'_>) -> Vec<Want> {
+    let Some(pod) = attributes.creating::<Pod>() else { return Vec::new() };
+    match class_name(pod.spec.as_ref()) {
+        Some(name) => vec![Want::one(GROUP, PLURAL, ObjectKey::cluster(name))],
+        None => vec![Want::all(GROUP, PLURAL)],
     }
 }
 
-fn admit(attributes: &mut Attributes<'_>, facts: &Facts) -> Result<(), Status> {
+fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Status> {
     if let Some(pod) = attributes.created::<Pod>() {
         return resolve(pod, facts).map_err(|why| attributes.forbidden(&why));
     }
     if let Some((pod, old)) = attributes.updated::<Pod>() {
         keep(pod.spec.as_mut(), old.spec.as_ref());
     }
+    Ok(())
+}
+
+fn rivals(attributes: &Attributes<'_>) -> Vec<Want> {
+    match submitted_class(attributes) {
+        Some(class) if class.global_default == Some(true) => vec![Want::all(GROUP, PLURAL)],
+        _ => Vec::new(),
+    }
+}
+
+fn judge(
+    attributes: &Attributes<'_>,
+    facts: &Facts<'_>,
+    _warnings: &mut Warnings,
+) -> Result<(), Status> {
     let Some(class) = submitted_class(attributes) else {
         return Ok(());
     };
@@ -59,10 +69,10 @@ fn admit(attributes: &mut Attributes<'_>, facts: &Facts) -> Result<(), Status> {
 
 fn submitted_class<'a>(attributes: &'a Attributes<'_>) -> Option<&'a PriorityClass> {
     match &attributes.operation {
-        Operation::Create(object) | Operation::Update { object, .. } => {
+        Operation::Create(object) | Operation::Update { object, part: Part::Object, .. } => {
             object.as_any().downcast_ref()
         }
-        Operation::Delete(_) => None,
+        Operation::Update { .. } | Operation::Delete(_) => None,
     }
 }
 
@@ -71,12 +81,12 @@ fn class_name(spec: Option<&PodSpec>) -> Option<&str> {
 }
 
 /// Of several defaults, which only a race can make, the least counts.
-fn default_class(facts: &Facts) -> Option<&PriorityClass> {
+fn default_class<'a>(facts: &Facts<'a>) -> Option<&'a PriorityClass> {
     let defaults = facts.all::<PriorityClass>().filter(|class| class.global_default == Some(true));
     defaults.min_by_key(|class| class.value)
 }
 
-fn resolve(pod: &mut Pod, facts: &Facts) -> Result<(), String> {
+fn resolve(pod: &mut Pod, facts: &Facts<'_>) -> Result<(), String> {
     let Some(spec) = &mut pod.spec else {
         return Ok(());
     };

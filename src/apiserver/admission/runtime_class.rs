@@ -1,63 +1,82 @@
 //! A pod of a runtime class gets the overhead and the placement of its class (upstream
 //! `RuntimeClass`, plugin/pkg/admission/runtimeclass, v1.35).
 
-use super::{Attributes, Facts, Plugin, Want};
+use super::{Attributes, Facts, Judgement, Mutation, Plugin, Want, Warnings};
 use crate::api::ObjectKey;
+use crate::api::pod::amounts;
 use crate::api::status::Status;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use k8s_openapi::api::node::v1::{RuntimeClass, Scheduling};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeMap;
 
-pub(super) const PLUGIN: Plugin = Plugin { name: "RuntimeClass", wants, admit };
+pub(super) const PLUGIN: Plugin = Plugin {
+    name: "RuntimeClass",
+    mutation: Some(Mutation { wants, apply }),
+    judgement: Some(Judgement { wants, judge }),
+};
 
-fn class_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.runtime_class_name.as_deref().filter(|name| !name.is_empty())
+const MISMATCH: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+const NO_OVERHEAD: &str =
+    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+
+fn class_name(spec: Option<&PodSpec>) -> Option<&str> {
+    spec?.runtime_class_name.as_deref()
 }
 
 fn wants(attributes: &Attributes<'_>) -> Vec<Want> {
-    let name = attributes.creating::<Pod>().and_then(class_name);
-    let want = |name| Want::One {
-        group: "node.k8s.io",
-        plural: "runtimeclasses",
-        key: ObjectKey::cluster(name),
-    };
+    let name = attributes.creating::<Pod>().and_then(|pod| class_name(pod.spec.as_ref()));
+    let want = |name| Want::one("node.k8s.io", "runtimeclasses", ObjectKey::cluster(name));
     name.map(want).into_iter().collect()
 }
 
-fn admit(attributes: &mut Attributes<'_>, facts: &Facts) -> Result<(), Status> {
+fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Status> {
     let Some(pod) = attributes.created::<Pod>() else {
         return Ok(());
     };
-    apply(pod, facts.all().next()).map_err(|why| attributes.forbidden(&why))
+    complete(pod.spec.as_mut(), facts.all().next()).map_err(|why| attributes.forbidden(&why))
 }
 
-fn apply(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), String> {
-    let name = class_name(pod).map(str::to_owned);
-    let Some(spec) = &mut pod.spec else {
+fn judge(
+    attributes: &Attributes<'_>,
+    facts: &Facts<'_>,
+    _warnings: &mut Warnings,
+) -> Result<(), Status> {
+    let Some(pod) = attributes.creating::<Pod>() else {
         return Ok(());
     };
-    let class = match (name, class) {
-        (Some(name), None) => return Err(format!("pod rejected: RuntimeClass {name:?} not found")),
-        (None, _) => None,
-        (Some(_), class) => class,
+    let class: Option<&RuntimeClass> = facts.all().next();
+    let own = pod.spec.as_ref().and_then(|spec| spec.overhead.as_ref());
+    match (class.and_then(overhead), own) {
+        (Some(fixed), own) if amounts(Some(fixed)) != amounts(own) => {
+            Err(attributes.forbidden(MISMATCH))
+        }
+        (None, Some(_)) => Err(attributes.forbidden(NO_OVERHEAD)),
+        _ => Ok(()),
+    }
+}
+
+fn overhead(class: &RuntimeClass) -> Option<&BTreeMap<String, Quantity>> {
+    class.overhead.as_ref()?.pod_fixed.as_ref()
+}
+
+fn complete(spec: Option<&mut PodSpec>, class: Option<&RuntimeClass>) -> Result<(), String> {
+    let Some(spec) = spec else {
+        return Ok(());
     };
-    let overhead = class.and_then(|class| class.overhead.as_ref());
-    match (overhead.and_then(|overhead| overhead.pod_fixed.as_ref()), &spec.overhead) {
-        (Some(fixed), Some(own)) if !own.is_empty() && own != fixed => {
-            let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
-            return Err(why.to_owned());
+    let Some(class) = class else {
+        let missing = class_name(Some(spec));
+        return missing
+            .map_or(Ok(()), |name| Err(format!("pod rejected: RuntimeClass {name:?} not found")));
+    };
+    if let Some(fixed) = overhead(class) {
+        let own = spec.overhead.as_ref().filter(|own| !own.is_empty());
+        if own.is_some_and(|own| amounts(Some(own)) != amounts(Some(fixed))) {
+            return Err(MISMATCH.to_owned());
         }
-        (Some(fixed), _) => spec.overhead = Some(fixed.clone()),
-        (None, Some(_)) => {
-            return Err("pod rejected: Pod Overhead set without corresponding RuntimeClass \
-                        defined Overhead"
-                .to_owned());
-        }
-        (None, None) => {}
+        spec.overhead = Some(fixed.clone());
     }
-    match class.and_then(|class| class.scheduling.as_ref()) {
-        Some(scheduling) => place(spec, scheduling),
-        None => Ok(()),
-    }
+    class.scheduling.as_ref().map_or(Ok(()), |scheduling| place(spec, scheduling))
 }
 
 fn place(spec: &mut PodSpec, scheduling: &Scheduling) -> Result<(), String> {

@@ -1,19 +1,22 @@
 //! Every pod stays on a node in trouble for five minutes, unless it says otherwise (upstream
 //! `DefaultTolerationSeconds`, plugin/pkg/admission/defaulttolerationseconds, v1.35).
 
-use super::{Attributes, Facts, Plugin};
+use super::{Attributes, Facts, Mutation, Plugin};
 use crate::api::status::Status;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 
-pub(super) const PLUGIN: Plugin =
-    Plugin { name: "DefaultTolerationSeconds", wants: |_| Vec::new(), admit };
+pub(super) const PLUGIN: Plugin = Plugin {
+    name: "DefaultTolerationSeconds",
+    mutation: Some(Mutation { wants: |_| Vec::new(), apply }),
+    judgement: None,
+};
 
 const TAINTS: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// How long a pod stays, in seconds.
 const TOLERATION_SECONDS: i64 = 300;
 
-fn admit(attributes: &mut Attributes<'_>, _facts: &Facts) -> Result<(), Status> {
+fn apply(attributes: &mut Attributes<'_>, _facts: &Facts<'_>) -> Result<(), Status> {
     if let Some(pod) = attributes.created::<Pod>() {
         complete(pod.spec.as_mut());
     } else if let Some((pod, _old)) = attributes.updated::<Pod>() {

@@ -1,7 +1,7 @@
 //! Create: default, admit, fill in, validate, store (upstream `Store.Create`, apiserver
 //! pkg/registry/generic/registry/store.go, v1.35).
 
-use super::super::admission::{self, Operation};
+use super::super::admission::{Admission, Operation};
 use super::super::allocate::{self, Reservation};
 use super::super::config::{NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX};
 use super::super::query::WriteOptions;
@@ -40,8 +40,10 @@ pub(super) async fn create_submitted(
     let mut names_tried = 0;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let mut object = template.clone_box();
-        let grounds = admission::admit(call, Operation::Create(object.as_mut())).await?;
+        let mut admission = Admission::of(call);
+        admission.mutate(Operation::Create(object.as_mut())).await?;
         let (key, reservation) = finish(call, object.as_mut()).await?;
+        let grounds = admission.validate(Operation::Create(object.as_mut())).await?;
         let mut others = reservation.ops;
         others.extend(grounds.0);
         match store::insert(call, &key, object.as_ref(), others, dry_run).await {

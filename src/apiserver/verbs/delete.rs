@@ -1,7 +1,7 @@
 //! Delete: at once, or with a grace period, or when the finalizers are done (upstream
 //! `Store.Delete` and `BeforeDelete`, apiserver pkg/registry, v1.35).
 
-use super::super::admission::{self, Operation};
+use super::super::admission::{Admission, Operation};
 use super::super::allocate::Reservation;
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::errors;
@@ -63,7 +63,9 @@ pub(super) async fn delete_object(
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
         check_preconditions(call, &current, options)?;
-        admission::admit(call, Operation::Delete(current.object.as_ref())).await?;
+        let mut admission = Admission::of(call);
+        admission.mutate(Operation::Delete(current.object.as_ref())).await?;
+        admission.validate(Operation::Delete(current.object.as_ref())).await?;
         let now = call.server.config.clock.now();
         let next = match plan(current.object.as_ref(), options, now) {
             Plan::Keep => {

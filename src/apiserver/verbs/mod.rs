@@ -67,8 +67,13 @@ impl Call<'_> {
         Ok(ObjectKey { namespace: self.namespace.map(str::to_owned), name: name.to_owned() })
     }
 
-    fn warn(&self, text: String) {
-        self.warnings.lock().expect("no panics under this lock").push(text);
+    /// Tells the client something besides the answer (`Warning: 299`).
+    pub(super) fn warn(&self, text: String) {
+        let mut warnings = self.warnings.lock().expect("no panics under this lock");
+        // What is decided anew after a race is told once.
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 
     /// An object as the client wants to see it.
@@ -139,14 +144,17 @@ pub(super) async fn answer(
         accepted: encoding::negotiate(&asked.headers, &asked.query)?,
         warnings: Mutex::default(),
     };
-    let mut response = if is_bindings {
+    let answered = if is_bindings {
         match (call.verb, call.name) {
-            (Verb::Create, None) => binding::create(&call).await?,
+            (Verb::Create, None) => binding::create(&call).await,
             _ => return Err(not_allowed()),
         }
     } else {
-        dispatch(&call, path.subresource.as_deref()).await?
+        dispatch(&call, path.subresource.as_deref()).await
     };
+    // Warnings come with a refusal as well.
+    let mut response =
+        answered.unwrap_or_else(|status| encoding::status_response(&status, &asked.headers));
     add_warnings(&call, &mut response);
     Ok(response)
 }

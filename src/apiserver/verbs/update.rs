@@ -1,7 +1,7 @@
 //! Update: what is submitted takes the place of what is there, as far as it may (upstream
 //! `Store.Update`, apiserver pkg/registry/generic/registry/store.go, v1.35).
 
-use super::super::admission::{self, Operation};
+use super::super::admission::{Admission, Operation};
 use super::super::allocate::{self, Reservation};
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::query::WriteOptions;
@@ -86,7 +86,8 @@ pub(super) async fn revise(
     check_revision(call, current, revision)?;
     check_uid(call, object.as_ref(), old.metadata().uid.as_deref().unwrap_or_default())?;
     object.apply_defaults();
-    admission::admit(call, Operation::Update { object: object.as_mut(), old, part }).await?;
+    let mut admission = Admission::of(call);
+    admission.mutate(Operation::Update { object: object.as_mut(), old, part }).await?;
     metadata::prepare_update(object.metadata_mut(), old.metadata());
     let mut reservation = Reservation::default();
     let problems = match part {
@@ -116,6 +117,8 @@ pub(super) async fn revise(
         let name = name.unwrap_or_default();
         return Err(Status::invalid(&facts.group, &facts.kind, name, &problems));
     }
+    let grounds = admission.validate(Operation::Update { object: object.as_mut(), old, part });
+    reservation.ops.extend(grounds.await?.0);
     Ok(match is_finished(object.as_ref(), old) {
         true => Next::Remove(object),
         false => Next::Write(object, reservation),
