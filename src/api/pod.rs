@@ -2,7 +2,7 @@
 
 use super::Quantity;
 use k8s_openapi::api::core::v1::{
-    Container, Pod, PodCondition, PodSpec, PodStatus, ResourceRequirements,
+    Container, EphemeralContainer, Pod, PodCondition, PodSpec, PodStatus, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource;
 use std::collections::BTreeMap;
@@ -63,6 +63,39 @@ pub fn is_ready(pod: &Pod) -> bool {
 #[must_use]
 pub fn is_sidecar(init_container: &Container) -> bool {
     init_container.restart_policy.as_deref() == Some("Always")
+}
+
+/// What an ephemeral container has in common with others.
+#[must_use]
+pub fn as_container(one: &EphemeralContainer) -> Container {
+    let one = one.clone();
+    Container {
+        args: one.args,
+        command: one.command,
+        env: one.env,
+        env_from: one.env_from,
+        image: one.image,
+        image_pull_policy: one.image_pull_policy,
+        lifecycle: one.lifecycle,
+        liveness_probe: one.liveness_probe,
+        name: one.name,
+        ports: one.ports,
+        readiness_probe: one.readiness_probe,
+        resize_policy: one.resize_policy,
+        resources: one.resources,
+        restart_policy: one.restart_policy,
+        restart_policy_rules: one.restart_policy_rules,
+        security_context: one.security_context,
+        startup_probe: one.startup_probe,
+        stdin: one.stdin,
+        stdin_once: one.stdin_once,
+        termination_message_path: one.termination_message_path,
+        termination_message_policy: one.termination_message_policy,
+        tty: one.tty,
+        volume_devices: one.volume_devices,
+        volume_mounts: one.volume_mounts,
+        working_dir: one.working_dir,
+    }
 }
 
 /// What the scheduler and the node set aside for the pod: the larger of what its containers need

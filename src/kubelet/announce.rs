@@ -18,6 +18,7 @@ pub(super) fn container_reference(pod: &BoundPod, slot: Slot) -> ObjectReference
     let list = match slot {
         Slot::Init(_) => "initContainers",
         Slot::App(_) => "containers",
+        Slot::Ephemeral(_) => "ephemeralContainers",
     };
     let field_path = Some(format!("spec.{list}{{{}}}", slot.of(pod).name));
     ObjectReference { field_path, ..pod_reference(pod) }
@@ -28,7 +29,8 @@ pub(super) fn container_reference(pod: &BoundPod, slot: Slot) -> ObjectReference
 pub(super) fn slot_of(pod: &BoundPod, name: &str) -> Option<Slot> {
     let init = pod.init_containers().iter().position(|container| container.name == name);
     let app = pod.containers().iter().position(|container| container.name == name);
-    init.map(Slot::Init).or(app.map(Slot::App))
+    let ephemeral = pod.ephemeral_containers().iter().position(|it| it.name == name);
+    init.map(Slot::Init).or(app.map(Slot::App)).or(ephemeral.map(Slot::Ephemeral))
 }
 
 /// Tells of one pod.

@@ -60,10 +60,12 @@ pub trait Resource:
     /// what the kind protects there).
     fn prepare_status_update(&mut self, _old: &Self) {}
 
-    /// Before an update of `/approval`: puts back everything but the decision.
-    fn prepare_approval(&mut self, _old: &Self) {}
+    /// Before an update of another subresource that shows the object, such as `/approval`: puts
+    /// back everything but what it is for.
+    fn prepare_part(&mut self, _subresource: &str, _old: &Self) {}
 
-    /// After [`Resource::prepare_status_update`] or [`Resource::prepare_approval`] at `now`: writes down since when what is new is so.
+    /// After [`Resource::prepare_status_update`] or [`Resource::prepare_part`] at `now`: writes
+    /// down since when what is new is so.
     fn stamp_status(&mut self, _old: &Self, _now: Timestamp) {}
 
     /// What is wrong with this, new or updated, apart from its metadata, which
@@ -87,7 +89,8 @@ pub trait Resource:
         Vec::new()
     }
 
-    fn validate_approval(&self, _old: &Self) -> Vec<FieldError> {
+    /// As [`Resource::validate_update`], by way of a subresource that shows the object.
+    fn validate_part(&self, _subresource: &str, _old: &Self) -> Vec<FieldError> {
         Vec::new()
     }
 
@@ -139,7 +142,7 @@ pub trait Object: Debug + Send + Sync {
     fn stamp_creator(&mut self, user: &str, groups: &[String]);
     fn prepare_update(&mut self, old: &dyn Object);
     fn prepare_status_update(&mut self, old: &dyn Object);
-    fn prepare_approval(&mut self, old: &dyn Object);
+    fn prepare_part(&mut self, subresource: &str, old: &dyn Object);
     fn stamp_status(&mut self, old: &dyn Object, now: Timestamp);
     /// Everything that is wrong with a new object, its metadata included.
     fn validate(&self) -> Vec<FieldError>;
@@ -147,7 +150,7 @@ pub trait Object: Debug + Send + Sync {
     /// and what may not change.
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError>;
-    fn validate_approval(&self, old: &dyn Object) -> Vec<FieldError>;
+    fn validate_part(&self, subresource: &str, old: &dyn Object) -> Vec<FieldError>;
     fn first_generation(&self) -> Option<i64>;
     fn is_new_generation(&self, old: &dyn Object) -> bool;
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
@@ -195,8 +198,8 @@ impl<T: Resource> Object for T {
         Resource::prepare_status_update(self, same_kind(old));
     }
 
-    fn prepare_approval(&mut self, old: &dyn Object) {
-        Resource::prepare_approval(self, same_kind(old));
+    fn prepare_part(&mut self, subresource: &str, old: &dyn Object) {
+        Resource::prepare_part(self, subresource, same_kind(old));
     }
 
     fn stamp_status(&mut self, old: &dyn Object, now: Timestamp) {
@@ -224,9 +227,9 @@ impl<T: Resource> Object for T {
         errors
     }
 
-    fn validate_approval(&self, old: &dyn Object) -> Vec<FieldError> {
+    fn validate_part(&self, subresource: &str, old: &dyn Object) -> Vec<FieldError> {
         let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
-        errors.extend(Resource::validate_approval(self, same_kind(old)));
+        errors.extend(Resource::validate_part(self, subresource, same_kind(old)));
         errors
     }
 

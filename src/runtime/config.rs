@@ -3,7 +3,7 @@
 //! The runtime keeps these on disk: a field that is added has `#[serde(default)]`, so that a new
 //! version finds the containers of an older one.
 
-use super::status::ImageId;
+use super::status::{ContainerId, ImageId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -166,6 +166,10 @@ pub struct ContainerConfig {
     pub stdin_once: bool,
     /// Over the image's stop signal, `SIGTERM` and the like.
     pub stop_signal: Option<String>,
+    /// The container of the same sandbox whose processes this one shares, where containers have
+    /// process namespaces of their own. It has to run when this one is made.
+    #[serde(default)]
+    pub process_namespace_of: Option<ContainerId>,
     /// Kept and given back with the status; not interpreted.
     pub labels: BTreeMap<String, String>,
 }

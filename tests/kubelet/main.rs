@@ -6,6 +6,7 @@
 mod adoption;
 mod away;
 mod deletion;
+mod ephemeral;
 mod hooks;
 mod lifecycle;
 mod logs;

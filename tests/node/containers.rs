@@ -53,6 +53,30 @@ async fn containers_of_a_pod_share_a_shim_and_namespaces() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_may_join_the_processes_of_another() {
+    let rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("joined").await;
+    let target = rig.run(&sandbox, rig.container_config("target", "sleep 1234 & wait")).await;
+    let debugger = kinglet::runtime::ContainerConfig {
+        process_namespace_of: Some(target.clone()),
+        ..rig.container_config("debugger", "sleep 1000")
+    };
+    let debugger = rig.run(&sandbox, debugger).await;
+    assert!(rig.exec(&debugger, "ps").await.contains("sleep 1234"));
+    // The end of the one that joined is nothing to the other.
+    rig.runtime().stop_container(&debugger, Duration::ZERO).await.unwrap();
+    assert!(rig.exec(&target, "ps").await.contains("sleep 1234"));
+    rig.runtime().stop_container(&target, Duration::ZERO).await.unwrap();
+    let late = kinglet::runtime::ContainerConfig {
+        process_namespace_of: Some(target),
+        ..rig.container_config("late", "true")
+    };
+    let refused = rig.runtime().create_container(&sandbox.id, late).await.unwrap_err();
+    assert!(refused.to_string().contains("is not running"), "{refused}");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_may_share_its_processes() {
     let rig = Rig::start().await;
     let mut config = rig.sandbox_config("shared");

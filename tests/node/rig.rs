@@ -105,6 +105,7 @@ impl Rig {
 
     pub(crate) fn container_config(&self, name: &str, script: &str) -> ContainerConfig {
         ContainerConfig {
+            process_namespace_of: None,
             name: name.to_owned(),
             attempt: 0,
             image: BusyboxImages::id(),

@@ -188,9 +188,13 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
         ("status", Verb::Get) => get::get(call).await,
         ("status", Verb::Patch) => patch::patch(call, Part::Status).await,
         ("status", _) => update::update(call, Part::Status).await,
-        ("approval", Verb::Get) => get::get(call).await,
-        ("approval", Verb::Patch) => patch::patch(call, Part::Approval).await,
-        ("approval", _) => update::update(call, Part::Approval).await,
+        ("approval" | "ephemeralcontainers" | "resize", Verb::Get) => get::get(call).await,
+        (part @ ("approval" | "ephemeralcontainers" | "resize"), Verb::Patch) => {
+            patch::patch(call, Part::Of(part)).await
+        }
+        (part @ ("approval" | "ephemeralcontainers" | "resize"), _) => {
+            update::update(call, Part::Of(part)).await
+        }
         ("scale", _) => scale::answer(call).await,
         ("binding", _) => binding::create(call).await,
         ("log", _) => log::get(call).await,

@@ -22,8 +22,8 @@ pub(in super::super) enum Part {
     /// Everything but the status.
     Object,
     Status,
-    /// Whether a certificate may be signed.
-    Approval,
+    /// What the subresource of that name is for, such as whether a certificate may be signed.
+    Of(&'static str),
 }
 
 pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Status> {
@@ -95,10 +95,7 @@ pub(super) async fn revise(
             object.prepare_update(old);
             object.apply_defaults();
             reservation = allocate::reserve(call.server, Some(old), object.as_mut()).await?;
-            if object.is_new_generation(old) {
-                let next = old.metadata().generation.unwrap_or_default() + 1;
-                object.metadata_mut().generation = Some(next);
-            }
+            begin_generation(object.as_mut(), old);
             object.validate_update(old)
         }
         Part::Status => {
@@ -106,10 +103,11 @@ pub(super) async fn revise(
             object.stamp_status(old, metadata::whole_second(call.server.config.clock.now()));
             object.validate_status_update(old)
         }
-        Part::Approval => {
-            object.prepare_approval(old);
+        Part::Of(subresource) => {
+            object.prepare_part(subresource, old);
+            begin_generation(object.as_mut(), old);
             object.stamp_status(old, metadata::whole_second(call.server.config.clock.now()));
-            object.validate_approval(old)
+            object.validate_part(subresource, old)
         }
     };
     if !problems.is_empty() {
@@ -123,6 +121,14 @@ pub(super) async fn revise(
         true => Next::Remove(object),
         false => Next::Write(object, reservation),
     })
+}
+
+/// Counts on where what is wanted of the object has changed.
+fn begin_generation(object: &mut dyn Object, old: &dyn Object) {
+    if object.is_new_generation(old) {
+        let next = old.metadata().generation.unwrap_or_default() + 1;
+        object.metadata_mut().generation = Some(next);
+    }
 }
 
 /// Whether nothing keeps an object any more whose deletion was asked for (upstream

@@ -10,7 +10,7 @@ use super::resources::container_resources;
 use super::security::{security, verify_labels};
 use crate::kubelet::pod::{BoundPod, IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
 use crate::runtime::images::Reference;
-use crate::runtime::{ContainerConfig, ImageStatus, Mount, MountPropagation};
+use crate::runtime::{ContainerConfig, ContainerId, ImageStatus, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::Container;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub services: &'a [(String, String)],
     pub volumes: &'a BTreeMap<String, ReadyVolume>,
     pub node_memory_bytes: u64,
+    /// The container whose processes it is to see.
+    pub target: Option<&'a ContainerId>,
     /// Whether the node's kernel enforces SELinux.
     pub has_selinux: bool,
 }
@@ -85,6 +87,7 @@ pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, 
         stdin: spec.stdin == Some(true),
         stdin_once: spec.stdin_once == Some(true),
         stop_signal,
+        process_namespace_of: facts.target.cloned(),
         labels: labels(facts),
         environment: environment.into_pairs(),
     };
@@ -163,6 +166,7 @@ mod tests {
             references: &References::default(),
             services: &[],
             volumes: &BTreeMap::new(),
+            target: None,
             node_memory_bytes: 1,
             has_selinux: false,
         };

@@ -78,7 +78,7 @@ pub fn runtime_class_name(pod: &BoundPod) -> Option<&str> {
 #[must_use]
 pub fn referenced(pod: &BoundPod) -> Names {
     let mut names = Names::default();
-    for container in pod.init_containers().iter().chain(pod.containers()) {
+    for container in pod.all_containers() {
         add_environment(container, &mut names);
     }
     for volume in pod.spec().volumes.iter().flatten() {

@@ -82,8 +82,8 @@ fn unenforced_profile(pod: &BoundPod) -> Option<Refusal> {
     }
     let is_required = |profile: &AppArmorProfile| profile.type_ != "Unconfined";
     let of_pod = pod.spec().security_context.as_ref().and_then(|it| it.app_armor_profile.as_ref());
-    let containers = pod.init_containers().iter().chain(pod.containers());
-    let of_containers = containers
+    let of_containers = pod
+        .all_containers()
         .filter_map(|container| container.security_context.as_ref()?.app_armor_profile.as_ref());
     of_pod.into_iter().chain(of_containers).any(is_required).then(|| Refusal {
         reason: "AppArmor",

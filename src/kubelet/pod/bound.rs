@@ -1,6 +1,7 @@
 //! A pod that is bound to this node, read once.
 
 use crate::api::ObjectKey;
+use crate::api::pod::as_container;
 use crate::runtime::PodIdentity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
@@ -44,6 +45,7 @@ pub struct BoundPod {
     object: Arc<Pod>,
     identity: PodIdentity,
     restart_policy: RestartPolicy,
+    ephemeral: Arc<[Container]>,
 }
 
 impl BoundPod {
@@ -59,7 +61,8 @@ impl BoundPod {
             name: object.metadata.name.clone()?,
             uid: object.metadata.uid.clone()?,
         };
-        Some(Self { object, identity, restart_policy })
+        let ephemeral = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
+        Some(Self { object, identity, restart_policy, ephemeral })
     }
 
     #[must_use]
@@ -116,6 +119,25 @@ impl BoundPod {
     #[must_use]
     pub fn init_containers(&self) -> &[Container] {
         self.spec().init_containers.as_deref().unwrap_or_default()
+    }
+
+    /// Containers that joined the pod while it ran, in what they have in common with others.
+    #[must_use]
+    pub fn ephemeral_containers(&self) -> &[Container] {
+        &self.ephemeral
+    }
+
+    /// The container whose processes the ephemeral container of that name wants to see.
+    #[must_use]
+    pub fn target_of(&self, ephemeral: &str) -> Option<&str> {
+        let mut all = self.spec().ephemeral_containers.iter().flatten();
+        let target = all.find(|it| it.name == ephemeral)?.target_container_name.as_deref();
+        target.filter(|name| !name.is_empty())
+    }
+
+    /// Init containers, containers and ephemeral containers.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers().iter().chain(self.containers()).chain(self.ephemeral_containers())
     }
 
     #[must_use]

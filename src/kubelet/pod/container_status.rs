@@ -27,6 +27,7 @@ const TERMINATION_MESSAGES_BYTES_MAX: usize = 12 * 1024;
 pub(super) enum Group {
     Init,
     App,
+    Ephemeral,
 }
 
 /// The statuses of the containers of a group, in the order in which upstream lists them: init
@@ -35,6 +36,9 @@ pub(super) fn statuses(inputs: &Inputs<'_>, group: Group) -> Vec<ContainerStatus
     let (containers, old) = match group {
         Group::Init => (inputs.pod.init_containers(), &inputs.last.init_container_statuses),
         Group::App => (inputs.pod.containers(), &inputs.last.container_statuses),
+        Group::Ephemeral => {
+            (inputs.pod.ephemeral_containers(), &inputs.last.ephemeral_container_statuses)
+        }
     };
     let old = old.as_deref().unwrap_or_default();
     let mut statuses: Vec<_> = containers
@@ -44,7 +48,7 @@ pub(super) fn statuses(inputs: &Inputs<'_>, group: Group) -> Vec<ContainerStatus
             one(inputs, container, old, group)
         })
         .collect();
-    if group == Group::App {
+    if group != Group::Init {
         statuses.sort_by(|left, right| left.name.cmp(&right.name));
     }
     statuses
@@ -85,6 +89,7 @@ fn starts_again(inputs: &Inputs<'_>, container: &Container, group: Group) -> boo
     };
     match latest.exit_code() {
         None => !latest.is_running(),
+        Some(_) if group == Group::Ephemeral => false,
         Some(0) if group == Group::Init && !is_sidecar(container) => false,
         Some(exit_code) => restarts(container, inputs.pod.restart_policy(), exit_code),
     }
@@ -240,6 +245,10 @@ fn set_readiness(
     group: Group,
     status: &mut ContainerStatus,
 ) {
+    if group == Group::Ephemeral {
+        // Nobody asks whether they are ready.
+        return;
+    }
     let running = inputs.facts.latest(&container.name).filter(|latest| latest.is_running());
     let id = running.map(|latest| &latest.status.id);
     let started = id.is_some_and(|id| inputs.probes.has_started(id));

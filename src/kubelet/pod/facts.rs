@@ -120,7 +120,11 @@ impl PodFacts {
     /// runtimes keep their records over a reboot; `convertToAPIContainerStatuses` infers the same.)
     #[must_use]
     pub fn with_lost(mut self, pod: &BoundPod, last: &core::PodStatus, now: Timestamp) -> Self {
-        let statuses = [&last.init_container_statuses, &last.container_statuses];
+        let statuses = [
+            &last.init_container_statuses,
+            &last.container_statuses,
+            &last.ephemeral_container_statuses,
+        ];
         for status in statuses.into_iter().flatten().flatten() {
             if self.latest(&status.name).is_none() {
                 self.containers.extend(lost(pod, status, now));

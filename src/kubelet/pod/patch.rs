@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// The parts of a status that are replaced whole.
-const WHOLE: [&str; 10] = [
+const WHOLE: [&str; 11] = [
     "phase",
     "reason",
     "message",
@@ -20,6 +20,7 @@ const WHOLE: [&str; 10] = [
     "observedGeneration",
     "containerStatuses",
     "initContainerStatuses",
+    "ephemeralContainerStatuses",
 ];
 
 /// Lists that are merged by address unless the patch says that it has the whole list.

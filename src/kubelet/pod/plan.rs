@@ -57,6 +57,7 @@ pub enum Ending {
 pub enum Slot {
     Init(usize),
     App(usize),
+    Ephemeral(usize),
 }
 
 impl Slot {
@@ -66,6 +67,7 @@ impl Slot {
         match self {
             Self::Init(index) => &pod.init_containers()[index],
             Self::App(index) => &pod.containers()[index],
+            Self::Ephemeral(index) => &pod.ephemeral_containers()[index],
         }
     }
 }
@@ -102,6 +104,8 @@ pub struct Stop {
 pub struct Start {
     pub slot: Slot,
     pub attempt: u32,
+    /// The container whose processes it is to see, where it is one that asks for that.
+    pub target: Option<ContainerId>,
 }
 
 /// Why a container waits, as its status says it.
@@ -300,6 +304,7 @@ fn starts_in_new_sandbox(observed: &Observed<'_>, container: &Container) -> bool
 
 /// In a sandbox that is there: initialization, then each container.
 fn keep_containers(observed: &Observed<'_>, plan: &mut PodPlan) {
+    start_ephemeral(observed, plan);
     let init = init::plan(observed);
     plan.stop.extend(init.stop);
     match init.progress {
@@ -461,7 +466,25 @@ fn start_or_back_off(observed: &Observed<'_>, slot: Slot, plan: &mut PodPlan) {
         }
     }
     let attempt = latest.map_or(0, |latest| latest.status.attempt.saturating_add(1));
-    plan.start.push(Start { slot, attempt });
+    plan.start.push(Start { slot, attempt, target: None });
+}
+
+/// Ephemeral containers start once, whatever the others do, and never again. One that wants to see
+/// the processes of another waits until that runs.
+fn start_ephemeral(observed: &Observed<'_>, plan: &mut PodPlan) {
+    for (index, container) in observed.pod.ephemeral_containers().iter().enumerate() {
+        let latest = observed.facts.latest(&container.name);
+        if latest.is_some_and(|latest| !latest.is_left_over()) {
+            continue;
+        }
+        let wanted = observed.pod.target_of(&container.name);
+        let found = wanted.and_then(|name| observed.facts.latest(name));
+        let target = found.filter(|it| it.is_running()).map(|it| it.status.id.clone());
+        if wanted.is_none() || target.is_some() {
+            let attempt = latest.map_or(0, |latest| latest.status.attempt.saturating_add(1));
+            plan.start.push(Start { slot: Slot::Ephemeral(index), attempt, target });
+        }
+    }
 }
 
 /// Ended containers beyond the newest ended one of each name, and what was never started and has

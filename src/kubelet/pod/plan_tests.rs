@@ -4,6 +4,7 @@ use super::super::fixtures::{at, bound, facts, names, object, pod};
 use super::*;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
 
 /// One line for a plan: `new:0 start:a0 stop:b1/30 wait:c remove:a0 ended at:1010`.
 fn render(pod: &BoundPod, plan: &PodPlan) -> String {
@@ -219,4 +220,26 @@ fn a_pod_past_its_deadline_fails() {
     check_pod(&pod, "s0 a:0@s0=run", &memory(950), "at:1010");
     check_pod(&pod, "s0 a:0@s0=run", &memory(940), "stop:a0/30");
     check_pod(&pod, "s0 a:0@s0=exit143", &memory(940), "close ended");
+}
+
+#[test]
+fn ephemeral_containers_start_once_beside_the_others() {
+    let ephemeral = |target: Option<&str>| {
+        let mut pod = object("Always", &names("i"), &names("a"));
+        let joined = json!([{ "name": "d", "image": "web:1", "targetContainerName": target }]);
+        pod.spec.as_mut().unwrap().ephemeral_containers = serde_json::from_value(joined).unwrap();
+        bound(pod)
+    };
+    let check = |target, text, expected| {
+        check_pod(&ephemeral(target), text, &Memory::default(), expected);
+    };
+    check(None, "", "new:0 start:i0");
+    check(None, "s0 i:0@s0=run", "start:d0");
+    check(None, "s0 a:0@s0=run", "start:d0");
+    check(None, "s0 a:0@s0=run d:0@s0=run", "");
+    check(None, "s0 a:0@s0=run d:0@s0=exit1", "");
+    check(None, "s0 a:0@s0=run d:0@s0=created", "start:d1");
+    check(Some("a"), "s0 a:0@s0=run", "start:d0");
+    check(Some("a"), "s0 i:0@s0=run", "");
+    check(Some("a"), "s0 a:0@s0=exit1", "start:a1");
 }

@@ -42,6 +42,7 @@ pub struct Inputs<'a> {
 pub fn status(inputs: &Inputs<'_>) -> PodStatus {
     let mut init = statuses(inputs, Group::Init);
     let mut app = statuses(inputs, Group::App);
+    let ephemeral = statuses(inputs, Group::Ephemeral);
     let over = matches!(inputs.ending, Some((_, true)));
     if over {
         end_all(inputs, &mut init, &mut app);
@@ -67,6 +68,7 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(app),
         init_container_statuses: (!init.is_empty()).then_some(init),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         pod_ip: pod_ips.first().map(|it| it.ip.clone()),
         pod_ips: (!pod_ips.is_empty()).then_some(pod_ips),
         host_ip: host_ips.first().map(|it| it.ip.clone()),

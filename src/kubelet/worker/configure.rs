@@ -77,6 +77,7 @@ impl PodWorker {
                 references,
                 services: &services,
                 volumes: &volumes,
+                target: start.target.as_ref(),
                 node_memory_bytes: node.memory_bytes,
                 has_selinux: self.shared.has_selinux,
             },

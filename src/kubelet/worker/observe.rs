@@ -34,8 +34,7 @@ impl PodWorker {
         if let Some(known) = self.last_words.get(&status.id) {
             return known.clone();
         }
-        let mut containers = self.pod.init_containers().iter().chain(self.pod.containers());
-        let spec = containers.find(|container| container.name == status.name);
+        let spec = self.pod.all_containers().find(|container| container.name == status.name);
         let falls_back = |spec: &Container| {
             spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
         };

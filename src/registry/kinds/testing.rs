@@ -63,6 +63,15 @@ pub(super) fn check_status_update(old: &Case, new: &Case, expected: &[&str]) {
     compare(new.validate_status_update(&*old), expected);
 }
 
+/// An update by way of a subresource that shows the object has exactly these errors.
+#[track_caller]
+pub(super) fn check_part(subresource: &str, old: &Case, new: &Case, expected: &[&str]) {
+    let old = old.decode();
+    let mut new = new.decode();
+    new.prepare_part(subresource, &*old);
+    compare(new.validate_part(subresource, &*old), expected);
+}
+
 #[track_caller]
 pub(super) fn compare(errors: Vec<crate::api::FieldError>, expected: &[&str]) {
     let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();

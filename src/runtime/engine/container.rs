@@ -6,8 +6,8 @@ use super::super::logger::LoggerSettings;
 use super::super::shim::{CallError, NewTask, Process, Reach, SIGKILL, Shim, launch};
 use super::super::spec::{self, HostTraits, Inputs};
 use super::super::{
-    ContainerConfig, ContainerId, ContainerState, Mount, RuntimeError, RuntimeEvent, SandboxId,
-    Usage,
+    ContainerConfig, ContainerId, ContainerState, Mount, NamespaceMode, RuntimeError, RuntimeEvent,
+    SandboxId, Usage,
 };
 use super::layout::{ContainerFiles, remove_directory};
 use super::records::{self, ContainerRecord, StartedRecord};
@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,10 @@ impl Engine {
         let user = spec::resolve_user(&image.user, &config.security, &user_files)?;
         let with_devices = devices.map(|devices| HostTraits { devices, ..self.host.clone() });
         let host = with_devices.as_ref().unwrap_or(&self.host);
+        let mut paths = shared_paths(&sandbox.record.config, &sandbox.files);
+        if let Some(target) = &config.process_namespace_of {
+            paths.pid = paths.pid.or(self.process_namespace_of(target)?);
+        }
         let spec = spec::render(Inputs {
             sandbox_id: &sandbox.id,
             sandbox: &sandbox.record.config,
@@ -101,7 +105,7 @@ impl Engine {
             container: &config,
             image: &image,
             user: &user,
-            paths: &shared_paths(&sandbox.record.config, &sandbox.files),
+            paths: &paths,
             host,
         })?;
         let config = without_secrets(config);
@@ -115,6 +119,19 @@ impl Engine {
         .await
         .map_err(|error| failed("recording a container", error))?;
         Ok(record)
+    }
+
+    /// Where a container's process namespace is found while it runs; `None` where it has the node's.
+    fn process_namespace_of(&self, id: &ContainerId) -> Result<Option<PathBuf>, RuntimeError> {
+        let container = self.container(id)?;
+        match container.state() {
+            _ if container.sandbox.record.config.namespaces.pid == NamespaceMode::Node => Ok(None),
+            ContainerState::Running { pid, .. } => Ok(Some(format!("/proc/{pid}/ns/pid").into())),
+            ContainerState::Created | ContainerState::Exited { .. } => {
+                let message = format!("the target container {id} is not running");
+                Err(RuntimeError::Refused { operation: "creating a container", message })
+            }
+        }
     }
 
     pub(super) async fn start_container(

@@ -60,8 +60,8 @@ fn namespaces(inputs: Inputs<'_>) -> Vec<LinuxNamespace> {
     let mut namespaces = vec![namespace(LinuxNamespaceType::Mount, None)];
     match inputs.sandbox.namespaces.pid {
         NamespaceMode::Node => {}
-        NamespaceMode::Container => namespaces.push(namespace(LinuxNamespaceType::Pid, None)),
-        NamespaceMode::Pod => {
+        // Its own, where it does not share that of another container.
+        NamespaceMode::Container | NamespaceMode::Pod => {
             namespaces.push(namespace(LinuxNamespaceType::Pid, paths.pid.clone()));
         }
     }

@@ -51,7 +51,7 @@ pub(super) struct SandboxPaths {
     pub(super) network: Option<PathBuf>,
     pub(super) ipc: Option<PathBuf>,
     pub(super) uts: Option<PathBuf>,
-    /// The process namespace that a sandbox shares, where it shares one.
+    /// The process namespace that the sandbox, or another container, shares with this one.
     pub(super) pid: Option<PathBuf>,
     pub(super) shared_memory: PathBuf,
     pub(super) hostname_file: PathBuf,

@@ -20,6 +20,7 @@ struct Scenario {
 fn plain() -> Scenario {
     let pinned = |name: &str| Some(PathBuf::from(format!("/run/sandbox/ns/{name}")));
     let container = ContainerConfig {
+        process_namespace_of: None,
         name: "web".to_owned(),
         attempt: 0,
         image: super::super::ImageId("sha256:00".to_owned()),

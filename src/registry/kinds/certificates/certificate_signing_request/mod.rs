@@ -78,7 +78,7 @@ impl Resource for CertificateSigningRequest {
         conditions::keep_decisions(self, old);
     }
 
-    fn prepare_approval(&mut self, old: &Self) {
+    fn prepare_part(&mut self, _approval: &str, old: &Self) {
         let conditions = self.status.take().and_then(|status| status.conditions);
         self.spec.clone_from(&old.spec);
         self.status.clone_from(&old.status);
@@ -101,7 +101,7 @@ impl Resource for CertificateSigningRequest {
         validate::validate_update(self, old, Allowed::Certificate)
     }
 
-    fn validate_approval(&self, old: &Self) -> Vec<FieldError> {
+    fn validate_part(&self, _approval: &str, old: &Self) -> Vec<FieldError> {
         validate::validate_update(self, old, Allowed::Decision)
     }
 

@@ -1,7 +1,7 @@
 //! Tables of requests for certificates and what is wrong with them.
 
 use crate::registry::Object;
-use crate::registry::kinds::testing::{Case, check, check_status_update, check_update, compare};
+use crate::registry::kinds::testing::{Case, check, check_part, check_status_update, check_update};
 use serde_json::{Value, json};
 
 /// A request that openssl made, and a certificate for it.
@@ -29,10 +29,7 @@ fn with_conditions(request: &Case, conditions: &[Value]) -> Case {
 /// An update of `/approval` has exactly these errors.
 #[track_caller]
 fn check_approval(old: &Case, new: &Case, expected: &[&str]) {
-    let old = old.decode();
-    let mut new = new.decode();
-    new.prepare_approval(&*old);
-    compare(new.validate_approval(&*old), expected);
+    check_part("approval", old, new, expected);
 }
 
 #[test]

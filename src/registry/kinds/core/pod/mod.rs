@@ -7,6 +7,8 @@ mod changes;
 mod columns;
 mod create;
 mod defaults;
+mod ephemeral;
+mod resize;
 mod status;
 mod validate;
 
@@ -33,11 +35,17 @@ impl Resource for Pod {
                 verbs: &["create"],
             },
             Subresource {
+                name: "ephemeralcontainers",
+                body: Body::Parent,
+                verbs: &["get", "patch", "update"],
+            },
+            Subresource {
                 name: "eviction",
                 body: Body::Other { group: "policy", version: "v1", kind: "Eviction" },
                 verbs: &["create"],
             },
             Subresource { name: "log", body: Body::Parent, verbs: &["get"] },
+            Subresource { name: "resize", body: Body::Parent, verbs: &["get", "patch", "update"] },
             Subresource::STATUS,
         ],
         ..BuiltIn::NAMESPACED
@@ -78,6 +86,13 @@ impl Resource for Pod {
         keep_observed_generations(status, old_status);
     }
 
+    fn prepare_part(&mut self, subresource: &str, old: &Self) {
+        match subresource {
+            "ephemeralcontainers" => ephemeral::prepare(self, old),
+            _ => resize::prepare(self, old),
+        }
+    }
+
     fn validate(&self) -> Vec<FieldError> {
         validate::validate(self)
     }
@@ -92,6 +107,13 @@ impl Resource for Pod {
 
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
         status::validate(self, old)
+    }
+
+    fn validate_part(&self, subresource: &str, old: &Self) -> Vec<FieldError> {
+        match subresource {
+            "ephemeralcontainers" => ephemeral::validate(self, old),
+            _ => resize::validate(self, old),
+        }
     }
 
     fn first_generation(&self) -> Option<i64> {
@@ -138,6 +160,23 @@ impl Resource for Pod {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         columns::row(self, now)
     }
+}
+
+/// Puts back what no subresource changes: all but the spec (upstream `ResetObjectMetaForStatus`).
+fn restore_around_spec(pod: &mut Pod, old: &Pod) {
+    pod.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
+    pod.metadata.deletion_grace_period_seconds = old.metadata.deletion_grace_period_seconds;
+    pod.metadata.owner_references.clone_from(&old.metadata.owner_references);
+    pod.metadata.labels.clone_from(&old.metadata.labels);
+    pod.metadata.annotations.clone_from(&old.metadata.annotations);
+    pod.metadata.finalizers.clone_from(&old.metadata.finalizers);
+    pod.metadata.managed_fields.clone_from(&old.metadata.managed_fields);
+    pod.status.clone_from(&old.status);
+}
+
+fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(validate::MIRROR_ANNOTATION))
 }
 
 /// The condition of a pod that waits for its gates to be taken away (upstream

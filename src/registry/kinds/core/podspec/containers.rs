@@ -105,7 +105,7 @@ pub(super) fn validate_ephemeral(
     let mut seen = other_names.clone();
     for (index, one) in ephemeral.iter().enumerate() {
         let path = path.index(index);
-        let container = as_container(one);
+        let container = pod::as_container(one);
         errors.extend(validate_container(&container, around, &path));
         errors.extend(validate_padding(&container, &path));
         if !seen.insert(&one.name) {
@@ -119,38 +119,6 @@ pub(super) fn validate_ephemeral(
         errors.extend(validate_ephemeral_fields(one, &path));
     }
     errors
-}
-
-/// What an ephemeral container has in common with others.
-fn as_container(one: &EphemeralContainer) -> Container {
-    let one = one.clone();
-    Container {
-        args: one.args,
-        command: one.command,
-        env: one.env,
-        env_from: one.env_from,
-        image: one.image,
-        image_pull_policy: one.image_pull_policy,
-        lifecycle: one.lifecycle,
-        liveness_probe: one.liveness_probe,
-        name: one.name,
-        ports: one.ports,
-        readiness_probe: one.readiness_probe,
-        resize_policy: one.resize_policy,
-        resources: one.resources,
-        restart_policy: one.restart_policy,
-        restart_policy_rules: one.restart_policy_rules,
-        security_context: one.security_context,
-        startup_probe: one.startup_probe,
-        stdin: one.stdin,
-        stdin_once: one.stdin_once,
-        termination_message_path: one.termination_message_path,
-        termination_message_policy: one.termination_message_policy,
-        tty: one.tty,
-        volume_devices: one.volume_devices,
-        volume_mounts: one.volume_mounts,
-        working_dir: one.working_dir,
-    }
 }
 
 /// Ephemeral containers are for looking, not for serving: they come too late for the rest.
