@@ -14,7 +14,6 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// The label of a pod that says of which revision it is.
 pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
@@ -81,16 +80,33 @@ impl<'a> History<'a> {
         Write::update(&ControllerRevision { revision: self.next_number(), ..revision.clone() })
     }
 
-    /// Deletes the oldest of those that are not `live`, beyond those that are kept: upstream
-    /// `truncateHistory`.
-    pub(super) fn truncate(&self, live: &BTreeSet<&str>, limit: Option<i32>) -> Vec<Write> {
-        let Ok(limit) = usize::try_from(limit.unwrap_or(i32::MAX)) else { return Vec::new() };
-        let is_history = |revision: &&&ControllerRevision| {
-            !live.contains(name_of(revision)) && revision.metadata.deletion_timestamp.is_none()
+    /// The others that keep the same template.
+    pub(super) fn equal_to(
+        &self,
+        revision: &'a ControllerRevision,
+    ) -> impl Iterator<Item = &'a ControllerRevision> {
+        let is_equal = |other: &&ControllerRevision| {
+            !std::ptr::eq(*other, revision)
+                && other.data.as_ref().map(|data| &data.0)
+                    == revision.data.as_ref().map(|data| &data.0)
         };
-        let history: Vec<_> = self.0.iter().filter(is_history).collect();
-        let excess = history.len().saturating_sub(limit);
-        history.into_iter().take(excess).map(|revision| Write::delete(*revision)).collect()
+        self.0.iter().copied().filter(is_equal)
+    }
+
+    /// Deletes the oldest of those that `counts`, beyond `limit` of them, where they `may_go`:
+    /// upstream `truncateHistory` and `cleanupHistory`.
+    pub(super) fn truncate(
+        &self,
+        counts: impl Fn(&ControllerRevision) -> bool,
+        may_go: impl Fn(&ControllerRevision) -> bool,
+        limit: Option<i32>,
+    ) -> Vec<Write> {
+        let Ok(limit) = usize::try_from(limit.unwrap_or(i32::MAX)) else { return Vec::new() };
+        let stay = self.0.iter().filter(|it| it.metadata.deletion_timestamp.is_none());
+        let counted: Vec<_> = stay.filter(|revision| counts(revision)).collect();
+        let excess = counted.len().saturating_sub(limit);
+        let oldest = counted.into_iter().filter(|revision| may_go(revision)).take(excess);
+        oldest.map(|revision| Write::delete(*revision)).collect()
     }
 }
 
@@ -242,9 +258,10 @@ mod tests {
             ["a", "b", "c", "d"].iter().zip(1..).map(|(image, n)| revision(image, n)).collect();
         let history = History::of(&revisions);
         let deleted = |live: &[usize], limit: Option<i32>| {
-            let live = live.iter().map(|index| name_of(&revisions[*index])).collect();
+            let live: Vec<_> = live.iter().map(|index| name_of(&revisions[*index])).collect();
             let names: Vec<_> = revisions.iter().map(name_of).collect();
-            let deletes = history.truncate(&live, limit);
+            let is_old = |revision: &ControllerRevision| !live.contains(&name_of(revision));
+            let deletes = history.truncate(is_old, |_| true, limit);
             let index = |write: &Write| {
                 names.iter().position(|name| *name == write.key().unwrap().name).unwrap()
             };

@@ -5,6 +5,7 @@
 //! it decides (`plan.rs`, pure). Controllers never import each other.
 
 mod availability;
+pub mod daemonset;
 pub mod deployment;
 pub mod ephemeralvolume;
 pub mod garbagecollector;
@@ -17,6 +18,7 @@ pub mod nodeipam;
 mod ownership;
 pub mod persistentvolume;
 mod pod_template;
+mod pod_writes;
 pub mod replicaset;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
@@ -31,12 +33,15 @@ pub use metadata::KindEntry;
 use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use crate::control::{ClientExecutor, Controller, Queue, run};
 use crate::stdx::{Clock, Tasks};
+use daemonset::DaemonSetController;
 use deployment::DeploymentController;
 use ephemeralvolume::EphemeralVolumeController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
 use job::JobController;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
@@ -63,6 +68,7 @@ pub struct Caches {
     pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     pub stateful_sets: Arc<Cache<StatefulSet>>,
+    pub daemon_sets: Arc<Cache<DaemonSet>>,
     pub controller_revisions: Arc<Cache<ControllerRevision>>,
     pub persistent_volume_claims: Arc<Cache<PersistentVolumeClaim>>,
     /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
@@ -84,6 +90,7 @@ impl Caches {
             deployments: Cache::start(client.clone(), everything(), tasks),
             replica_sets: Cache::start(client.clone(), everything(), tasks),
             stateful_sets: Cache::start(client.clone(), everything(), tasks),
+            daemon_sets: Cache::start(client.clone(), everything(), tasks),
             controller_revisions: Cache::start(client.clone(), everything(), tasks),
             persistent_volume_claims: Cache::start(client.clone(), everything(), tasks),
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
@@ -211,6 +218,11 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
         self.start(controller, queue);
 
         let controller = DeploymentController::new(self.client::<DeploymentController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let client = self.client::<DaemonSetController>();
+        let controller = DaemonSetController::new(client, caches, self.clock.clone());
         let queue = controller.queue();
         self.start(controller, queue);
 

@@ -6,10 +6,11 @@ use super::status::status;
 use crate::api::labels::Selector;
 use crate::api::pod::is_active;
 use crate::client::object_reference;
-use crate::control::{Attempt, Detail, Plan, Planned, Report, Write};
+use crate::control::{Attempt, Plan, Planned, Write};
 use crate::controllers::availability::{available_after, is_available, is_terminating};
 use crate::controllers::ownership::{Claims, matches};
 use crate::controllers::pod_template::pod_of;
+use crate::controllers::pod_writes::{creation, deletion};
 use crate::controllers::slow_start::{BURST_PODS_MAX, slow_start};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -98,23 +99,14 @@ fn scale(observed: &Observed, pods: &Pods<'_>) -> Vec<Vec<Planned>> {
 
 fn create(set: &ReplicaSet, missing: usize) -> Vec<Vec<Planned>> {
     let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let pod = Planned {
-        write: Write::create(&pod_of(template, set)),
-        succeeded: Some(Report::normal("SuccessfulCreate", "Created pod: ").with(Detail::Name)),
-        failed: Some(Report::warning("FailedCreate", "Error creating: ").with(Detail::Error)),
-    };
+    let pod = creation(&pod_of(template, set));
     slow_start(missing).map(|batch| vec![pod.clone(); batch]).collect()
 }
 
 fn delete(observed: &Observed, pods: &Pods<'_>, surplus: usize) -> Vec<Planned> {
     let mut ranked = pods.active.clone();
     sort_by_deletion(&mut ranked, &observed.on_node, observed.attempt.now);
-    let delete = |pod: &Pod| Planned {
-        write: Write::delete(pod),
-        succeeded: Some(Report::normal("SuccessfulDelete", "Deleted pod: ").with(Detail::Name)),
-        failed: Some(Report::warning("FailedDelete", "Error deleting: ").with(Detail::Error)),
-    };
-    ranked.into_iter().take(surplus).map(delete).collect()
+    ranked.into_iter().take(surplus).map(deletion).collect()
 }
 
 /// When the next of the ready pods will have been ready long enough.

@@ -187,7 +187,8 @@ impl Look<'_> {
     fn forget(&self) -> Vec<Write> {
         let mut live: BTreeSet<&str> = self.pods.iter().map(|pod| revision(pod)).collect();
         live.extend([name_of(self.current), name_of(self.update)]);
-        self.history.truncate(&live, self.spec.revision_history_limit)
+        let is_old = |revision: &ControllerRevision| !live.contains(name_of(revision));
+        self.history.truncate(is_old, |_| true, self.spec.revision_history_limit)
     }
 
     /// When the next of the ready pods will have been ready long enough.
