@@ -5,13 +5,16 @@
 //! it decides (`plan.rs`, pure). Controllers never import each other.
 
 mod availability;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+mod disruption_target;
 pub mod ephemeralvolume;
 pub mod garbagecollector;
 mod hash;
 mod history;
 pub mod job;
+mod job_end;
 mod metadata;
 pub mod namespace;
 pub mod nodeipam;
@@ -19,12 +22,14 @@ mod ownership;
 pub mod persistentvolume;
 mod pod_template;
 mod pod_writes;
+pub mod podgc;
 pub mod replicaset;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
 mod share;
 mod slow_start;
 pub mod statefulset;
+pub mod ttlafterfinished;
 pub mod volumeexpand;
 pub mod volumeprotection;
 
@@ -33,6 +38,7 @@ pub use metadata::KindEntry;
 use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use crate::control::{ClientExecutor, Controller, Queue, run};
 use crate::stdx::{Clock, Tasks};
+use cronjob::CronJobController;
 use daemonset::DaemonSetController;
 use deployment::DeploymentController;
 use ephemeralvolume::EphemeralVolumeController;
@@ -42,7 +48,7 @@ use job::JobController;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
 };
@@ -51,11 +57,13 @@ use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
 use persistentvolume::PersistentVolumeController;
+use podgc::PodGarbageCollector;
 use replicaset::ReplicaSetController;
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
 use serviceaccount::ServiceAccountController;
 use statefulset::StatefulSetController;
 use std::sync::Arc;
+use ttlafterfinished::TtlAfterFinishedController;
 use volumeexpand::ExpandController;
 use volumeprotection::{ClaimProtection, VolumeProtection};
 
@@ -77,6 +85,7 @@ pub struct Caches {
     pub jobs: Arc<Cache<Job>>,
     pub persistent_volumes: Arc<Cache<PersistentVolume>>,
     pub storage_classes: Arc<Cache<StorageClass>>,
+    pub cron_jobs: Arc<Cache<CronJob>>,
 }
 
 impl Caches {
@@ -98,6 +107,7 @@ impl Caches {
             jobs: Cache::start(client.clone(), everything(), tasks),
             persistent_volumes: Cache::start(client.clone(), everything(), tasks),
             storage_classes: Cache::start(client.clone(), everything(), tasks),
+            cron_jobs: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -144,9 +154,7 @@ pub fn start(
 
     starter.start_workloads(caches);
 
-    let controller = JobController::new(starter.client::<JobController>(), caches);
-    let queue = controller.queue();
-    starter.start(controller, queue);
+    starter.start_jobs(caches);
 
     let own_client = starter.client::<NamespaceController>();
     let controller = NamespaceController::new(own_client, caches, &config.kinds);
@@ -227,6 +235,25 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
         self.start(controller, queue);
 
         let controller = StatefulSetController::new(self.client::<StatefulSetController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+    }
+
+    /// Those who run Jobs, and clear away what they and others leave.
+    fn start_jobs(&mut self, caches: &Caches) {
+        let controller = JobController::new(self.client::<JobController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = CronJobController::new(self.client::<CronJobController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = TtlAfterFinishedController::new(caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = PodGarbageCollector::new(self.client::<PodGarbageCollector>(), caches);
         let queue = controller.queue();
         self.start(controller, queue);
     }

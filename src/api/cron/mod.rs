@@ -4,6 +4,8 @@
 //! of robfig/cron v3 (vendored by Kubernetes v1.35). That includes its oddities: an empty list of
 //! ranges is a field that never matches, and what follows `*-` is not looked at.
 
+mod next;
+
 use super::duration::{self, BadDuration};
 use std::str::FromStr;
 use std::time::Duration;
