@@ -111,6 +111,14 @@ impl Selector {
         Self { requirements, nothing: false }
     }
 
+    /// Selects what both select.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.nothing |= other.nothing;
+        self.requirements.extend(other.requirements.iter().cloned());
+        Self { nothing: self.nothing, ..Self::of_requirements(self.requirements) }
+    }
+
     /// Whether these labels are selected.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

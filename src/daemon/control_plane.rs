@@ -2,9 +2,10 @@
 
 use super::certificates::Certificates;
 use super::config::{Component, Layout, ServerConfig};
+use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
-use crate::client::{Cache, Client, EventRecorder, Selection};
+use crate::client::{Client, EventRecorder};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::{self, Caches, Caller, KindEntry};
 use crate::pki::TokenKey;
@@ -145,15 +146,8 @@ impl ControlPlane {
             let tasks = &mut self.loop_tasks;
             let recorder =
                 EventRecorder::start(client.clone(), scheduler::reporter(), clock.clone(), tasks);
-            // The controllers' caches serve the scheduler as well: each pod is in memory once.
-            let (pods, nodes) = match shared {
-                Some(Caches { pods, nodes, .. }) => (pods, nodes),
-                None => (
-                    Cache::start_unawaited(client.clone(), Selection::default(), tasks),
-                    Cache::start_unawaited(client.clone(), Selection::default(), tasks),
-                ),
-            };
-            Scheduler::start(scheduler::Config { client, pods, nodes, recorder }, tasks);
+            let caches = scheduler_caches(shared.as_ref(), &client, tasks);
+            Scheduler::start(scheduler::Config { client, caches, recorder }, tasks);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod config;
 mod control_plane;
 pub mod images;
 mod removal;
+mod scheduler_caches;
 mod server;
 mod socket;
 

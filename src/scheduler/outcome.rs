@@ -1,77 +1,213 @@
-//! Writes down what was decided: a binding, or why there is none.
+//! Writes down what was decided: a binding, or why there is none and what is done about it.
 
-use super::plan::Placement;
-use super::snapshot::PodFacts;
-use super::{Decision, SCHEDULER_NAME};
-use crate::client::{Client, ClientError, EventRecorder, EventType, Patch, object_reference};
-use k8s_openapi::api::core::v1::Pod;
+use super::SCHEDULER_NAME;
+use super::message::Told;
+use super::pod::PodFacts;
+use super::preempt::{PREEMPTED_REASON, Preemption};
+use super::state::{Action, Outcome, Task};
+use crate::api::pod::condition;
+use crate::api::volume::{BOUND_BY_CONTROLLER, SELECTED_NODE, is_bound_to};
+use crate::client::{
+    Client, ClientError, DeleteOptions, EventRecorder, EventType, Patch, key_of, object_reference,
+};
+use crate::stdx::chain;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
+use tracing::warn;
 
-/// Carries a decision out and gives it back with the result.
-pub(super) async fn write(
-    client: Client,
-    recorder: EventRecorder,
-    decision: Decision,
-) -> (Decision, Result<(), ClientError>) {
-    let pod = &decision.pod;
-    let result = match &decision.placement {
-        Placement::Node(node) => bind(&client, &recorder, pod, node).await,
-        Placement::Nowhere { message, .. } => report(&client, &recorder, pod, message).await,
-    };
-    (decision, result)
-}
-
-async fn bind(
-    client: &Client,
-    recorder: &EventRecorder,
-    pod: &PodFacts,
-    node: &str,
-) -> Result<(), ClientError> {
-    let namespace = pod.key.namespace.as_deref().unwrap_or_default();
-    let name = &pod.key.name;
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/binding");
-    let binding = json!({
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": name, "namespace": namespace, "uid": pod.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-    });
-    client.post::<Value, Value>(&path, &binding).await?;
-    let message = format!("Successfully assigned {} to {node}", pod.key);
-    recorder.record(object_reference(&*pod.pod), EventType::Normal, "Scheduled", message);
-    Ok(())
-}
-
-/// Says on the pod and in an event why nothing fits, and says it again only when it changes.
-async fn report(
-    client: &Client,
-    recorder: &EventRecorder,
-    pod: &PodFacts,
-    message: &str,
-) -> Result<(), ClientError> {
-    let regarding = object_reference(&*pod.pod);
-    recorder.record(regarding, EventType::Warning, "FailedScheduling", message.to_owned());
-    let status = pod.pod.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let said = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
-    if said.is_some_and(|condition| condition.message.as_deref() == Some(message)) {
-        return Ok(());
-    }
-    let status = json!({
-        "metadata": {"uid": pod.uid},
-        "status": {"conditions": [{
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-        }]},
-    });
-    client.patch::<Pod>(&pod.key, &Patch::Strategic(status), Some("status")).await?;
-    Ok(())
+/// How things are written.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    pub(super) client: Client,
+    pub(super) recorder: EventRecorder,
 }
 
 /// How events name their reporter.
 #[must_use]
 pub fn reporter() -> crate::client::Reporter {
     crate::client::Reporter { component: SCHEDULER_NAME.to_owned(), host: String::new() }
+}
+
+impl Writer {
+    /// Carries an action out and gives it back with how it went.
+    pub(super) async fn carry_out(self, action: Action) -> (Action, Outcome) {
+        let result = self.write(&action).await;
+        let outcome = match result {
+            Ok(()) => Outcome::Done,
+            Err(error) if error.is_not_found() && is_about_pod(&action.task) => Outcome::Gone,
+            Err(error) => {
+                let pod = &action.pod.key;
+                warn!(%pod, error = chain(&error), "a write for a pod failed");
+                Outcome::Failed(chain(&error).to_string())
+            }
+        };
+        (action, outcome)
+    }
+
+    async fn write(&self, action: &Action) -> Result<(), ClientError> {
+        let pod = &action.pod;
+        match &action.task {
+            Task::Bind { node } => self.bind(pod, node).await,
+            Task::PrepareVolumes { node, bindings, provisions } => {
+                for (volume, claim) in bindings {
+                    self.promise(volume, claim).await?;
+                }
+                for claim in provisions {
+                    self.select_node(claim, node).await?;
+                }
+                Ok(())
+            }
+            Task::Report(told) => self.report(pod, told).await,
+            Task::Preempt(told, preemption) => {
+                let reported = self.report(pod, told).await;
+                self.preempt(pod, preemption).await;
+                reported
+            }
+        }
+    }
+
+    async fn bind(&self, pod: &PodFacts, node: &str) -> Result<(), ClientError> {
+        let (namespace, name) = (pod.namespace(), &pod.key.name);
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/binding");
+        let binding = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name, "namespace": namespace, "uid": pod.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        });
+        self.client.post::<Value, Value>(&path, &binding).await?;
+        let message = format!("Successfully assigned {} to {node}", pod.key);
+        self.record(&pod.pod, EventType::Normal, "Scheduled", message);
+        Ok(())
+    }
+
+    fn record(&self, pod: &Pod, kind: EventType, reason: &str, message: String) {
+        self.recorder.record(object_reference(pod), kind, reason, message);
+    }
+
+    /// Gives the volume to the claim; the volume controller does the rest (upstream
+    /// `GetBindVolumeToClaim`).
+    async fn promise(
+        &self,
+        volume: &PersistentVolume,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<(), ClientError> {
+        let mut metadata = json!({"resourceVersion": volume.metadata.resource_version});
+        if !is_bound_to(volume, claim) {
+            metadata["annotations"] = json!({BOUND_BY_CONTROLLER: "yes"});
+        }
+        let patch = json!({
+            "metadata": metadata,
+            "spec": {"claimRef": object_reference(claim)},
+        });
+        self.client
+            .patch::<PersistentVolume>(&key_of(&volume.metadata), &Patch::Merge(patch), None)
+            .await?;
+        Ok(())
+    }
+
+    /// Asks the provisioner for a volume that this node can reach.
+    async fn select_node(
+        &self,
+        claim: &PersistentVolumeClaim,
+        node: &str,
+    ) -> Result<(), ClientError> {
+        let patch = json!({"metadata": {
+            "resourceVersion": claim.metadata.resource_version,
+            "annotations": {SELECTED_NODE: node},
+        }});
+        self.client
+            .patch::<PersistentVolumeClaim>(&key_of(&claim.metadata), &Patch::Merge(patch), None)
+            .await?;
+        Ok(())
+    }
+
+    /// Says on the pod and in an event why nothing fits, and says it again only when it changes.
+    async fn report(&self, pod: &PodFacts, told: &Told) -> Result<(), ClientError> {
+        self.record(&pod.pod, EventType::Warning, "FailedScheduling", told.message.clone());
+        let said = condition(&pod.pod, "PodScheduled");
+        let is_said = said.is_some_and(|said| {
+            said.status == "False"
+                && said.reason.as_deref() == Some(told.reason)
+                && said.message.as_deref() == Some(&told.message)
+        });
+        let nominated = pod.nominated_node().unwrap_or_default();
+        if is_said && told.nomination.as_deref().unwrap_or(nominated) == nominated {
+            return Ok(());
+        }
+        let mut status = json!({"conditions": [condition_of(&pod.pod, json!({
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": told.reason,
+            "message": told.message,
+        }))]});
+        if let Some(node) = &told.nomination {
+            status["nominatedNodeName"] = if node.is_empty() { Value::Null } else { json!(node) };
+        }
+        self.patch_status(pod, status).await
+    }
+
+    async fn patch_status(&self, pod: &PodFacts, status: Value) -> Result<(), ClientError> {
+        let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
+        self.client.patch::<Pod>(&pod.key, &Patch::Strategic(patch), Some("status")).await?;
+        Ok(())
+    }
+
+    /// Stops the victims. What fails is tried again with the next attempt to place the pod.
+    async fn preempt(&self, pod: &PodFacts, preemption: &Preemption) {
+        for displaced in &preemption.displaced {
+            let cleared = self.patch_status(displaced, json!({"nominatedNodeName": null})).await;
+            self.warn_of(displaced, cleared);
+        }
+        for victim in &preemption.victims {
+            let stopped = self.stop(victim, pod).await;
+            if stopped.is_ok() {
+                let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
+                self.record(&victim.pod, EventType::Normal, "Preempted", message);
+            }
+            self.warn_of(victim, stopped);
+        }
+    }
+
+    fn warn_of(&self, pod: &PodFacts, result: Result<(), ClientError>) {
+        if let Err(error) = result
+            && !error.is_not_found()
+        {
+            warn!(pod = %pod.key, error = chain(&error), "making room for another pod failed; will retry");
+        }
+    }
+
+    /// Upstream `PreemptPod` (pkg/scheduler/framework/preemption, v1.35).
+    async fn stop(&self, victim: &PodFacts, preemptor: &PodFacts) -> Result<(), ClientError> {
+        let scheduler = preemptor.pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
+        let scheduler = scheduler.unwrap_or(SCHEDULER_NAME);
+        let condition = condition_of(
+            &victim.pod,
+            json!({
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": PREEMPTED_REASON,
+                "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
+            }),
+        );
+        self.patch_status(victim, json!({"conditions": [condition]})).await?;
+        let options = DeleteOptions { uid: Some(victim.uid.clone()), ..DeleteOptions::default() };
+        self.client.delete::<Pod>(&victim.key, &options).await
+    }
+}
+
+/// With the generation of the pod for which it was found.
+fn condition_of(pod: &Pod, mut condition: Value) -> Value {
+    if let Some(generation) = pod.metadata.generation {
+        condition["observedGeneration"] = json!(generation);
+    }
+    condition
+}
+
+/// Whether what a write did not find was the pod.
+fn is_about_pod(task: &Task) -> bool {
+    match task {
+        Task::Bind { .. } | Task::Report(_) | Task::Preempt(..) => true,
+        Task::PrepareVolumes { .. } => false,
+    }
 }

@@ -1,181 +1,418 @@
 //! The scheduling decision: a place for each pod, or why there is none.
+//!
+//! Start at [`Search::place`]. Follows upstream `schedulePod` (pkg/scheduler/schedule_one.go, v1.35):
+//! refuse nodes, score the others, take the best; where none is left, see whether less important
+//! pods can go. Pods that ask for the same are placed from one ranking of nodes, as long as nothing
+//! else changes.
 
-use super::plugins::{FILTERS, SCORES};
-use super::snapshot::{NodeFacts, PodFacts, Snapshot};
-use std::collections::BTreeMap;
+use super::cycle::Cycle;
+use super::message::Refusals;
+use super::node::{NodeFacts, Slot};
+use super::plugins::node_affinity::named_nodes;
+use super::plugins::{Plugin, PluginSet, Rejection, SCORES, Score, volume_binding};
+use super::pod::{Ask, PodFacts};
+use super::preempt::{self, Room};
+use super::snapshot::Snapshot;
+use super::storage::VolumePlan;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+/// In clusters up to this size every node is looked at (upstream `minFeasibleNodesToFind`).
+const NODES_TO_FIND_MIN: usize = 100;
+
+/// In larger ones, at least this part of them (upstream `minFeasibleNodesPercentageToFind`).
+const PERCENT_TO_FIND_MIN: usize = 5;
 
 /// Where a pod goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Placement {
-    Node(String),
-    /// `message` is what users see in the FailedScheduling event; `plugins` are those that said no.
-    Nowhere {
-        message: String,
-        plugins: Vec<&'static str>,
-    },
+    Node { node: String, volumes: VolumePlan },
+    Nowhere(Nowhere),
 }
 
-/// Chooses a node for one pod. `tie` decides between equals and should differ from pod to pod, so
-/// that equal pods spread over equal nodes.
-pub(super) fn place(pod: &PodFacts, snapshot: &Snapshot, tie: usize) -> Placement {
-    let mut rejections = Rejections::default();
-    let mut best: Vec<(&str, i64)> = Vec::new();
-    for (name, node) in snapshot.nodes() {
-        match rejected_by(pod, node) {
-            Some((plugin, reasons)) => rejections.add(plugin, reasons),
-            None => keep_best(&mut best, name, score(pod, node)),
+/// Why a pod goes nowhere, and what is done about it.
+#[derive(Clone, Debug)]
+pub(super) struct Nowhere {
+    /// What users see in the FailedScheduling event.
+    pub(super) message: String,
+    /// Those that refused nodes; only what they wait for can help.
+    pub(super) plugins: PluginSet,
+    pub(super) room: Room,
+}
+
+/// Places pods one after another, and remembers what helps with the next.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Where among the nodes to begin, so that all take turns.
+    start: usize,
+    /// Counts decisions, so that equal nodes take turns.
+    turns: usize,
+    ranking: Option<Ranking>,
+}
+
+/// Nodes that can take a certain kind of pods, best first.
+#[derive(Debug)]
+struct Ranking {
+    ask: Arc<Ask>,
+    /// What the snapshot will be at when only the placement from here has been added.
+    generation: u64,
+    ranked: BinaryHeap<Ranked>,
+    /// The node of the last placement, which is not as it was.
+    used: Option<Ranked>,
+    /// How many more pods are placed from it: then others of many nodes are looked at.
+    uses_left: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked {
+    score: i64,
+    /// Decides between equals: who came first.
+    turn: Reverse<usize>,
+    /// The part of the score that stays as it is when pods come.
+    fixed: i64,
+    slot: Slot,
+}
+
+impl Search {
+    /// Chooses a node for one pod. The caller counts it in the snapshot before the next.
+    pub(super) fn place(&mut self, pod: &PodFacts, snapshot: &Snapshot) -> Placement {
+        self.turns = self.turns.wrapping_add(1);
+        if snapshot.nodes_count() == 0 {
+            return nowhere("no nodes available to schedule pods".to_owned());
+        }
+        let cycle = match Cycle::new(pod, snapshot) {
+            Ok(cycle) => cycle,
+            Err(rejection) => return refused_everywhere(&rejection, snapshot),
+        };
+        if let Some(slot) = self.next_ranked(&cycle) {
+            return choose(&cycle, snapshot.at(slot));
+        }
+        if let Some(node) = pod.nominated_node().and_then(|name| snapshot.node(name))
+            && cycle.check_with_nominated(node).is_ok()
+        {
+            return choose(&cycle, node);
+        }
+        self.search(cycle)
+    }
+
+    fn search(&mut self, mut cycle: Cycle<'_>) -> Placement {
+        let mut refusals = Refusals::new(cycle.snapshot.nodes_count());
+        let feasible = match named_nodes(&cycle.pod.ask) {
+            Some(names) if names.is_empty() => {
+                let conflict =
+                    Rejection::for_good(Plugin::NodeAffinity, "pod affinity terms conflict");
+                return refused_everywhere(&conflict, cycle.snapshot);
+            }
+            Some(names) => {
+                refusals.set_others("node(s) didn't satisfy plugin(s) [NodeAffinity]");
+                let nodes = names.into_iter().filter_map(|name| cycle.snapshot.node(name));
+                feasible(&cycle, nodes, usize::MAX, &mut refusals)
+            }
+            None => {
+                let count = cycle.snapshot.nodes_count();
+                let around =
+                    (self.start..self.start + count).map(|at| cycle.snapshot.node_around(at));
+                let feasible = feasible(&cycle, around, nodes_to_find(count), &mut refusals);
+                self.start = (self.start + feasible.len() + refusals.len()) % count;
+                feasible
+            }
+        };
+        match feasible[..] {
+            [] => {
+                let (message, room) = preempt::make_room(&cycle, &refusals);
+                let message = format!("{} preemption: {message}", refusals.message());
+                Placement::Nowhere(Nowhere { message, plugins: refusals.plugins(), room })
+            }
+            [node] => choose(&cycle, node),
+            _ => {
+                cycle.prepare_scores(&feasible);
+                let slot = self.rank(&cycle, &feasible);
+                choose(&cycle, cycle.snapshot.at(slot))
+            }
         }
     }
-    match best.get(tie % best.len().max(1)) {
-        Some((name, _)) => Placement::Node((*name).to_owned()),
-        None => rejections.into_placement(),
+
+    /// Takes the best of several nodes, and remembers the others.
+    fn rank(&mut self, cycle: &Cycle<'_>, feasible: &[&NodeFacts]) -> Slot {
+        let (totals, fixed) = totals(cycle, feasible);
+        let count = feasible.len();
+        let first = self.turns % count;
+        let ranked = feasible.iter().zip(totals).zip(fixed).enumerate();
+        let ranked = ranked.map(|(index, ((node, score), fixed))| {
+            let turn = Reverse((index + count - first) % count);
+            Ranked { score, turn, fixed, slot: node.slot }
+        });
+        let mut ranked: BinaryHeap<_> = ranked.collect();
+        let best = ranked.pop().expect("there are several");
+        self.ranking = is_repeatable(cycle).then(|| Ranking {
+            ask: Arc::clone(&cycle.pod.ask),
+            generation: cycle.snapshot.generation() + 1,
+            ranked,
+            used: Some(best),
+            uses_left: count - 1,
+        });
+        best.slot
     }
-}
 
-fn rejected_by(pod: &PodFacts, node: &NodeFacts) -> Option<(&'static str, Vec<String>)> {
-    FILTERS.iter().find_map(|filter| {
-        let reasons = (filter.reasons)(pod, node);
-        (!reasons.is_empty()).then_some((filter.name, reasons))
-    })
-}
-
-fn score(pod: &PodFacts, node: &NodeFacts) -> i64 {
-    SCORES.iter().map(|plugin| plugin.weight * (plugin.score)(pod, node)).sum()
-}
-
-fn keep_best<'a>(best: &mut Vec<(&'a str, i64)>, name: &'a str, score: i64) {
-    match best.first().map(|(_, top)| score.cmp(top)) {
-        Some(std::cmp::Ordering::Less) => {}
-        Some(std::cmp::Ordering::Greater) => *best = vec![(name, score)],
-        Some(std::cmp::Ordering::Equal) | None => best.push((name, score)),
-    }
-}
-
-#[derive(Default)]
-struct Rejections {
-    nodes: usize,
-    counts: BTreeMap<String, usize>,
-    plugins: Vec<&'static str>,
-}
-
-impl Rejections {
-    fn add(&mut self, plugin: &'static str, reasons: Vec<String>) {
-        self.nodes += 1;
-        for reason in reasons {
-            *self.counts.entry(reason).or_default() += 1;
+    /// The best node by the ranking of the pod before, if it still holds for this one.
+    fn next_ranked(&mut self, cycle: &Cycle<'_>) -> Option<Slot> {
+        let ranking = self.ranking.as_mut()?;
+        if ranking.ask != cycle.pod.ask
+            || ranking.generation != cycle.snapshot.generation()
+            || ranking.uses_left == 0
+            || !is_repeatable(cycle)
+        {
+            return None;
         }
-        if !self.plugins.contains(&plugin) {
-            self.plugins.push(plugin);
+        if let Some(mut used) = ranking.used.take()
+            && cycle.check(cycle.snapshot.at(used.slot)).is_ok()
+        {
+            used.score = used.fixed + room_score(cycle, cycle.snapshot.at(used.slot));
+            used.turn = Reverse(used.turn.0 + ranking.ranked.len() + 1);
+            ranking.ranked.push(used);
         }
+        let best = ranking.ranked.pop()?;
+        ranking.used = Some(best);
+        ranking.generation += 1;
+        ranking.uses_left -= 1;
+        Some(best.slot)
     }
+}
 
-    /// The words of upstream `FitError.Error` (pkg/scheduler/framework/types.go, v1.35).
-    fn into_placement(self) -> Placement {
-        if self.nodes == 0 {
-            let message = "no nodes available to schedule pods".to_owned();
-            return Placement::Nowhere { message, plugins: Vec::new() };
-        }
-        let mut reasons: Vec<_> =
-            self.counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        reasons.sort();
-        let nodes = self.nodes;
-        let message = format!("0/{nodes} nodes are available: {}.", reasons.join(", "));
-        Placement::Nowhere { message, plugins: self.plugins }
+/// Whether a second pod like this would find every node but the chosen one as this one did. Wishes
+/// about other pods, and volumes, make each pod a case of its own.
+fn is_repeatable(cycle: &Cycle<'_>) -> bool {
+    let ask = &cycle.pod.ask;
+    ask.affinity.is_empty()
+        && ask.spread.is_empty()
+        && ask.claims.is_empty()
+        && ask.disks.is_empty()
+        && !cycle.snapshot.has_nominations()
+        && cycle.snapshot.workloads.selector_of(ask).is_none()
+}
+
+fn nowhere(message: String) -> Placement {
+    let room = Room::Withdrawn;
+    Placement::Nowhere(Nowhere { message, plugins: PluginSet::default(), room })
+}
+
+/// No node had to be looked at to know that none will do.
+fn refused_everywhere(rejection: &Rejection, snapshot: &Snapshot) -> Placement {
+    let count = snapshot.nodes_count();
+    let useless = preempt::not_helpful(count);
+    let message = format!(
+        "0/{count} nodes are available: {}. preemption: {useless}",
+        rejection.reasons.join(", ")
+    );
+    let plugins = PluginSet::from_iter([rejection.plugin]);
+    Placement::Nowhere(Nowhere { message, plugins, room: Room::Withdrawn })
+}
+
+fn choose(cycle: &Cycle<'_>, node: &NodeFacts) -> Placement {
+    let volumes = if cycle.claims.is_empty() {
+        VolumePlan::default()
+    } else {
+        volume_binding::plan(cycle, node).expect("the node was found to do")
+    };
+    Placement::Node { node: node.name.clone(), volumes }
+}
+
+/// Upstream `numFeasibleNodesToFind`: the larger the cluster, the smaller the part of it that is
+/// looked at.
+fn nodes_to_find(nodes: usize) -> usize {
+    if nodes < NODES_TO_FIND_MIN {
+        return nodes;
     }
+    let percent = 50_usize.saturating_sub(nodes / 125).max(PERCENT_TO_FIND_MIN);
+    (nodes * percent / 100).max(NODES_TO_FIND_MIN)
+}
+
+fn feasible<'a>(
+    cycle: &Cycle<'a>,
+    nodes: impl Iterator<Item = &'a NodeFacts>,
+    enough: usize,
+    refusals: &mut Refusals,
+) -> Vec<&'a NodeFacts> {
+    let mut found = Vec::new();
+    for node in nodes {
+        match cycle.check_with_nominated(node) {
+            Ok(()) => found.push(node),
+            Err(rejection) => refusals.add(node.slot, rejection),
+        }
+        if found.len() >= enough {
+            break;
+        }
+    }
+    found
+}
+
+/// The score of each node, and the part of it that stays as it is when pods come.
+fn totals(cycle: &Cycle<'_>, feasible: &[&NodeFacts]) -> (Vec<i64>, Vec<i64>) {
+    let (mut totals, mut fixed) = (vec![0; feasible.len()], vec![0; feasible.len()]);
+    let mut scores = vec![0; feasible.len()];
+    for plugin in SCORES.iter().filter(|plugin| (plugin.concerns)(cycle)) {
+        for (score, node) in scores.iter_mut().zip(feasible) {
+            *score = (plugin.raw)(cycle, node);
+        }
+        plugin.normalize.apply(&mut scores);
+        let weigh = |sums: &mut [i64]| {
+            sums.iter_mut().zip(&scores).for_each(|(sum, score)| *sum += plugin.weight * score);
+        };
+        weigh(&mut totals);
+        if !plugin.follows_room {
+            weigh(&mut fixed);
+        }
+    }
+    (totals, fixed)
+}
+
+/// The part of a node's score that changes when pods come.
+fn room_score(cycle: &Cycle<'_>, node: &NodeFacts) -> i64 {
+    let of_room = SCORES.iter().filter(|plugin| plugin.follows_room && (plugin.concerns)(cycle));
+    of_room.map(|plugin: &Score| plugin.weight * (plugin.raw)(cycle, node)).sum()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::plugins::testing::{node, pod, snapshot};
     use super::*;
-    use crate::api::ObjectKey;
+    use k8s_openapi::api::core::v1::Node;
     use serde_json::{Value, json};
-    use std::sync::Arc;
 
-    fn pod(spec: Value) -> PodFacts {
-        let mut spec = spec;
-        let cpu = spec["cpu"].take();
-        let requests = if cpu.is_null() { json!({}) } else { json!({"cpu": cpu}) };
-        spec["containers"] = json!([{"name": "x", "resources": {"requests": requests}}]);
-        spec.as_object_mut().unwrap().remove("cpu");
-        let pod = json!({"metadata": {"name": "p", "uid": "p"}, "spec": spec});
-        let key = ObjectKey::namespaced("default", "p");
-        PodFacts::new(key, Arc::new(serde_json::from_value(pod).unwrap()))
+    fn small(name: &str, spec: Value) -> Node {
+        let allocatable = json!({"cpu": "1", "memory": "1Gi", "pods": "2"});
+        node(name, json!({"spec": spec, "status": {"allocatable": allocatable}}))
     }
 
-    fn snapshot(nodes: &[(&str, Value)]) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        for (name, spec) in nodes {
-            let node = json!({
-                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-                "spec": spec,
-                "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "2"}},
-            });
-            let node = serde_json::from_value(node).unwrap();
-            snapshot.set_node(name, Some(Arc::new(node)));
+    fn asking(name: &str, cpu: &str) -> PodFacts {
+        let resources = json!({"requests": {"cpu": cpu}});
+        pod(name, json!({"containers": [{"name": "c", "resources": resources}]}))
+    }
+
+    fn render(placement: Placement) -> String {
+        match placement {
+            Placement::Node { node, .. } => node,
+            Placement::Nowhere(nowhere) => nowhere.message,
         }
-        snapshot
     }
 
     #[track_caller]
-    fn check(spec: Value, nodes: &[(&str, Value)], expected: &str) {
-        let placed = match place(&pod(spec), &snapshot(nodes), 0) {
-            Placement::Node(name) => name,
-            Placement::Nowhere { message, .. } => message,
-        };
-        assert_eq!(placed, expected);
+    fn check(pod: &PodFacts, nodes: &[Node], expected: &str) {
+        assert_eq!(render(Search::default().place(pod, &snapshot(nodes, &[]))), expected);
     }
 
     #[test]
     fn a_pod_goes_where_it_fits() {
-        let tainted = json!({"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]});
-        let cordoned = json!({"unschedulable": true});
-        check(json!({}), &[], "no nodes available to schedule pods");
-        check(json!({}), &[("a", json!({}))], "a");
-        check(json!({}), &[("a", cordoned.clone()), ("b", json!({}))], "b");
+        let plain = || pod("p", json!({}));
+        let free = |name: &str| small(name, json!({}));
+        let cordoned = small("a", json!({"unschedulable": true}));
+        let taints = json!({"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]});
+        let tainted = || small("d", taints.clone());
+        check(&plain(), &[], "no nodes available to schedule pods");
+        check(&plain(), &[free("a")], "a");
+        check(&plain(), &[cordoned.clone(), free("b")], "b");
         check(
-            json!({"cpu": "2"}),
-            &[("a", cordoned), ("b", json!({})), ("c", json!({})), ("d", tainted.clone())],
+            &asking("p", "2"),
+            &[cordoned, free("b"), free("c"), tainted()],
             "0/4 nodes are available: 1 node(s) had untolerated taint {gpu: yes}, \
-             1 node(s) were unschedulable, 2 Insufficient cpu.",
+             1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/4 nodes are available: \
+             4 Preemption is not helpful for scheduling.",
         );
-        let tolerant = json!({"tolerations": [{"key": "gpu", "operator": "Exists"}]});
-        check(tolerant, &[("a", tainted)], "a");
-        let pinned = json!({"nodeSelector": {"kubernetes.io/hostname": "b"}});
-        check(pinned, &[("a", json!({})), ("b", json!({}))], "b");
+        let tolerant = pod("p", json!({"tolerations": [{"key": "gpu", "operator": "Exists"}]}));
+        check(&tolerant, &[tainted()], "d");
+        let pinned = pod("p", json!({"nodeSelector": {"kubernetes.io/hostname": "b"}}));
+        check(&pinned, &[free("a"), free("b")], "b");
+    }
+
+    #[test]
+    fn a_pod_without_victims_is_told_so() {
+        let snapshot = snapshot(&[small("a", json!({}))], &[(asking("x", "600m"), "a")]);
+        assert_eq!(
+            render(Search::default().place(&asking("p", "500m"), &snapshot)),
+            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+             1 No preemption victims found for incoming pod."
+        );
+    }
+
+    #[test]
+    fn a_pod_that_names_its_nodes_is_held_against_no_others() {
+        let fields = json!([{"key": "metadata.name", "operator": "In", "values": ["b"]}]);
+        let terms = json!({"nodeSelectorTerms": [{"matchFields": fields}]});
+        let affinity = json!({"requiredDuringSchedulingIgnoredDuringExecution": terms});
+        let pinned = pod("p", json!({"affinity": {"nodeAffinity": affinity}}));
+        let nodes = [small("a", json!({})), small("b", json!({})), small("c", json!({}))];
+        check(&pinned, &nodes, "b");
+        check(
+            &pinned,
+            &[small("a", json!({})), small("b", json!({"unschedulable": true}))],
+            "0/2 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeAffinity], \
+             1 node(s) were unschedulable. preemption: 0/2 nodes are available: \
+             2 Preemption is not helpful for scheduling.",
+        );
     }
 
     #[test]
     fn the_emptier_node_is_better() {
-        let mut snapshot = snapshot(&[("a", json!({})), ("b", json!({}))]);
-        let mut busy = pod(json!({"cpu": "500m"}));
-        busy.uid = "busy".to_owned();
-        snapshot.assume(Arc::new(busy), "a");
-        for tie in 0..4 {
-            let placed = place(&pod(json!({})), &snapshot, tie);
-            assert_eq!(placed, Placement::Node("b".to_owned()));
+        let nodes = [small("a", json!({})), small("b", json!({}))];
+        let snapshot = snapshot(&nodes, &[(asking("busy", "500m"), "a")]);
+        let mut search = Search::default();
+        for _ in 0..4 {
+            assert_eq!(render(search.place(&pod("p", json!({})), &snapshot)), "b");
         }
     }
 
-    #[test]
-    fn equal_nodes_take_turns() {
-        let snapshot = snapshot(&[("a", json!({})), ("b", json!({}))]);
-        let placed: Vec<_> = (0..3).map(|tie| place(&pod(json!({})), &snapshot, tie)).collect();
-        let node = |name: &str| Placement::Node(name.to_owned());
-        assert_eq!(placed, [node("a"), node("b"), node("a")]);
+    /// Places equal pods, each counted before the next.
+    fn fill(nodes: &[Node], pods: usize, cpu: &str) -> String {
+        let mut snapshot = snapshot(nodes, &[]);
+        let mut search = Search::default();
+        let mut places = Vec::new();
+        for index in 0..pods {
+            let mut pod = asking("p", cpu);
+            pod.uid = index.to_string();
+            match search.place(&pod, &snapshot) {
+                Placement::Node { node, .. } => {
+                    snapshot.assume(Arc::new(pod), &node);
+                    places.push(node);
+                }
+                Placement::Nowhere(_) => places.push("-".to_owned()),
+            }
+        }
+        places.join(" ")
     }
 
     #[test]
-    fn a_full_node_takes_no_more_pods() {
-        let mut snapshot = snapshot(&[("a", json!({}))]);
-        for uid in ["one", "two"] {
-            let mut other = pod(json!({}));
-            other.uid = uid.to_owned();
-            snapshot.assume(Arc::new(other), "a");
+    fn equal_pods_spread_over_equal_nodes_until_these_are_full() {
+        let nodes = [small("a", json!({})), small("b", json!({})), small("c", json!({}))];
+        let mut places: Vec<_> = fill(&nodes, 3, "100m").split(' ').map(str::to_owned).collect();
+        places.sort();
+        assert_eq!(places, ["a", "b", "c"]);
+        let filled = fill(&nodes, 7, "100m");
+        assert!(filled.ends_with(" -") && filled.matches('-').count() == 1, "{filled}");
+        let filled = fill(&nodes, 4, "600m");
+        assert!(filled.ends_with(" -") && filled.matches('-').count() == 1, "{filled}");
+    }
+
+    #[test]
+    fn a_ranking_does_not_outlive_a_change() {
+        let nodes = [small("a", json!({})), small("b", json!({}))];
+        let mut snapshot = snapshot(&nodes, &[]);
+        let mut search = Search::default();
+        let first = render(search.place(&asking("p", "100m"), &snapshot));
+        snapshot.assume(Arc::new(asking("p", "100m")), &first);
+        let other = if first == "a" { "b" } else { "a" };
+        snapshot.assume(Arc::new(asking("big", "950m")), other);
+        let mut second = asking("p", "100m");
+        second.uid = "second".to_owned();
+        assert_eq!(render(search.place(&second, &snapshot)), first);
+    }
+
+    #[test]
+    fn large_clusters_are_looked_at_in_part() {
+        for (nodes, expected) in
+            [(3, 3), (99, 99), (100, 100), (200, 100), (1_000, 420), (5_000, 500), (6_000, 300)]
+        {
+            assert_eq!(nodes_to_find(nodes), expected, "{nodes}");
         }
-        let Placement::Nowhere { message, plugins } = place(&pod(json!({})), &snapshot, 0) else {
-            panic!("there is no room");
-        };
-        assert_eq!(message, "0/1 nodes are available: 1 Too many pods.");
-        assert_eq!(plugins, ["NodeResourcesFit"]);
     }
 }

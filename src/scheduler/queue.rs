@@ -1,10 +1,12 @@
 //! The pods that wait for a node: which is next, and when one that failed is tried again.
 //!
 //! Pure: every method takes the time. Follows upstream's scheduling queue
-//! (pkg/scheduler/backend/queue, v1.35): pods that fit nowhere rest until something in the cluster
-//! changes, and then as long as their back-off lasts.
+//! (pkg/scheduler/backend/queue, v1.35): pods that fit nowhere wait until something happens that may
+//! help them, and then as long as their back-off lasts, unless there is nothing else to do.
 
-use super::snapshot::PodFacts;
+use super::event::Event;
+use super::plugins::{PluginSet, may_help};
+use super::pod::PodFacts;
 use crate::stdx::Backoff;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,11 +26,14 @@ const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Active,
-    /// Until the back-off is over.
+    /// It fitted nowhere; something has happened since. Until the back-off is over, or until there
+    /// is nothing more urgent (upstream `SchedulerPopFromBackoffQ`).
     Resting(Instant),
-    /// Until the cluster changes, or this moment.
+    /// A write failed. Until the back-off is over.
+    Recovering(Instant),
+    /// Until something happens that may help, or this moment.
     Unschedulable(Instant),
-    /// Its binding is under way.
+    /// It is being bound, or room is being made for it.
     Taken,
 }
 
@@ -40,6 +45,10 @@ struct Entry {
     failures: u32,
     /// When the last attempt failed.
     failed_at: Option<Instant>,
+    /// Who refused nodes in the last attempt.
+    refused_by: PluginSet,
+    /// Whether something happened that may help while the pod was taken.
+    is_helped: bool,
 }
 
 /// The order of pods that are ready to be tried: by priority, then by arrival.
@@ -50,15 +59,16 @@ type Rank = (Reverse<i32>, u64, String);
 pub(super) struct Queue {
     entries: BTreeMap<String, Entry>,
     active: BTreeSet<Rank>,
-    /// The resting and the unschedulable, by when their waiting ends.
+    resting: BTreeSet<(Instant, String)>,
+    /// The recovering and the unschedulable, by when their waiting ends.
     waiting: BTreeSet<(Instant, String)>,
+    /// Those that events may help.
+    refused: BTreeSet<String>,
     arrivals: u64,
 }
 
 impl Queue {
-    /// A pod came or changed. A change may be what an unschedulable pod needs, so it is tried
-    /// again; a change of its status is not, and least of all our own report (upstream
-    /// `isPodUpdated`).
+    /// A pod came or changed.
     pub(super) fn set(&mut self, pod: Arc<PodFacts>) {
         let uid = pod.uid.clone();
         let Some(entry) = self.entries.get_mut(&uid) else {
@@ -69,15 +79,24 @@ impl Queue {
                 arrival: self.arrivals,
                 failures: 0,
                 failed_at: None,
+                refused_by: PluginSet::default(),
+                is_helped: false,
             };
             self.entries.insert(uid.clone(), entry);
             self.put(&uid, Place::Active);
             return;
         };
+        // A change of its own may be what the pod needs; its status is not, and least of all our
+        // own report.
+        let old = Arc::clone(&entry.pod);
+        let is_helped = old.ask != pod.ask
+            && (entry.refused_by.is_empty()
+                || may_help(entry.refused_by, &pod, &Event::OwnChange(&old, &pod)));
         let place = match entry.place {
-            Place::Unschedulable(_) if !is_alike(&entry.pod, &pod) => place_after_change(entry),
+            Place::Unschedulable(_) if is_helped => place_after_help(entry),
             place => place,
         };
+        entry.is_helped |= is_helped;
         // Its rank may change with it.
         self.put(&uid, Place::Taken);
         if let Some(entry) = self.entries.get_mut(&uid) {
@@ -89,60 +108,99 @@ impl Queue {
     /// The pod has a node, has ended or is gone.
     pub(super) fn remove(&mut self, uid: &str) {
         self.put(uid, Place::Taken);
+        self.refused.remove(uid);
         self.entries.remove(uid);
     }
 
-    /// Takes the next pod to try. It comes back by [`Queue::failed`] or goes by [`Queue::remove`].
+    /// What is known of a pod that waits.
+    pub(super) fn get(&self, uid: &str) -> Option<&Arc<PodFacts>> {
+        self.entries.get(uid).map(|entry| &entry.pod)
+    }
+
+    /// Takes the next pod to try. It comes back by [`Queue::failed`] or [`Queue::refused`], or goes
+    /// by [`Queue::remove`].
     pub(super) fn take(&mut self, now: Instant) -> Option<Arc<PodFacts>> {
-        while let Some((at, _)) = self.waiting.first()
-            && *at <= now
+        let is_due = |first: Option<&(Instant, String)>| {
+            first.filter(|(at, _)| *at <= now).map(|(_, uid)| uid.clone())
+        };
+        while let Some(uid) = is_due(self.waiting.first()).or_else(|| is_due(self.resting.first()))
         {
-            let (_, uid) = self.waiting.pop_first().expect("looked at just now");
             self.put(&uid, Place::Active);
         }
-        let (.., uid) = self.active.pop_first()?;
+        if self.active.is_empty() {
+            let (_, uid) = self.resting.first()?.clone();
+            self.put(&uid, Place::Active);
+        }
+        let (.., uid) = self.active.first()?.clone();
+        self.put(&uid, Place::Taken);
         let entry = self.entries.get_mut(&uid).expect("active pods have entries");
-        entry.place = Place::Taken;
+        entry.is_helped = false;
         Some(Arc::clone(&entry.pod))
     }
 
-    /// Nothing fits the pod: it waits for the cluster to change.
-    pub(super) fn unschedulable(&mut self, uid: &str, now: Instant) {
-        self.put_back(uid, now, Place::Unschedulable(now + UNSCHEDULABLE_MAX));
+    /// Nothing fits the pod: it waits for something that may help.
+    pub(super) fn refused(&mut self, uid: &str, by: PluginSet, now: Instant) {
+        self.hold(uid, by, now);
+        self.release(uid, now);
     }
 
-    /// The pod's binding failed: it is tried again after its back-off.
-    pub(super) fn failed(&mut self, uid: &str, now: Instant) {
-        let failures = self.entries.get(uid).map_or(0, |entry| entry.failures);
-        self.put_back(uid, now, Place::Resting(now + BACKOFF.delay(failures + 1)));
-    }
-
-    fn put_back(&mut self, uid: &str, now: Instant, place: Place) {
+    /// As [`Queue::refused`], but the pod is not to be tried before it is [released](Self::release):
+    /// room is being made for it.
+    pub(super) fn hold(&mut self, uid: &str, by: PluginSet, now: Instant) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.failures = entry.failures.saturating_add(1);
             entry.failed_at = Some(now);
-            self.put(uid, place);
+            entry.refused_by = by;
+            self.refused.insert(uid.to_owned());
         }
     }
 
-    /// Something in the cluster changed that may make room: unschedulable pods are tried again,
-    /// each after its back-off.
-    pub(super) fn cluster_changed(&mut self) {
-        let unschedulable: Vec<_> = self
-            .waiting
-            .iter()
-            .filter_map(|(_, uid)| self.entries.get_key_value(uid))
-            .filter(|(_, entry)| matches!(entry.place, Place::Unschedulable(_)))
-            .map(|(uid, entry)| (uid.clone(), place_after_change(entry)))
-            .collect();
-        for (uid, place) in unschedulable {
-            self.put(&uid, place);
+    /// The pod that was held may be tried again once something helps, or has helped already.
+    pub(super) fn release(&mut self, uid: &str, now: Instant) {
+        let Some(entry) = self.entries.get(uid).filter(|entry| entry.place == Place::Taken) else {
+            return;
+        };
+        let place = match entry.is_helped {
+            true => place_after_help(entry),
+            false => Place::Unschedulable(now + UNSCHEDULABLE_MAX),
+        };
+        self.put(uid, place);
+    }
+
+    /// A write for the pod failed: it is tried again after its back-off.
+    pub(super) fn failed(&mut self, uid: &str, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.failures = entry.failures.saturating_add(1);
+            entry.failed_at = Some(now);
+            let until = now + BACKOFF.delay(entry.failures);
+            self.put(uid, Place::Recovering(until));
+        }
+    }
+
+    /// Something happened. The pods that it may help are tried again, each after its back-off.
+    pub(super) fn happened(&mut self, event: &Event<'_>) {
+        let helps = |uid: &&String| {
+            let entry = &self.entries[*uid];
+            match entry.refused_by.is_empty() {
+                // There was no node at all.
+                true => matches!(event, Event::NodeAdded(_)),
+                false => may_help(entry.refused_by, &entry.pod, event),
+            }
+        };
+        let helped: Vec<_> = self.refused.iter().filter(helps).cloned().collect();
+        for uid in helped {
+            let entry = self.entries.get_mut(&uid).expect("refused pods have entries");
+            entry.is_helped = true;
+            if matches!(entry.place, Place::Unschedulable(_)) {
+                let place = place_after_help(entry);
+                self.put(&uid, place);
+            }
         }
     }
 
     /// When [`Queue::take`] may have a pod next; `None` while only a change can bring one.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
-        if !self.active.is_empty() {
+        if !self.active.is_empty() || !self.resting.is_empty() {
             return Some(now);
         }
         self.waiting.first().map(|(at, _)| *at)
@@ -152,33 +210,29 @@ impl Queue {
     fn put(&mut self, uid: &str, place: Place) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         match entry.place {
-            Place::Active => {
-                self.active.remove(&rank(uid, entry));
-            }
-            Place::Resting(until) | Place::Unschedulable(until) => {
+            Place::Active => drop(self.active.remove(&rank(uid, entry))),
+            Place::Resting(until) => drop(self.resting.remove(&(until, uid.to_owned()))),
+            Place::Recovering(until) | Place::Unschedulable(until) => {
                 self.waiting.remove(&(until, uid.to_owned()));
             }
             Place::Taken => {}
         }
         entry.place = place;
         match place {
-            Place::Active => {
-                self.active.insert(rank(uid, entry));
-            }
-            Place::Resting(until) | Place::Unschedulable(until) => {
+            Place::Active => drop(self.active.insert(rank(uid, entry))),
+            Place::Resting(until) => drop(self.resting.insert((until, uid.to_owned()))),
+            Place::Recovering(until) | Place::Unschedulable(until) => {
                 self.waiting.insert((until, uid.to_owned()));
             }
             Place::Taken => {}
         }
+        if !matches!(place, Place::Taken | Place::Unschedulable(_)) {
+            self.refused.remove(uid);
+        }
     }
 }
 
-/// Whether a placement would see no difference.
-fn is_alike(old: &PodFacts, new: &PodFacts) -> bool {
-    old.pod.spec == new.pod.spec && old.pod.metadata.labels == new.pod.metadata.labels
-}
-
-fn place_after_change(entry: &Entry) -> Place {
+fn place_after_help(entry: &Entry) -> Place {
     match entry.failed_at {
         Some(at) => Place::Resting(at + BACKOFF.delay(entry.failures)),
         None => Place::Active,
@@ -191,17 +245,17 @@ fn rank(uid: &str, entry: &Entry) -> Rank {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plugins::Plugin;
+    use super::super::plugins::testing::{node, pod as pod_of};
     use super::*;
-    use crate::api::ObjectKey;
     use serde_json::json;
 
     fn pod(uid: &str, priority: i32) -> Arc<PodFacts> {
-        let pod = json!({
-            "metadata": {"name": uid, "uid": uid},
-            "spec": {"containers": [], "priority": priority},
-        });
-        let key = ObjectKey::namespaced("default", uid);
-        Arc::new(PodFacts::new(key, Arc::new(serde_json::from_value(pod).unwrap())))
+        Arc::new(pod_of(uid, json!({"priority": priority})))
+    }
+
+    fn by_fit() -> PluginSet {
+        PluginSet::from_iter([Plugin::NodeResourcesFit])
     }
 
     fn taken(queue: &mut Queue, now: Instant) -> Vec<String> {
@@ -220,20 +274,63 @@ mod tests {
     }
 
     #[test]
-    fn an_unschedulable_pod_waits_for_a_change_and_its_back_off() {
+    fn a_pod_that_fits_nowhere_waits_for_what_may_help() {
         let start = crate::stdx::monotonic();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut queue = Queue::default();
         queue.set(pod("a", 0));
         assert_eq!(taken(&mut queue, start), ["a"]);
-        queue.unschedulable("a", start);
+        queue.refused("a", by_fit(), start);
+        let useless = node("n", json!({"status": {"allocatable": {"pods": "0"}}}));
+        queue.happened(&Event::NodeAdded(&useless));
         assert_eq!(taken(&mut queue, at(200)), [""; 0]);
-        queue.cluster_changed();
-        assert_eq!(queue.next_wake(start), Some(at(1)));
-        assert_eq!(taken(&mut queue, at(1)), ["a"]);
-        queue.unschedulable("a", at(1));
-        assert_eq!(queue.next_wake(at(1)), Some(at(301)));
-        assert_eq!(taken(&mut queue, at(301)), ["a"]);
+        queue.happened(&Event::NodeAdded(&node("n", json!({}))));
+        assert_eq!(taken(&mut queue, at(200)), ["a"]);
+        queue.refused("a", by_fit(), at(200));
+        assert_eq!(queue.next_wake(at(200)), Some(at(500)));
+        assert_eq!(taken(&mut queue, at(500)), ["a"]);
+    }
+
+    #[test]
+    fn a_pod_that_was_helped_rests_while_there_are_others() {
+        let start = crate::stdx::monotonic();
+        let mut queue = Queue::default();
+        queue.set(pod("a", 10));
+        queue.take(start);
+        queue.refused("a", by_fit(), start);
+        queue.happened(&Event::PodGone(&pod("other", 0)));
+        queue.set(pod("b", 0));
+        assert_eq!(taken(&mut queue, start), ["b", "a"]);
+        queue.refused("a", by_fit(), start);
+        queue.happened(&Event::PodGone(&pod("other", 0)));
+        queue.set(pod("c", 0));
+        assert_eq!(taken(&mut queue, start + Duration::from_secs(2)), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_pod_whose_binding_failed_rests_for_the_whole_back_off() {
+        let start = crate::stdx::monotonic();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut queue = Queue::default();
+        queue.set(pod("a", 0));
+        for (failed, rest) in [(0, 1), (10, 2), (20, 4), (30, 8), (50, 10), (70, 10)] {
+            assert_eq!(taken(&mut queue, at(failed)), ["a"]);
+            queue.failed("a", at(failed));
+            assert_eq!(queue.next_wake(at(failed)), Some(at(failed + rest)));
+        }
+    }
+
+    #[test]
+    fn help_that_comes_while_room_is_being_made_is_not_forgotten() {
+        let now = crate::stdx::monotonic();
+        let mut queue = Queue::default();
+        queue.set(pod("a", 0));
+        queue.take(now);
+        queue.hold("a", by_fit(), now);
+        queue.happened(&Event::PodGone(&pod("victim", 0)));
+        assert_eq!(taken(&mut queue, now), [""; 0]);
+        queue.release("a", now);
+        assert_eq!(taken(&mut queue, now), ["a"]);
     }
 
     #[test]
@@ -244,20 +341,26 @@ mod tests {
         queue.take(now);
         queue.remove("a");
         queue.failed("a", now);
+        queue.refused("a", by_fit(), now);
+        queue.happened(&Event::PodGone(&pod("other", 0)));
         assert_eq!(queue.next_wake(now), None);
     }
 
     #[test]
     fn only_a_change_that_matters_wakes_an_unschedulable_pod() {
         let start = crate::stdx::monotonic();
+        let asking = |cpu: &str| {
+            let requests = json!({"requests": {"cpu": cpu}});
+            Arc::new(pod_of("a", json!({"containers": [{"name": "c", "resources": requests}]})))
+        };
         let mut queue = Queue::default();
-        queue.set(pod("a", 0));
+        queue.set(asking("2"));
         queue.take(start);
-        queue.unschedulable("a", start);
-        queue.set(pod("a", 0));
+        queue.refused("a", by_fit(), start);
+        queue.set(asking("2"));
         assert_eq!(queue.next_wake(start), Some(start + UNSCHEDULABLE_MAX));
-        queue.set(pod("a", 7));
-        assert_eq!(queue.next_wake(start), Some(start + Duration::from_secs(1)));
+        queue.set(asking("1"));
+        assert_eq!(taken(&mut queue, start), ["a"]);
         queue.remove("a");
         assert_eq!(queue.next_wake(start), None);
     }

@@ -2,7 +2,9 @@
 
 use crate::api::Quantity;
 use crate::api::pod;
-use k8s_openapi::api::core::v1::{Node, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What scoring takes a container without a request to use (upstream `DefaultMilliCPURequest` and
@@ -59,6 +61,11 @@ impl Resources {
         Self::of(pod::requests_assuming(spec, &assumed.into()))
     }
 
+    /// Of huge pages, devices and the like.
+    pub(super) fn other(&self, name: &str) -> i64 {
+        self.others.get(name).copied().unwrap_or_default()
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.combine(other, |mine, theirs| mine.saturating_add(theirs));
     }
@@ -78,6 +85,41 @@ impl Resources {
     }
 }
 
+/// The spec with each request at least what the container was given: a container that is being made
+/// smaller still has what it had (upstream `PodRequests` with `UseStatusResources`,
+/// component-helpers/resource, v1.35).
+pub(super) fn with_actual_sizes<'a>(pod: &Pod, spec: &'a PodSpec) -> Cow<'a, PodSpec> {
+    let Some(status) = &pod.status else { return Cow::Borrowed(spec) };
+    let told = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let sized: Vec<_> = told.filter(|one| actual(one).next().is_some()).collect();
+    if sized.is_empty() {
+        return Cow::Borrowed(spec);
+    }
+    let mut spec = spec.clone();
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        let status = sized.iter().find(|status| status.name == container.name);
+        for (name, amount) in status.into_iter().flat_map(|status| actual(status)) {
+            raise(container, name, amount);
+        }
+    }
+    Cow::Owned(spec)
+}
+
+/// What the container has, and what it was promised.
+fn actual(status: &ContainerStatus) -> impl Iterator<Item = (&String, &resource::Quantity)> {
+    let has = status.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    has.into_iter().chain(&status.allocated_resources).flatten()
+}
+
+fn raise(container: &mut Container, name: &str, amount: &resource::Quantity) {
+    let resources = container.resources.get_or_insert_default();
+    let requests = resources.requests.get_or_insert_default();
+    let wanted = requests.entry(name.to_owned()).or_insert_with(|| amount.clone());
+    if Quantity::of(wanted) < Quantity::of(amount) {
+        wanted.clone_from(amount);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +130,23 @@ mod tests {
         let spec = serde_json::from_value(json!({"containers": [{"name": "x"}]})).unwrap();
         assert_eq!(Resources::of_pod(&spec), Resources::default());
         assert_eq!(Resources::of_pod_for_scoring(&spec).milli_cpu, MILLI_CPU_ASSUMED);
+    }
+
+    #[test]
+    fn a_container_that_shrinks_keeps_its_room_until_it_has() {
+        let container = |cpu: &str| json!({"name": "x", "resources": {"requests": {"cpu": cpu}}});
+        for (wanted, has, expected) in [("1", "2", 2000), ("3", "2", 3000)] {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {},
+                "spec": {"containers": [container(wanted)]},
+                "status": {"containerStatuses": [{
+                    "name": "x", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "resources": {"requests": {"cpu": has}},
+                }]},
+            }))
+            .unwrap();
+            let spec = with_actual_sizes(&pod, pod.spec.as_ref().unwrap());
+            assert_eq!(Resources::of_pod(&spec).milli_cpu, expected);
+        }
     }
 }
