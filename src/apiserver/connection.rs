@@ -176,7 +176,7 @@ impl Connection {
     ) -> Result<(Response, OwnedSemaphorePermit), Status> {
         let tokens = &self.server.tokens;
         let identity = authenticate(tokens, &self.peer, &asked.headers).await?;
-        authorize(&identity, &asked.info)?;
+        authorize(&self.server, &identity, &asked.info).await?;
         // What only reads has no use for a body, and does not wait for one.
         let body = match asked.info.is_mutating() {
             true => read_body(body).await?,

@@ -8,6 +8,7 @@ use crate::stdx::http::{HttpService, Request, Response};
 use futures_util::future::BoxFuture;
 use std::io;
 use std::sync::Arc;
+use tracing::warn;
 
 /// A transport whose requests are those of one identity.
 #[derive(Debug)]
@@ -28,9 +29,13 @@ impl HttpService for LocalService {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let asked = Asked::of(head);
-            Ok(match authorize(&identity, &asked.info) {
+            Ok(match authorize(&server, &identity, &asked.info).await {
                 Ok(()) => server.answer(&asked, &identity, body).await,
-                Err(status) => status_response(&status, &asked.headers),
+                Err(status) => {
+                    // A component that asks for more than its role gives is a mistake of ours.
+                    warn!(why = status.message, "a component was refused");
+                    status_response(&status, &asked.headers)
+                }
             })
         })
     }

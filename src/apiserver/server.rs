@@ -4,9 +4,11 @@
 //! [`local`](super::local) by construction), then here: route, and in the verbs decode, admit, default, validate,
 //! store. Architecture invariant: in-process callers skip TCP and TLS, never policy.
 
+use super::authz::Authorizer;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::discovery::Documents;
 use super::encoding::{compress, status_response};
+use super::follow::Follower;
 use super::identity::Identity;
 use super::inflight::InFlight;
 use super::local::LocalService;
@@ -47,6 +49,9 @@ pub struct Server {
     pub(super) documents: Documents,
     pub(super) openapi: openapi::Index,
     pub(super) tokens: Tokens,
+    pub(super) authorizer: Authorizer,
+    /// What keeps the two above knowing, until it runs.
+    waiting: Mutex<Vec<Follower>>,
     /// Keep what the server itself knows of its objects. They end with the server.
     followers: Mutex<JoinSet<()>>,
     /// Cancelled when watches are to end because the server stops.
@@ -75,7 +80,9 @@ impl Asked {
 impl Server {
     #[must_use]
     pub fn new(config: Config, store: Arc<dyn Store>, nodes: Arc<dyn NodeService>) -> Arc<Self> {
+        let (authorizer, mut waiting) = Authorizer::new();
         let tokens = Tokens::new(config.tokens.clone(), store, config.clock.clone());
+        waiting.extend(tokens.followers());
         Arc::new(Self {
             config,
             store: tokens.guard(),
@@ -84,6 +91,8 @@ impl Server {
             documents: Documents::default(),
             openapi: openapi::Index::default(),
             tokens,
+            authorizer,
+            waiting: Mutex::new(waiting),
             followers: Mutex::default(),
             closing: CancellationToken::new(),
             bootstrapped: AtomicBool::new(false),
@@ -106,11 +115,10 @@ impl Server {
 
     /// Begins to follow what the server has to know of its own objects.
     pub(super) fn begin_to_follow(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().expect("no panics under this lock"));
         let mut running = self.followers.lock().expect("no panics under this lock");
-        if running.is_empty() {
-            for follower in self.tokens.followers() {
-                running.spawn(follower.run(Arc::clone(&self.store)));
-            }
+        for follower in waiting {
+            running.spawn(follower.run(Arc::clone(&self.store)));
         }
     }
 

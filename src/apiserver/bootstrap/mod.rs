@@ -6,6 +6,7 @@
 //! Start at [`plan`].
 
 mod plan;
+mod roles;
 
 use self::plan::{Fixture, Step, fixtures, mend};
 use super::identity::Identity;
@@ -67,6 +68,7 @@ impl Server {
         self.begin_to_follow();
         let api = Api(self.local(Identity::api_server()));
         api.mend_all(&fixtures(&self.config)).await?;
+        self.reconcile_roles(&api).await?;
         self.bootstrapped.store(true, Ordering::Release);
         Ok(())
     }
@@ -77,6 +79,10 @@ impl Server {
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("fixtures", async move {
             shutdown.run_until_cancelled(keep_fixtures(server)).await;
+        });
+        let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
+        tasks.spawn("role aggregation", async move {
+            shutdown.run_until_cancelled(server.collect_rules()).await;
         });
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("event expiry", async move {

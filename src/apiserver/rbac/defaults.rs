@@ -3,6 +3,8 @@
 //! `defaults.txt` lists them and says how it is written; here they become objects. Who reconciles
 //! a cluster with them leaves alone what its owner has taken the annotation away from.
 
+use super::aggregate::aggregate;
+use super::reconcile::AUTO_UPDATE;
 use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
     Subject,
@@ -10,12 +12,14 @@ use k8s_openapi::api::rbac::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::BTreeMap;
 
+/// Upstream's.
 const TABLE: &str = include_str!("defaults.txt");
+/// What our components need besides.
+const ADDITIONS: &str = include_str!("additions.txt");
 const WHOLE: &str = "defaults.txt is well formed; a test reads it whole";
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 const BOOTSTRAPPING: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
-const AUTO_UPDATE: (&str, &str) = ("rbac.authorization.kubernetes.io/autoupdate", "true");
 const AGGREGATE_PREFIX: &str = "rbac.authorization.k8s.io/aggregate-to-";
 
 /// All of them, in the order of the table.
@@ -27,48 +31,70 @@ pub struct Defaults {
     pub role_bindings: Vec<RoleBinding>,
 }
 
-/// Reads the table. Aggregated roles are without rules: [`aggregate`](super::aggregate()) gives
-/// them theirs.
+/// Whoever collects a role may be collected: `view` goes into `edit`, and that into `admin`.
+const ROUNDS: usize = 3;
+
+impl Defaults {
+    /// With the rules that aggregated roles are to have.
+    #[must_use]
+    pub fn with_collected_rules(mut self) -> Self {
+        for _ in 0..ROUNDS {
+            let known = self.cluster_roles.clone();
+            for role in &mut self.cluster_roles {
+                role.rules = aggregate(role, &known).or(role.rules.take());
+            }
+        }
+        self
+    }
+
+    fn read(&mut self, table: &str) {
+        // The rules that follow are those of the role of either kind that was opened last.
+        let mut is_of_namespace = false;
+        for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match *words.as_slice() {
+                _ if line.starts_with(' ') => {
+                    let rules = match is_of_namespace {
+                        true => self.roles.last_mut().map(|role| &mut role.rules),
+                        false => self.cluster_roles.last_mut().map(|role| &mut role.rules),
+                    };
+                    rules.expect(WHOLE).get_or_insert_default().push(rule(&words));
+                }
+                ["cluster-role", name, ref rest @ ..] => {
+                    is_of_namespace = false;
+                    self.cluster_roles.push(cluster_role(name, rest));
+                }
+                ["role", namespace, name] => {
+                    is_of_namespace = true;
+                    let metadata = metadata(name, Some(namespace));
+                    self.roles.push(Role { metadata, rules: None });
+                }
+                ["cluster-role-binding", name, role, ref rest @ ..] => {
+                    self.cluster_role_bindings.push(ClusterRoleBinding {
+                        metadata: metadata(name, None),
+                        role_ref: role_ref("ClusterRole", role),
+                        subjects: subjects(rest),
+                    });
+                }
+                ["role-binding", namespace, name, role, ref rest @ ..] => {
+                    self.role_bindings.push(RoleBinding {
+                        metadata: metadata(name, Some(namespace)),
+                        role_ref: role_ref("Role", role),
+                        subjects: subjects(rest),
+                    });
+                }
+                _ => unreachable!("{WHOLE}: {line}"),
+            }
+        }
+    }
+}
+
+/// Reads the tables. Aggregated roles are without rules.
 #[must_use]
 pub fn defaults() -> Defaults {
     let mut all = Defaults::default();
-    // The rules that follow are those of the role of either kind that was opened last.
-    let mut is_of_namespace = false;
-    for line in TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match *words.as_slice() {
-            _ if line.starts_with(' ') => {
-                let rules = match is_of_namespace {
-                    true => all.roles.last_mut().map(|role| &mut role.rules),
-                    false => all.cluster_roles.last_mut().map(|role| &mut role.rules),
-                };
-                rules.expect(WHOLE).get_or_insert_default().push(rule(&words));
-            }
-            ["cluster-role", name, ref rest @ ..] => {
-                is_of_namespace = false;
-                all.cluster_roles.push(cluster_role(name, rest));
-            }
-            ["role", namespace, name] => {
-                is_of_namespace = true;
-                let metadata = metadata(name, Some(namespace));
-                all.roles.push(Role { metadata, rules: None });
-            }
-            ["cluster-role-binding", name, role, ref rest @ ..] => {
-                all.cluster_role_bindings.push(ClusterRoleBinding {
-                    metadata: metadata(name, None),
-                    role_ref: role_ref("ClusterRole", role),
-                    subjects: subjects(rest),
-                });
-            }
-            ["role-binding", namespace, name, role, ref rest @ ..] => {
-                all.role_bindings.push(RoleBinding {
-                    metadata: metadata(name, Some(namespace)),
-                    role_ref: role_ref("Role", role),
-                    subjects: subjects(rest),
-                });
-            }
-            _ => unreachable!("{WHOLE}: {line}"),
-        }
+    for table in [TABLE, ADDITIONS] {
+        all.read(table);
     }
     all
 }
@@ -79,7 +105,7 @@ fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {
         name: Some(name.to_owned()),
         namespace: namespace.map(str::to_owned),
         labels: Some(pair(BOOTSTRAPPING)),
-        annotations: Some(pair(AUTO_UPDATE)),
+        annotations: Some(pair((AUTO_UPDATE, "true"))),
         ..ObjectMeta::default()
     }
 }
@@ -156,7 +182,7 @@ fn subject(word: &str) -> Subject {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Action, Asker, Objects, Policy, aggregate};
+    use super::super::{Action, Asker, Place, Policy, Verdict};
     use super::*;
     use std::collections::BTreeSet;
 
@@ -211,7 +237,8 @@ mod tests {
 
     #[test]
     fn every_role_and_binding_is_upstreams() {
-        let all = defaults();
+        let mut all = Defaults::default();
+        all.read(TABLE);
         let mut facts = BTreeSet::new();
         let name = |metadata: &ObjectMeta| metadata.name.clone().unwrap();
         let both = |metadata: &ObjectMeta| {
@@ -250,26 +277,24 @@ mod tests {
 
     /// The policy of a cluster with nothing but the defaults.
     fn policy() -> Policy {
-        let mut all = defaults();
-        // `view` goes into `edit`, and that into `admin`: the third time around fills the last.
-        for _ in 0..3 {
-            let known = all.cluster_roles.clone();
-            for role in &mut all.cluster_roles {
-                role.rules = aggregate(role, &known).or(role.rules.take());
-            }
-        }
+        let mut all = defaults().with_collected_rules();
         let admin = ClusterRoleBinding {
             metadata: metadata("alice", None),
             role_ref: role_ref("ClusterRole", "admin"),
             subjects: subjects(&["user=alice"]),
         };
         all.cluster_role_bindings.push(admin);
-        Policy::new(Objects {
-            roles: &all.roles,
-            cluster_roles: &all.cluster_roles,
-            role_bindings: &all.role_bindings,
-            cluster_role_bindings: &all.cluster_role_bindings,
-        })
+        let mut policy = Policy::default();
+        for role in all.cluster_roles {
+            let name = role.metadata.name.as_deref().unwrap();
+            policy.set_role(Place { namespace: None, name }, role.rules);
+        }
+        for binding in all.cluster_role_bindings {
+            let name = binding.metadata.name.as_deref().unwrap();
+            let bound = (binding.role_ref, binding.subjects.unwrap_or_default());
+            policy.set_binding(Place { namespace: None, name }, Some(bound));
+        }
+        policy
     }
 
     #[test]
@@ -294,7 +319,8 @@ mod tests {
                         }
                     }
                 };
-                let allowed = policy.decide(Asker { user, groups: &groups }, &action).is_some();
+                let verdict = policy.decide(Asker { user, groups: &groups }, &action);
+                let allowed = matches!(verdict, Verdict::Allowed(_));
                 assert_eq!(allowed, expected, "{user} {group} {verb} {api} {resource}");
             };
         let everybody = "system:authenticated";
@@ -325,7 +351,7 @@ mod tests {
     fn every_default_is_marked() {
         let all = defaults();
         for metadata in all.cluster_roles.iter().map(|role| &role.metadata) {
-            assert_eq!(metadata.annotations.as_ref().unwrap()[AUTO_UPDATE.0], AUTO_UPDATE.1);
+            assert_eq!(metadata.annotations.as_ref().unwrap()[AUTO_UPDATE], "true");
             assert_eq!(metadata.labels.as_ref().unwrap()[BOOTSTRAPPING.0], BOOTSTRAPPING.1);
         }
     }
