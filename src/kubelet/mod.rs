@@ -6,6 +6,7 @@
 //! after a restart; a status is written until the API has it, and never an older one over a newer.
 
 mod announce;
+pub mod claims;
 mod classes;
 mod config;
 pub mod container;

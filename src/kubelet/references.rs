@@ -76,8 +76,9 @@ impl ReferenceCaches {
                 uid,
                 keys(&names.runtime_classes, |name| ObjectKey::cluster(name)),
             ),
-            // They are no objects: the pod's worker asks for them.
+            // The pod's worker asks for these.
             tokens: BTreeMap::new(),
+            claims: BTreeMap::new(),
         }
     }
 

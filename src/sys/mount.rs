@@ -91,6 +91,52 @@ fn mount_tmpfs(target: &Path, flags: MountFlags, options: &str) -> io::Result<()
     Ok(mount(c"tmpfs", target, c"tmpfs", flags, &*options)?)
 }
 
+/// A file system of another machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkMount {
+    /// `server:/path`
+    pub source: String,
+    pub file_system: &'static str,
+    /// For the file system, as mount(8) writes them; those that are for every mount are understood,
+    /// too.
+    pub options: String,
+    pub read_only: bool,
+}
+
+/// Mounts a file system of another machine, without device files.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn network(target: &Path, wanted: &NetworkMount) -> io::Result<()> {
+    let mut flags = MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, wanted.read_only);
+    let mut rest = Vec::new();
+    for option in wanted.options.split(',').filter(|option| !option.is_empty()) {
+        match FLAG_OPTIONS.iter().find(|(name, _)| *name == option) {
+            Some((_, flag)) => flags |= *flag,
+            None => rest.push(option),
+        }
+    }
+    let rest = CString::new(rest.join(","))?;
+    Ok(mount(wanted.source.as_str(), target, wanted.file_system, flags, &*rest)?)
+}
+
+/// Options that are flags of the mount and not for its file system. Those that only mount(8) knows
+/// mean nothing here.
+const FLAG_OPTIONS: &[(&str, MountFlags)] = &[
+    ("ro", MountFlags::RDONLY),
+    ("nosuid", MountFlags::NOSUID),
+    ("nodev", MountFlags::NODEV),
+    ("noexec", MountFlags::NOEXEC),
+    ("noatime", MountFlags::NOATIME),
+    ("nodiratime", MountFlags::NODIRATIME),
+    ("relatime", MountFlags::RELATIME),
+    ("sync", MountFlags::SYNCHRONOUS),
+    ("rw", MountFlags::empty()),
+    ("defaults", MountFlags::empty()),
+    ("_netdev", MountFlags::empty()),
+];
+
 /// Whether files at `path` are in memory and nowhere else, but for what is swapped.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 mod adoption;
 mod away;
+mod claims;
 mod deletion;
 mod ephemeral;
 mod hooks;

@@ -41,7 +41,7 @@ impl Drop for Place {
 }
 
 fn volume(name: &str, source: Source) -> VolumePlan {
-    VolumePlan { name: name.to_owned(), source, read_only: false, group: Some(GROUP) }
+    VolumePlan { group: Some(GROUP), ..VolumePlan::of(name, source) }
 }
 
 /// Group and mode.

@@ -35,6 +35,8 @@ pub enum ConfigError {
     NoContainer { name: String },
     #[error("cannot find volume {volume:?} to mount into container {container:?}")]
     NoVolume { volume: String, container: String },
+    #[error("{what}")]
+    WrongMode { what: String },
     #[error("subPath {path:?} must stay inside its volume")]
     BadSubPath { path: String },
     #[error(

@@ -13,6 +13,8 @@ use std::path::{Component, Path, PathBuf};
 pub struct ReadyVolume {
     pub path: PathBuf,
     pub read_only: bool,
+    /// A block device, without a file system that the node knows of.
+    pub is_device: bool,
 }
 
 /// A mount whose path may have to be looked for inside its volume.
@@ -58,6 +60,13 @@ fn planned(
     })?;
     if mount.recursive_read_only.as_deref() == Some("Enabled") {
         return Err(ConfigError::Unsupported { what: "recursiveReadOnly: Enabled".to_owned() });
+    }
+    if volume.is_device {
+        let what = format!(
+            "volume {:?} has volumeMode Block, but is specified in volumeMounts",
+            mount.name
+        );
+        return Err(ConfigError::WrongMode { what });
     }
     let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let sub_path = match named(&mount.sub_path_expr) {
@@ -133,7 +142,8 @@ mod tests {
     fn check(mount: Value, expected: &str) {
         let container = json!({ "name": "a", "volumeMounts": [mount] });
         let container = serde_json::from_value(container).unwrap();
-        let ready = |path: &str, read_only| ReadyVolume { path: path.into(), read_only };
+        let ready =
+            |path: &str, read_only| ReadyVolume { path: path.into(), read_only, is_device: false };
         let volumes = BTreeMap::from([
             ("data".to_owned(), ready("/v/data", false)),
             ("config".to_owned(), ready("/v/config", true)),

@@ -1,6 +1,7 @@
 //! The objects that a pod needs, ConfigMaps, Secrets and its RuntimeClass: which they are, and what is
 //! known of each. Pure.
 
+use crate::kubelet::claims::Found;
 use crate::kubelet::pod::BoundPod;
 use crate::kubelet::tokens::{KnownToken, TokenAsk};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
@@ -44,6 +45,8 @@ pub struct References {
     pub secrets: BTreeMap<String, Lookup<Secret>>,
     pub runtime_classes: BTreeMap<String, Lookup<RuntimeClass>>,
     pub tokens: BTreeMap<TokenAsk, KnownToken>,
+    /// By the names of the pod's volumes.
+    pub claims: BTreeMap<String, Found>,
 }
 
 impl References {

@@ -5,18 +5,25 @@
 //! what was made. Nothing is removed while anything is mounted in it.
 
 mod host_path;
+mod nfs;
 mod ownership;
+mod persistent;
 pub mod plan;
 mod sub_path;
+mod usage;
 mod writer;
+
+pub use persistent::Persistent;
+pub use usage::Usage;
 
 use crate::kubelet::container::mounts::{PlannedMount, ReadyVolume};
 use crate::runtime::Mount;
+use crate::stdx::chain;
 use crate::sys::host::has_swap;
 use crate::sys::mount::{self, Tmpfs};
 use jiff::Timestamp;
 use ownership::{Access, Kind};
-use plan::{Source, VolumePlan};
+use plan::{HostPathKind, Source, VolumePlan};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
@@ -37,6 +44,9 @@ pub enum VolumeError {
         #[source]
         source: io::Error,
     },
+    /// Something on the node is not as it must be; that may change without a word.
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
+    OnNode { volume: String, why: String },
     /// Upstream says no more, so that nobody learns of the node's files.
     #[error("failed to prepare subPath for volumeMount {volume:?} of container {container:?}")]
     SubPath {
@@ -57,6 +67,9 @@ impl VolumeError {
 
 /// What all pods of a node may have in files made of secrets; beyond it, volumes cannot be made.
 const SECRETS_BYTES_MAX: u64 = 256 << 20;
+
+/// Where in a pod's directory its PersistentVolumes are noted, by name.
+const RESERVATIONS: &str = "volumes/kinglet~persistent";
 
 /// Where the volumes of pods are.
 #[derive(Clone, Debug)]
@@ -114,8 +127,11 @@ impl Volumes {
     ) -> Result<BTreeMap<String, ReadyVolume>, VolumeError> {
         let mut ready = BTreeMap::new();
         for plan in plans {
+            self.reserve(uid, plan)?;
             let path = self.make(uid, plan, memory_bytes_max, now)?;
-            ready.insert(plan.name.clone(), ReadyVolume { path, read_only: plan.read_only });
+            let is_device = matches!(plan.source, Source::Device { .. });
+            let volume = ReadyVolume { path, read_only: plan.read_only, is_device };
+            ready.insert(plan.name.clone(), volume);
         }
         Ok(ready)
     }
@@ -142,9 +158,24 @@ impl Volumes {
                 Ok(path)
             }
             Source::HostPath { path, kind } => {
-                host_path::ensure(path, *kind)
-                    .map_err(|why| VolumeError::Source { volume: plan.name.clone(), why })?;
+                host_path::ensure(path, *kind).map_err(|why| on_node(plan, why))?;
                 Ok(path.clone())
+            }
+            Source::Local { path } => {
+                self.prepare_local(uid, plan, path)?;
+                Ok(path.clone())
+            }
+            Source::Device { path } => {
+                host_path::ensure(path, HostPathKind::BlockDevice)
+                    .map_err(|why| on_node(plan, why))?;
+                Ok(path.clone())
+            }
+            Source::Nfs(share) => {
+                // No container makes links on the way there.
+                let path = self.place_of_persistent(uid, plan, "kubernetes.io~nfs");
+                nfs::mount_share(share, &path, plan.read_only)
+                    .map_err(|error| on_node(plan, chain(&error)))?;
+                Ok(path)
             }
             Source::Files { files, in_memory } => {
                 let path = match in_memory {
@@ -155,6 +186,57 @@ impl Volumes {
                 Ok(path)
             }
         }
+    }
+
+    fn place_of_persistent(&self, uid: &str, plan: &VolumePlan, kind: &str) -> PathBuf {
+        let name = plan.persistent.as_ref().map_or(&plan.name, |persistent| &persistent.name);
+        self.pod_dir(uid).join("volumes").join(kind).join(name)
+    }
+
+    /// Notes that the pod has a PersistentVolume, on disk, so that it is known after a crash; one
+    /// that only one pod may have is refused to a second (upstream `IsVolumeMountedElsewhere`). Of
+    /// two that come at once both may be refused, and try again.
+    fn reserve(&self, uid: &str, plan: &VolumePlan) -> Result<(), VolumeError> {
+        let Some(persistent) = &plan.persistent else { return Ok(()) };
+        let failed = |source| VolumeError::Failed { volume: plan.name.clone(), source };
+        let place = |uid: &str| self.pod_dir(uid).join(RESERVATIONS).join(&persistent.name);
+        let own = place(uid);
+        if own.try_exists().map_err(failed)? {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o750).create(&own).map_err(failed)?;
+        if !persistent.is_exclusive {
+            return Ok(());
+        }
+        let others = self.pods().map_err(failed)?;
+        if others.iter().any(|other| other != uid && place(other).exists()) {
+            fs::remove_dir(&own).map_err(failed)?;
+            let why =
+                "volume uses the ReadWriteOncePod access mode and is already in use by another pod";
+            return Err(on_node(plan, why));
+        }
+        Ok(())
+    }
+
+    /// A directory that outlives the pod becomes its group's when the pod first has it.
+    fn prepare_local(&self, uid: &str, plan: &VolumePlan, path: &Path) -> Result<(), VolumeError> {
+        let failed = |source| VolumeError::Failed { volume: plan.name.clone(), source };
+        if !path.is_dir() {
+            let why = match path.try_exists().map_err(failed)? {
+                true => format!("path {:?} is not a directory: mount its file system", path),
+                false => format!("path {path:?} does not exist"),
+            };
+            return Err(on_node(plan, why));
+        }
+        let (Some(group), Some(persistent)) = (plan.group, &plan.persistent) else {
+            return Ok(());
+        };
+        let note = self.pod_dir(uid).join(RESERVATIONS).join(&persistent.name).join("given");
+        if note.try_exists().map_err(failed)? {
+            return Ok(());
+        }
+        ownership::give_all(path, group, plan.group_policy).map_err(failed)?;
+        fs::write(&note, "").map_err(failed)
     }
 
     /// The pod's directory in memory, where only root can look.
@@ -233,6 +315,10 @@ impl Volumes {
     }
 }
 
+fn on_node(plan: &VolumePlan, why: impl Into<String>) -> VolumeError {
+    VolumeError::OnNode { volume: plan.name.clone(), why: why.into() }
+}
+
 /// Makes an emptyDir: everybody may write to it, whoever the containers run as. One that is there
 /// is left as its containers have it.
 fn directory_for_all(path: &Path, group: Option<u32>) -> io::Result<()> {
@@ -296,17 +382,10 @@ mod tests {
         let secret = FileContent { bytes: b"hush".to_vec(), mode: 0o400, owner: None };
         let files = plan::Files::from([(PathBuf::from("pass"), secret)]);
         let plans = [
+            VolumePlan::of("data", Source::EmptyDir),
             VolumePlan {
-                name: "data".to_owned(),
-                source: Source::EmptyDir,
-                read_only: false,
-                group: None,
-            },
-            VolumePlan {
-                name: "secret".to_owned(),
-                source: Source::Files { files, in_memory: true },
                 read_only: true,
-                group: None,
+                ..VolumePlan::of("secret", Source::Files { files, in_memory: true })
             },
         ];
         let ready = volumes.set_up("u1", &plans, 0, Timestamp::UNIX_EPOCH).unwrap();
@@ -323,6 +402,30 @@ mod tests {
         volumes.remove_pod("u1").unwrap();
         volumes.remove_pod("u1").unwrap();
         assert!(volumes.pods().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_volume_of_one_pod_is_refused_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = Volumes {
+            pods_dir: directory.path().join("pods"),
+            memory_dir: directory.path().join("memory"),
+        };
+        let path = directory.path().join("data");
+        fs::create_dir(&path).unwrap();
+        let persistent = Persistent { name: "v".to_owned(), is_exclusive: true };
+        let plans = [VolumePlan {
+            persistent: Some(persistent),
+            ..VolumePlan::of("data", Source::Local { path })
+        }];
+        let set_up = |uid: &str| volumes.set_up(uid, &plans, 0, Timestamp::UNIX_EPOCH);
+        set_up("u1").unwrap();
+        set_up("u1").unwrap();
+        let error = set_up("u2").unwrap_err().to_string();
+        assert!(error.contains("already in use by another pod"), "{error}");
+        volumes.tear_down("u1").unwrap();
+        set_up("u2").unwrap();
+        assert!(set_up("u1").is_err());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Upstream pkg/volume/{configmap,secret,downwardapi,projected} (v1.35).
 
 use super::VolumeError;
+use super::persistent::{self, Persistent};
 use crate::api::Quantity;
+use crate::kubelet::claims::Found;
 use crate::kubelet::container::fields::{Surroundings, field, resource};
 use crate::kubelet::container::references::{Lookup, References};
 use crate::kubelet::pod::BoundPod;
@@ -31,8 +33,23 @@ pub enum Source {
     Memory { size_bytes: Option<u64> },
     /// A file or directory of the node.
     HostPath { path: PathBuf, kind: HostPathKind },
+    /// A directory of the node that outlives the pod.
+    Local { path: PathBuf },
+    /// A block device of the node.
+    Device { path: PathBuf },
+    /// A directory of another machine.
+    Nfs(NfsShare),
     /// Files made from objects. They are on disk, or in memory where any comes from a Secret.
     Files { files: Files, in_memory: bool },
+}
+
+/// What is mounted from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NfsShare {
+    pub server: String,
+    pub path: String,
+    /// As its PersistentVolume says, such as `nfsvers=4.1`.
+    pub options: Vec<String>,
 }
 
 /// What a hostPath has to be, or becomes.
@@ -66,9 +83,36 @@ pub struct VolumePlan {
     pub source: Source,
     /// Containers cannot write to it, whatever they say.
     pub read_only: bool,
-    /// Whose it is besides root: the pod's `fsGroup`. Its `fsGroupChangePolicy` is for volumes that
-    /// outlive the pod.
+    /// Whose it is besides root: the pod's `fsGroup`.
     pub group: Option<u32>,
+    /// When what is in a volume that outlives the pod is given to the group.
+    pub group_policy: GroupPolicy,
+    /// The PersistentVolume that it is.
+    pub persistent: Option<Persistent>,
+}
+
+impl VolumePlan {
+    /// A volume of nobody in particular.
+    #[must_use]
+    pub fn of(name: &str, source: Source) -> Self {
+        Self {
+            name: name.to_owned(),
+            source,
+            read_only: false,
+            group: None,
+            group_policy: GroupPolicy::Always,
+            persistent: None,
+        }
+    }
+}
+
+/// The pod's `fsGroupChangePolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupPolicy {
+    #[default]
+    Always,
+    /// Only where the root of the volume is not the group's already.
+    OnRootMismatch,
 }
 
 /// All volumes of a pod, in its order.
@@ -82,27 +126,50 @@ pub fn plan(
 ) -> Result<Vec<VolumePlan>, VolumeError> {
     let maker = Maker { pod, references, around };
     let volumes = pod.spec().volumes.iter().flatten();
-    let group = pod.spec().security_context.as_ref().and_then(|context| context.fs_group);
+    let context = pod.spec().security_context.as_ref();
+    let group = context.and_then(|context| context.fs_group);
     let group = group.and_then(|group| u32::try_from(group).ok());
+    let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
+    let group_policy = match policy {
+        Some("OnRootMismatch") => GroupPolicy::OnRootMismatch,
+        _ => GroupPolicy::Always,
+    };
     volumes
         .map(|volume| {
-            let source = maker.source(volume).map_err(|why| why.of(&volume.name))?;
-            let read_only = matches!(source, Source::Files { .. });
-            // What is on the node belongs to whom it belongs.
-            let group = group.filter(|_| !matches!(source, Source::HostPath { .. }));
-            Ok(VolumePlan { name: volume.name.clone(), source, read_only, group })
+            let Made { source, read_only, persistent } =
+                maker.make(volume).map_err(|why| why.of(&volume.name))?;
+            let group = group.filter(|_| can_be_given(&source, read_only));
+            let name = volume.name.clone();
+            Ok(VolumePlan { name, source, read_only, group, group_policy, persistent })
         })
         .collect()
 }
 
+/// What is on the node or elsewhere belongs to whom it belongs, but for volumes that the cluster
+/// knows.
+fn can_be_given(source: &Source, read_only: bool) -> bool {
+    match source {
+        Source::HostPath { .. } | Source::Device { .. } | Source::Nfs(_) => false,
+        Source::Local { .. } => !read_only,
+        Source::EmptyDir | Source::Memory { .. } | Source::Files { .. } => true,
+    }
+}
+
+/// A volume before its name and its group are known.
+struct Made {
+    source: Source,
+    read_only: bool,
+    persistent: Option<Persistent>,
+}
+
 /// An error without the volume's name.
-struct Why {
+pub(super) struct Why {
     text: String,
     pending: bool,
 }
 
 impl Why {
-    fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), pending: false }
     }
 
@@ -129,6 +196,26 @@ struct Selection<'a> {
 }
 
 impl Maker<'_> {
+    fn make(&self, volume: &Volume) -> Result<Made, Why> {
+        let claim = volume.persistent_volume_claim.as_ref();
+        if claim.is_none() && volume.ephemeral.is_none() {
+            let source = self.source(volume)?;
+            let is_shared = volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true));
+            let read_only = matches!(source, Source::Files { .. }) || is_shared;
+            return Ok(Made { source, read_only, persistent: None });
+        }
+        let found = match self.references.claims.get(&volume.name) {
+            Some(Found::Volume(found)) => found,
+            Some(Found::Refused(why)) => return Err(Why::new(why)),
+            Some(Found::Unknown) | None => {
+                return Err(Why { text: "its claim".to_owned(), pending: true });
+            }
+        };
+        let (source, read_only) = persistent::source(found)?;
+        let read_only = read_only || claim.is_some_and(|claim| claim.read_only == Some(true));
+        Ok(Made { source, read_only, persistent: Some(persistent::identity(found)) })
+    }
+
     fn source(&self, volume: &Volume) -> Result<Source, Why> {
         if let Some(empty) = &volume.empty_dir {
             let limit = empty.size_limit.as_ref().map(Quantity::of);
@@ -145,6 +232,9 @@ impl Maker<'_> {
         if let Some(host) = &volume.host_path {
             let kind = host_path_kind(host.type_.as_deref().unwrap_or_default())?;
             return Ok(Source::HostPath { path: host.path.clone().into(), kind });
+        }
+        if let Some(nfs) = &volume.nfs {
+            return Ok(Source::Nfs(persistent::share(nfs, Vec::new())));
         }
         let mut files = Files::new();
         let mut in_memory = false;
@@ -174,7 +264,7 @@ impl Maker<'_> {
                 in_memory |= part.secret.is_some() || part.service_account_token.is_some();
             }
         } else {
-            return Err(Why::new("this type of volume is not supported by this kubelet"));
+            return Err(persistent::unsupported(volume));
         }
         Ok(Source::Files { files, in_memory })
     }
@@ -356,7 +446,7 @@ fn mode(given: Option<i32>, default: u32) -> u32 {
     given.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default) & 0o777
 }
 
-fn host_path_kind(word: &str) -> Result<HostPathKind, Why> {
+pub(super) fn host_path_kind(word: &str) -> Result<HostPathKind, Why> {
     Ok(match word {
         "" => HostPathKind::Any,
         "Directory" => HostPathKind::Directory,

@@ -98,7 +98,11 @@ fn directories_and_paths_of_the_node() {
     );
     check(
         json!({ "nfs": { "server": "s", "path": "/" } }),
-        "MountVolume.SetUp failed for volume \"v\" : this type of volume is not supported by this kubelet",
+        "Nfs(NfsShare { server: \"s\", path: \"/\", options: [] })",
+    );
+    check(
+        json!({ "iscsi": { "targetPortal": "t", "iqn": "i", "lun": 0 } }),
+        "MountVolume.SetUp failed for volume \"v\" : volumes of type iscsi are not supported by this kubelet",
     );
 }
 
@@ -180,6 +184,71 @@ fn tokens_are_for_those_who_run() {
     check(
         volume(json!({ "path": "token", "expirationSeconds": 600 })),
         "volume \"v\" waits until a token of its account is known",
+    );
+}
+
+/// What a claim's volume is: `volume`, `rw` or `ro`, to be given to the group or not.
+#[track_caller]
+fn check_claim(spec: Value, read_only: bool, expected: &str) {
+    let object = json!({
+        "metadata": { "name": "web", "namespace": "shop", "uid": "u1" },
+        "spec": {
+            "containers": [], "securityContext": { "fsGroup": 7 },
+            "volumes": [{ "name": "v", "persistentVolumeClaim": {
+                "claimName": "data", "readOnly": read_only } }],
+        },
+    });
+    let pod = BoundPod::read(Arc::new(serde_json::from_value(object).unwrap())).unwrap();
+    let volume = json!({ "metadata": { "name": "pv" }, "spec": spec });
+    let found = Found::Volume(Arc::new(serde_json::from_value(volume).unwrap()));
+    let references = References { claims: [("v".to_owned(), found)].into(), ..references() };
+    let allocatable = BTreeMap::new();
+    let around =
+        Surroundings { pod_addresses: &[], node_addresses: &[], allocatable: &allocatable };
+    let text = match plan(&pod, &references, &around) {
+        Err(error) => error.to_string(),
+        Ok(plans) => {
+            let plan = &plans[0];
+            let persistent = plan.persistent.clone().unwrap();
+            assert_eq!(persistent.name, "pv");
+            let mode = if plan.read_only { "ro" } else { "rw" };
+            let only = if persistent.is_exclusive { " alone" } else { "" };
+            let given = if plan.group.is_some() { " given" } else { "" };
+            format!("{:?} {mode}{only}{given}", plan.source)
+        }
+    };
+    assert_eq!(text, expected, "{spec}");
+}
+
+#[test]
+fn claims_become_what_their_volumes_are() {
+    let local = json!({ "local": { "path": "/d" } });
+    check_claim(local.clone(), false, "Local { path: \"/d\" } rw given");
+    check_claim(local, true, "Local { path: \"/d\" } ro");
+    check_claim(
+        json!({ "local": { "path": "/dev/x" }, "volumeMode": "Block" }),
+        false,
+        "Device { path: \"/dev/x\" } rw",
+    );
+    check_claim(
+        json!({ "hostPath": { "path": "/d" }, "accessModes": ["ReadWriteOncePod"] }),
+        false,
+        "HostPath { path: \"/d\", kind: Any } rw alone",
+    );
+    check_claim(
+        json!({ "nfs": { "server": "s", "path": "/", "readOnly": true }, "mountOptions": ["soft"] }),
+        false,
+        "Nfs(NfsShare { server: \"s\", path: \"/\", options: [\"soft\"] }) ro",
+    );
+    check_claim(
+        json!({ "csi": { "driver": "d", "volumeHandle": "h" }, "storageClassName": "x" }),
+        false,
+        "MountVolume.SetUp failed for volume \"v\" : volumes of type csi are not supported by this kubelet",
+    );
+    check_claim(
+        json!({ "nfs": { "server": "s", "path": "/" }, "volumeMode": "Block" }),
+        false,
+        "MountVolume.SetUp failed for volume \"v\" : nfs cannot be a block device on this node",
     );
 }
 

@@ -6,6 +6,8 @@ use crate::kubelet::prober::Probing;
 use crate::kubelet::tokens::{Token, TokenAsk};
 use crate::runtime::{ContainerId, ImageStatus, RuntimeError};
 use futures_util::future::BoxFuture;
+use k8s_openapi::api::core::v1::PersistentVolume;
+use std::sync::Arc;
 
 /// Something under way.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -41,6 +43,11 @@ pub(super) enum Done {
     Token {
         ask: TokenAsk,
         result: Result<Token, ClientError>,
+    },
+    /// The PersistentVolume behind a volume was found, or why it was not.
+    Claim {
+        volume: String,
+        result: Result<Arc<PersistentVolume>, String>,
     },
     /// The pod's object was deleted, or not.
     Deleted(Result<(), ClientError>),

@@ -4,6 +4,7 @@
 //! all that a worker does, again and again. A worker is told *that* something may have changed and
 //! never *what*; it sleeps until then or until a time that its plan names.
 
+mod asks;
 mod configure;
 mod end;
 mod images;
@@ -19,7 +20,6 @@ mod start;
 mod stop;
 mod tell;
 mod tidy;
-mod tokens;
 
 pub(super) use shared::Shared;
 

@@ -5,6 +5,7 @@ use super::report::Reporter;
 use super::shared::Shared;
 use crate::client::key_of;
 use crate::kubelet::announce::Announcer;
+use crate::kubelet::claims::Claims;
 use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::images::plan::{NeededImage, Progress};
 use crate::kubelet::pod::plan::{Ending, Memory, Observed, PodPlan, Waiting, plan};
@@ -97,6 +98,7 @@ pub(super) struct PodWorker {
     pub(super) volumes: Option<(u64, BTreeMap<String, ReadyVolume>)>,
     /// `None`: it is not known yet which an earlier process has left.
     pub(super) tokens: Option<Tokens>,
+    pub(super) claims: Claims,
     pub(super) attached: Option<Attached>,
     /// What is being ended, and when it will be killed.
     pub(super) stopping: BTreeMap<ContainerId, Timestamp>,
@@ -111,6 +113,7 @@ impl PodWorker {
     pub(super) fn new(shared: Arc<Shared>, pod: BoundPod) -> Self {
         let now = shared.clock.now();
         let started_at = Some(pod.started_at().unwrap_or(now));
+        let claims = Claims::new(&pod);
         Self {
             announcer: Announcer::new(shared.events.clone()),
             reporter: Reporter::new(&pod, now),
@@ -132,6 +135,7 @@ impl PodWorker {
             images_seen: 0,
             volumes: None,
             tokens: None,
+            claims,
             attached: None,
             stopping: BTreeMap::new(),
             last_words: BTreeMap::new(),
@@ -224,8 +228,9 @@ impl PodWorker {
         let stops = self.stop_failures.iter().filter(|(id, _)| !self.stopping.contains_key(*id));
         let retry_stop = stops.map(|(_, failure)| failure.retry_at).min();
         let token_due = self.tokens.as_ref().and_then(Tokens::next_due);
-        let token_due = token_due.filter(|_| plan.ending.is_none());
-        [until, plan.recheck_at, retry_report, retry_stop, token_due].into_iter().flatten().min()
+        let asks = [token_due, self.claims.next_due()].into_iter().flatten().min();
+        let asks = asks.filter(|_| plan.ending.is_none());
+        [until, plan.recheck_at, retry_report, retry_stop, asks].into_iter().flatten().min()
     }
 
     /// Takes the newest form of the pod from the cache.
@@ -272,6 +277,7 @@ impl PodWorker {
             }
             Ok(Done::Probed(probing)) => self.take_probe(*probing),
             Ok(Done::Reported { hash, result }) => self.reporter.take(&self.pod, hash, result, now),
+            Ok(Done::Claim { volume, result }) => self.claims.take(&volume, result, now),
             Ok(Done::Token { ask, result }) => self.take_token(&ask, result, now),
             Ok(Done::Deleted(result)) => self.take_deletion(result, now),
             // A probe that nobody wants any more.
@@ -281,6 +287,7 @@ impl PodWorker {
                 // It may have been that one: nobody waits for what does not come.
                 self.post_start = None;
                 self.tokens.iter_mut().for_each(Tokens::give_up_asking);
+                self.claims.give_up_asking();
             }
         }
     }

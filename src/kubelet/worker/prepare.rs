@@ -5,6 +5,7 @@ use super::pod::{Attached, Failure, Next, PodWorker};
 use crate::api::pod::limits;
 use crate::client::EventType;
 use crate::kubelet::announce::{News, pod_reference};
+use crate::kubelet::claims::Found;
 use crate::kubelet::container::fields::Surroundings;
 use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::container::references::{Lookup, References, referenced, runtime_class_name};
@@ -29,7 +30,7 @@ impl PodWorker {
         let (uid, namespace) = (self.pod.uid(), self.pod.namespace());
         let objects = self.shared.references.register(uid, namespace, &names);
         let tokens = self.tokens.as_ref().map(|tokens| tokens.known(now)).unwrap_or_default();
-        References { tokens, ..objects }
+        References { tokens, claims: self.claims.known(), ..objects }
     }
 
     /// Makes the volumes, or brings them up to date; `None` where they are not there yet.
@@ -107,6 +108,9 @@ impl PodWorker {
                 KnownToken::Refused(_) | KnownToken::Unknown => None,
             };
             (&ask.audience, ask.expiration_seconds, issued_at).hash(&mut hasher);
+        }
+        for (name, found) in &references.claims {
+            (name, matches!(found, Found::Volume(_))).hash(&mut hasher);
         }
         let metadata = &self.pod.object().metadata;
         (&metadata.labels, &metadata.annotations).hash(&mut hasher);

@@ -47,6 +47,7 @@ impl PodWorker {
             return Next::Wait(None);
         }
         self.look_for_tokens(now).await;
+        self.look_for_claims(now);
         let references = self.references(now);
         self.look_for_images(plan, &references, now).await;
         if self.volumes_ready(&references, now).await.is_none() {

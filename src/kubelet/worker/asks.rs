@@ -1,8 +1,9 @@
-//! Asks for the tokens of a pod when they are due.
+//! Asks for the tokens of a pod when they are due, and for the volumes behind its claims.
 
 use super::job::Done;
 use super::pod::PodWorker;
 use crate::client::ClientError;
+use crate::kubelet::claims::find;
 use crate::kubelet::tokens::{Token, TokenAsk, Tokens, adopt, ask, asks};
 use crate::stdx::{blocking, chain};
 use jiff::Timestamp;
@@ -22,6 +23,18 @@ impl PodWorker {
             self.begin(Box::pin(async move {
                 let result = ask(client, pod, due.clone()).await;
                 Done::Token { ask: due, result }
+            }));
+        }
+    }
+
+    /// Begins to ask for what is not found yet, beside the looks as well.
+    pub(super) fn look_for_claims(&mut self, now: Timestamp) {
+        for volume in self.claims.due(now) {
+            let (client, pod) = (self.shared.client.clone(), self.pod.clone());
+            let node = self.shared.keeper.node();
+            self.begin(Box::pin(async move {
+                let result = find(client, pod, volume.clone(), node).await;
+                Done::Claim { volume, result }
             }));
         }
     }
