@@ -50,7 +50,8 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ServiceAccount,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use metadata::{Kinds, MetadataFeed};
@@ -58,7 +59,7 @@ use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
 use persistentvolume::PersistentVolumeController;
 use podgc::PodGarbageCollector;
-use replicaset::ReplicaSetController;
+use replicaset::{ReplicaSetController, ReplicationControllerController};
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
 use serviceaccount::ServiceAccountController;
 use statefulset::StatefulSetController;
@@ -75,6 +76,7 @@ pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
     pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
+    pub replication_controllers: Arc<Cache<ReplicationController>>,
     pub stateful_sets: Arc<Cache<StatefulSet>>,
     pub daemon_sets: Arc<Cache<DaemonSet>>,
     pub controller_revisions: Arc<Cache<ControllerRevision>>,
@@ -98,6 +100,7 @@ impl Caches {
             pods: Cache::start(client.clone(), everything(), tasks),
             deployments: Cache::start(client.clone(), everything(), tasks),
             replica_sets: Cache::start(client.clone(), everything(), tasks),
+            replication_controllers: Cache::start(client.clone(), everything(), tasks),
             stateful_sets: Cache::start(client.clone(), everything(), tasks),
             daemon_sets: Cache::start(client.clone(), everything(), tasks),
             controller_revisions: Cache::start(client.clone(), everything(), tasks),
@@ -226,6 +229,11 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
         self.start(controller, queue);
 
         let controller = DeploymentController::new(self.client::<DeploymentController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let client = self.client::<ReplicationControllerController>();
+        let controller = ReplicationControllerController::new(client, caches);
         let queue = controller.queue();
         self.start(controller, queue);
 

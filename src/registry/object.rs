@@ -36,6 +36,10 @@ pub trait Resource:
     /// What the objects' names must look like.
     const NAME_RULE: names::Rule = names::dns1123_subdomain;
 
+    /// What the objects own stays when they are deleted without a word about it (upstream
+    /// `DefaultGarbageCollectionPolicy`): so it was before there was garbage collection.
+    const ORPHANS_DEPENDENTS: bool = false;
+
     /// Whether a PUT creates what is not there yet (upstream `AllowCreateOnUpdate`).
     const CREATES_ON_UPDATE: bool = false;
     /// Whether an update may leave out the `resourceVersion` (upstream `AllowUnconditionalUpdate`).
@@ -156,6 +160,7 @@ pub trait Object: Debug + Send + Sync {
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
     fn begin_deletion(&mut self);
     fn is_held(&self) -> bool;
+    fn orphans_dependents(&self) -> bool;
     /// Whether going from `old` to this says no more than "still alive". Such a write is announced
     /// at once and reaches the disk later (`Durability::Coalesced`).
     fn is_heartbeat(&self, old: &dyn Object) -> bool;
@@ -251,6 +256,10 @@ impl<T: Resource> Object for T {
 
     fn is_held(&self) -> bool {
         Resource::is_held(self)
+    }
+
+    fn orphans_dependents(&self) -> bool {
+        T::ORPHANS_DEPENDENTS
     }
 
     fn is_heartbeat(&self, old: &dyn Object) -> bool {

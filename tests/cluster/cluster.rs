@@ -134,6 +134,44 @@ impl Cluster {
         .await
     }
 
+    /// Creates a workload whose pods have the label `app` with its name.
+    pub(crate) async fn make<K: ApiObject>(&self, name: &str, spec: Value) -> K {
+        let mut object = json!({
+            "apiVersion": K::API_VERSION, "kind": K::KIND,
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"metadata":
+                {"labels": {"app": name}}}},
+        });
+        json_merge(&mut object["spec"], &spec);
+        self.client.create::<K>(&serde_json::from_value(object).unwrap()).await.unwrap()
+    }
+
+    pub(crate) async fn patch<K: ApiObject>(&self, name: &str, patch: Value) {
+        let key = ObjectKey::namespaced("default", name);
+        self.client.patch::<K>(&key, &Patch::Strategic(patch), None).await.unwrap();
+    }
+
+    /// Waits until the object is as wanted.
+    pub(crate) async fn until<K: ApiObject>(
+        &self,
+        name: &str,
+        is_reached: impl Fn(&K) -> bool,
+    ) -> K {
+        let key = ObjectKey::namespaced("default", name);
+        let mut last = None;
+        let reached = tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                let object = self.client.get::<K>(&key).await.unwrap();
+                if is_reached(&object) {
+                    return object;
+                }
+                last = Some(object);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        reached.await.unwrap_or_else(|_| panic!("not in time; last was {last:#?}"))
+    }
+
     pub(crate) async fn list<K: ApiObject>(&self) -> Vec<K> {
         self.client.list(&Selection::namespace("default")).await.unwrap().items
     }
@@ -229,6 +267,14 @@ fn start_kubelet(client: &Client, pods: &Arc<Cache<Pod>>, tasks: &mut Tasks) {
     });
 }
 
+/// The node that the pod is pinned to, or any.
+fn wanted_node(pod: &Pod) -> String {
+    let spec = serde_json::to_value(&pod.spec).unwrap();
+    let pinned = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/\
+        nodeSelectorTerms/0/matchFields/0/values/0";
+    spec.pointer(pinned).and_then(Value::as_str).unwrap_or("n1").to_owned()
+}
+
 async fn follow(client: &Client, pod: &Pod) {
     let key = key_of(&pod.metadata);
     let uid = pod.metadata.uid.clone();
@@ -240,7 +286,7 @@ async fn follow(client: &Client, pod: &Pod) {
         let path =
             format!("/api/v1/namespaces/{}/pods/{}/binding", key.namespace.unwrap(), key.name);
         let binding = json!({"apiVersion": "v1", "kind": "Binding",
-            "metadata": {"name": key.name, "uid": uid}, "target": {"kind": "Node", "name": "n1"}});
+            "metadata": {"name": key.name, "uid": uid}, "target": {"kind": "Node", "name": wanted_node(pod)}});
         client.post::<_, Value>(&path, &binding).await.map(drop)
     } else if is_active(pod)
         && !is_ready(pod)

@@ -5,10 +5,13 @@
 
 mod cluster;
 mod collection;
+mod daemonsets;
 mod ipam;
 mod namespace_content;
 mod namespaces;
 mod remote;
+mod replication_controllers;
 mod rollout;
+mod statefulsets;
 #[path = "../support/mod.rs"]
 mod support;

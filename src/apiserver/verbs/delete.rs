@@ -148,7 +148,9 @@ fn plan(object: &dyn Object, options: &DeleteOptions, now: Timestamp) -> Plan {
         Grace::Begun { seconds } => seconds > 0,
         Grace::None => false,
     };
-    set_finalizers(marked.metadata_mut(), options.propagation);
+    let unspecified =
+        if marked.orphans_dependents() { Propagation::Orphan } else { Propagation::Background };
+    set_finalizers(marked.metadata_mut(), options.propagation, unspecified);
     let has_finalizers = marked.metadata().finalizers.as_ref().is_some_and(|list| !list.is_empty());
     if !has_finalizers && !marked.is_held() && !graceful {
         return Plan::Remove;
@@ -229,8 +231,12 @@ fn bump_generation(metadata: &mut ObjectMeta) {
 }
 
 /// Upstream `deletionFinalizersForGarbageCollection`: the policy of this request, else the one that
-/// the object's finalizers show, else background.
-fn set_finalizers(metadata: &mut ObjectMeta, propagation: Option<Propagation>) {
+/// the object's finalizers show, else that of the kind.
+fn set_finalizers(
+    metadata: &mut ObjectMeta,
+    propagation: Option<Propagation>,
+    unspecified: Propagation,
+) {
     let finalizers = metadata.finalizers.clone().unwrap_or_default();
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
     let propagation = propagation.unwrap_or_else(|| {
@@ -239,7 +245,7 @@ fn set_finalizers(metadata: &mut ObjectMeta, propagation: Option<Propagation>) {
         } else if has(FOREGROUND_FINALIZER) {
             Propagation::Foreground
         } else {
-            Propagation::Background
+            unspecified
         }
     });
     let wanted = match propagation {

@@ -1,9 +1,9 @@
-//! The decision about a ReplicaSet: which pods are its own, how many to create, which to delete, and
+//! The decision about a ReplicaSet or ReplicationController: which pods are its own, how many to create, which to delete, and
 //! what to report.
 
+use super::owner::Replicated;
 use super::rank::sort_by_deletion;
 use super::status::status;
-use crate::api::labels::Selector;
 use crate::api::pod::is_active;
 use crate::client::object_reference;
 use crate::control::{Attempt, Plan, Planned, Write};
@@ -21,8 +21,8 @@ use std::time::Duration;
 
 /// Everything the decision may depend on.
 #[derive(Clone, Debug)]
-pub struct Observed {
-    pub set: Arc<ReplicaSet>,
+pub struct Observed<O = ReplicaSet> {
+    pub set: Arc<O>,
     /// Pods of the set's namespace: all that it controls and all that nobody controls and its
     /// selector matches.
     pub pods: Vec<Arc<Pod>>,
@@ -43,11 +43,11 @@ pub(super) struct Pods<'a> {
     pub(super) terminating: Vec<&'a Pod>,
 }
 
-pub fn plan(observed: &Observed) -> Plan {
+pub fn plan<O: Replicated>(observed: &Observed<O>) -> Plan {
     let set = &*observed.set;
     // Validation lets no selector in that nobody can read.
-    let Some(selector) = selector(set) else { return Plan::default() };
-    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    let Some(selector) = set.selector() else { return Plan::default() };
+    let uid = set.metadata().uid.as_deref().unwrap_or_default();
     let pods_that = |is_wanted: fn(&Pod) -> bool| {
         let pods = observed.pods.iter().map(|pod| &**pod).filter(move |pod| is_wanted(pod));
         Claims::sort_out(uid, |metadata| matches(&selector, metadata), pods)
@@ -58,7 +58,7 @@ pub fn plan(observed: &Observed) -> Plan {
         return claims;
     }
     let pods = Pods { active: active.own, terminating: pods_that(is_terminating).own };
-    let is_going = set.metadata.deletion_timestamp.is_some();
+    let is_going = set.metadata().deletion_timestamp.is_some();
     let mut steps = if is_going { Vec::new() } else { scale(observed, &pods) };
     if let Some(report) = report(observed, &pods) {
         // It does not depend on the first of the others, and the others do not depend on it.
@@ -71,25 +71,17 @@ pub fn plan(observed: &Observed) -> Plan {
     Plan { steps, recheck_after, regarding: object_reference(set), ..Plan::default() }
 }
 
-pub(super) fn selector(set: &ReplicaSet) -> Option<Selector> {
-    Selector::of_object(Some(&set.spec.as_ref()?.selector)).ok()
-}
-
 /// The status where it is not what the set has already.
-fn report(observed: &Observed, pods: &Pods<'_>) -> Option<Write> {
-    let status = status(observed, pods);
-    if observed.set.status.as_ref() == Some(&status) {
-        return None;
-    }
-    let reported = ReplicaSet { status: Some(status), ..(*observed.set).clone() };
-    Some(Write::update_status(&reported))
+fn report<O: Replicated>(observed: &Observed<O>, pods: &Pods<'_>) -> Option<Write> {
+    let reported = observed.set.with_status(status(observed, pods));
+    (reported != *observed.set).then(|| Write::update_status(&reported))
 }
 
-fn scale(observed: &Observed, pods: &Pods<'_>) -> Vec<Vec<Planned>> {
-    let wanted = wanted_replicas(&observed.set);
+fn scale<O: Replicated>(observed: &Observed<O>, pods: &Pods<'_>) -> Vec<Vec<Planned>> {
+    let wanted = wanted_replicas(&*observed.set);
     let actual = pods.active.len();
     match actual.cmp(&wanted) {
-        Ordering::Less => create(&observed.set, (wanted - actual).min(BURST_PODS_MAX)),
+        Ordering::Less => create(&*observed.set, (wanted - actual).min(BURST_PODS_MAX)),
         Ordering::Equal => Vec::new(),
         Ordering::Greater => {
             vec![delete(observed, pods, (actual - wanted).min(BURST_PODS_MAX))]
@@ -97,30 +89,24 @@ fn scale(observed: &Observed, pods: &Pods<'_>) -> Vec<Vec<Planned>> {
     }
 }
 
-fn create(set: &ReplicaSet, missing: usize) -> Vec<Vec<Planned>> {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let pod = creation(&pod_of(template, set));
+fn create<O: Replicated>(set: &O, missing: usize) -> Vec<Vec<Planned>> {
+    let pod = creation(&pod_of(set.template(), set));
     slow_start(missing).map(|batch| vec![pod.clone(); batch]).collect()
 }
 
-fn delete(observed: &Observed, pods: &Pods<'_>, surplus: usize) -> Vec<Planned> {
+fn delete<O>(observed: &Observed<O>, pods: &Pods<'_>, surplus: usize) -> Vec<Planned> {
     let mut ranked = pods.active.clone();
     sort_by_deletion(&mut ranked, &observed.on_node, observed.attempt.now);
     ranked.into_iter().take(surplus).map(deletion).collect()
 }
 
 /// When the next of the ready pods will have been ready long enough.
-fn next_available(observed: &Observed, pods: &Pods<'_>) -> Option<Duration> {
-    let (seconds, now) = (min_ready_seconds(&observed.set), observed.attempt.now);
+fn next_available<O: Replicated>(observed: &Observed<O>, pods: &Pods<'_>) -> Option<Duration> {
+    let (seconds, now) = (observed.set.min_ready_seconds(), observed.attempt.now);
     let waiting = pods.active.iter().filter(|pod| !is_available(pod, seconds, now));
     waiting.filter_map(|pod| available_after(pod, seconds, now)).min()
 }
 
-pub(super) fn wanted_replicas(set: &ReplicaSet) -> usize {
-    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    usize::try_from(replicas).unwrap_or_default()
-}
-
-pub(super) fn min_ready_seconds(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+pub(super) fn wanted_replicas(set: &impl Replicated) -> usize {
+    usize::try_from(set.replicas().unwrap_or(1)).unwrap_or_default()
 }

@@ -1,7 +1,8 @@
 //! What a ReplicaSet reports: upstream `calculateStatus` (pkg/controller/replicaset/
 //! replica_set_utils.go, v1.35).
 
-use super::plan::{Observed, Pods, min_ready_seconds, wanted_replicas};
+use super::owner::Replicated;
+use super::plan::{Observed, Pods, wanted_replicas};
 use crate::api::labels::Selector;
 use crate::api::pod::is_ready;
 use crate::control::{Failure, Verb};
@@ -13,10 +14,10 @@ use std::cmp::Ordering;
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-pub(super) fn status(observed: &Observed, pods: &Pods<'_>) -> ReplicaSetStatus {
+pub(super) fn status<O: Replicated>(observed: &Observed<O>, pods: &Pods<'_>) -> ReplicaSetStatus {
     let set = &*observed.set;
-    let template_labels = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let template_labels = template_labels
+    let template_labels = set
+        .template()
         .and_then(|template| template.metadata.as_ref()?.labels.clone())
         .unwrap_or_default();
     let fully_labeled = Selector::of_labels(&template_labels);
@@ -24,7 +25,7 @@ pub(super) fn status(observed: &Observed, pods: &Pods<'_>) -> ReplicaSetStatus {
         let labels = pod.metadata.labels.as_ref();
         labels.map_or(template_labels.is_empty(), |labels| fully_labeled.matches(labels))
     };
-    let (seconds, now) = (min_ready_seconds(set), observed.attempt.now);
+    let (seconds, now) = (set.min_ready_seconds(), observed.attempt.now);
     let active = || pods.active.iter();
     ReplicaSetStatus {
         replicas: count(active()),
@@ -32,16 +33,18 @@ pub(super) fn status(observed: &Observed, pods: &Pods<'_>) -> ReplicaSetStatus {
         ready_replicas: shown(count(active().filter(|pod| is_ready(pod)))),
         available_replicas: shown(count(active().filter(|pod| is_available(pod, seconds, now)))),
         terminating_replicas: Some(count(pods.terminating.iter())),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.metadata().generation,
         conditions: conditions(observed, pods),
     }
 }
 
 /// The failure condition keeps the time and the message of its first failure until a look goes well.
-fn conditions(observed: &Observed, pods: &Pods<'_>) -> Option<Vec<ReplicaSetCondition>> {
-    let status = observed.set.status.as_ref();
-    let mut conditions = status.and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let lacking = pods.active.len().cmp(&wanted_replicas(&observed.set));
+fn conditions<O: Replicated>(
+    observed: &Observed<O>,
+    pods: &Pods<'_>,
+) -> Option<Vec<ReplicaSetCondition>> {
+    let mut conditions = observed.set.conditions();
+    let lacking = pods.active.len().cmp(&wanted_replicas(&*observed.set));
     let failure = observed.attempt.failure.as_ref();
     match failure.and_then(|failure| failure_reason(failure, lacking)) {
         None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),

@@ -29,6 +29,7 @@ impl Resource for ReplicationController {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::REPLICATION_CONTROLLER;
+    const ORPHANS_DEPENDENTS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::integer("Desired", "Number of pods wanted."),

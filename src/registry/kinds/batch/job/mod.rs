@@ -42,6 +42,7 @@ impl Resource for Job {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::JOB;
+    const ORPHANS_DEPENDENTS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Status", "How far the job is."),
