@@ -10,6 +10,7 @@ pub mod fields;
 mod key;
 pub mod labels;
 pub mod names;
+pub mod node;
 pub mod node_selector;
 pub mod owner;
 pub mod pod;

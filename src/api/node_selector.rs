@@ -87,8 +87,9 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations.iter().any(|toleration| covers(toleration, taint))
 }
 
-/// Upstream `ToleratesTaint`.
-fn covers(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether the toleration covers the taint (upstream `ToleratesTaint`).
+#[must_use]
+pub fn covers(toleration: &Toleration, taint: &Taint) -> bool {
     let absent_or = |wanted: &Option<String>, actual: &str| match wanted.as_deref() {
         None | Some("") => true,
         Some(wanted) => wanted == actual,

@@ -58,6 +58,9 @@ pub struct Attempt {
 pub trait Controller: Send + Sync + 'static {
     const NAME: &'static str;
 
+    /// The service account that it acts as: most have one of their own.
+    const ACCOUNT: &'static str = Self::NAME;
+
     /// This many keys are looked at side by side.
     const PASSES_AT_ONCE_MAX: usize = 5;
 

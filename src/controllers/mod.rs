@@ -18,6 +18,7 @@ mod job_end;
 mod metadata;
 pub mod namespace;
 pub mod nodeipam;
+pub mod nodelifecycle;
 mod ownership;
 pub mod persistentvolume;
 mod pod_template;
@@ -29,6 +30,7 @@ pub mod serviceaccount;
 mod share;
 mod slow_start;
 pub mod statefulset;
+pub mod tainteviction;
 pub mod ttlafterfinished;
 pub mod volumeexpand;
 pub mod volumeprotection;
@@ -49,6 +51,7 @@ use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
     ReplicationController, ServiceAccount,
@@ -57,6 +60,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
+use nodelifecycle::NodeLifecycleController;
 use persistentvolume::PersistentVolumeController;
 use podgc::PodGarbageCollector;
 use replicaset::{ReplicaSetController, ReplicationControllerController};
@@ -64,6 +68,7 @@ use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
 use serviceaccount::ServiceAccountController;
 use statefulset::StatefulSetController;
 use std::sync::Arc;
+use tainteviction::TaintEvictionController;
 use ttlafterfinished::TtlAfterFinishedController;
 use volumeexpand::ExpandController;
 use volumeprotection::{ClaimProtection, VolumeProtection};
@@ -73,6 +78,8 @@ use volumeprotection::{ClaimProtection, VolumeProtection};
 pub struct Caches {
     pub namespaces: Arc<Cache<Namespace>>,
     pub nodes: Arc<Cache<Node>>,
+    /// By which nodes say that they live. Not to be waited for.
+    pub node_leases: Arc<Cache<Lease>>,
     pub pods: Arc<Cache<Pod>>,
     pub deployments: Arc<Cache<Deployment>>,
     pub replica_sets: Arc<Cache<ReplicaSet>>,
@@ -97,6 +104,7 @@ impl Caches {
         Self {
             namespaces: Cache::start(client.clone(), everything(), tasks),
             nodes: Cache::start(client.clone(), everything(), tasks),
+            node_leases: Cache::start_unawaited(client.clone(), node_leases(), tasks),
             pods: Cache::start(client.clone(), everything(), tasks),
             deployments: Cache::start(client.clone(), everything(), tasks),
             replica_sets: Cache::start(client.clone(), everything(), tasks),
@@ -113,6 +121,10 @@ impl Caches {
             cron_jobs: Cache::start(client.clone(), everything(), tasks),
         }
     }
+}
+
+fn node_leases() -> Selection {
+    Selection::namespace("kube-node-lease")
 }
 
 fn root_ca_config_maps() -> Selection {
@@ -158,6 +170,7 @@ pub fn start(
     starter.start_workloads(caches);
 
     starter.start_jobs(caches);
+    starter.start_nodes(caches);
 
     let own_client = starter.client::<NamespaceController>();
     let controller = NamespaceController::new(own_client, caches, &config.kinds);
@@ -219,7 +232,7 @@ struct Starter<'a, F> {
 
 impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
     fn client<C: Controller>(&self) -> Client {
-        (self.client)(Caller::ServiceAccount(C::NAME))
+        (self.client)(Caller::ServiceAccount(C::ACCOUNT))
     }
 
     /// Those who keep pods running.
@@ -243,6 +256,17 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
         self.start(controller, queue);
 
         let controller = StatefulSetController::new(self.client::<StatefulSetController>(), caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+    }
+
+    /// Those who notice when nodes are away.
+    fn start_nodes(&mut self, caches: &Caches) {
+        let controller = NodeLifecycleController::new(caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = TaintEvictionController::new(caches);
         let queue = controller.queue();
         self.start(controller, queue);
     }
