@@ -10,6 +10,8 @@ use std::path::PathBuf;
 fn with_token() -> Value {
     json!({
         "serviceAccountName": "robot",
+        // One token is enough to watch.
+        "automountServiceAccountToken": false,
         "securityContext": { "fsGroup": rustix::process::getgid().as_raw() },
         "volumes": [{ "name": "access", "projected": { "sources": [
             { "serviceAccountToken": { "path": "token", "expirationSeconds": 3607 } },
@@ -23,6 +25,13 @@ fn with_token() -> Value {
     })
 }
 
+async fn start() -> Rig {
+    let rig = Rig::start().await;
+    let robot = json!({ "metadata": { "name": "robot" } });
+    rig.api.post("/api/v1/namespaces/default/serviceaccounts", &robot).await.ok();
+    rig
+}
+
 fn place(rig: &Rig) -> PathBuf {
     let config = rig.runtime.config_of("a");
     config.mounts.iter().find(|it| it.container_path == "/access").unwrap().host_path.clone()
@@ -34,7 +43,7 @@ fn asked(rig: &Rig) -> usize {
 
 #[tokio::test]
 async fn a_pod_gets_a_token_that_is_bound_to_it() {
-    let rig = Rig::start().await;
+    let rig = start().await;
     rig.create_pod("web", with_token()).await;
     let pod = rig.running("web").await;
     let (account, spec) = rig.line.tokens.asked.lock().unwrap()[0].clone();
@@ -53,7 +62,7 @@ async fn a_pod_gets_a_token_that_is_bound_to_it() {
 
 #[tokio::test]
 async fn a_token_is_replaced_before_it_ends_and_outlives_a_restart() {
-    let mut rig = Rig::start().await;
+    let mut rig = start().await;
     rig.create_pod("web", with_token()).await;
     rig.running("web").await;
     let token = place(&rig).join("token");
@@ -79,7 +88,7 @@ async fn a_token_is_replaced_before_it_ends_and_outlives_a_restart() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_until_it_is_given() {
-    let rig = Rig::start().await;
+    let rig = start().await;
     rig.line.tokens.refuse(1);
     rig.create_pod("robot", with_token()).await;
     let why = "MountVolume.SetUp failed for volume \"access\" : failed to fetch token: ";

@@ -14,7 +14,7 @@ use kinglet::stdx::Clock;
 use kinglet::stdx::http::{Body, HttpService, Request, Response, full, read_whole};
 use kinglet::storage::sqlite::{Config as SqliteConfig, History};
 use kinglet::storage::{Sqlite, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -129,13 +129,19 @@ impl Api {
         api
     }
 
-    /// Gives a namespace the account as which its pods run.
+    /// Gives a namespace the account as which its pods run, and the authority that they trust.
     pub(crate) async fn give_account(&self, namespace: &str) {
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
-        let account = serde_json::json!({"metadata": {"name": "default"}});
-        let answer = self.post(&path, &account).await;
-        // Where the store is not new, it may be there.
-        assert!(matches!(answer.code, 201 | 409), "{}", answer.text());
+        let authority =
+            json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "the authority"}});
+        for (plural, object) in [
+            ("serviceaccounts", json!({"metadata": {"name": "default"}})),
+            ("configmaps", authority),
+        ] {
+            let path = format!("/api/v1/namespaces/{namespace}/{plural}");
+            let answer = self.post(&path, &object).await;
+            // Where the store is not new, it may be there.
+            assert!(matches!(answer.code, 201 | 409), "{}", answer.text());
+        }
     }
 
     /// The same server for somebody else.

@@ -16,6 +16,7 @@ mod namespace_lifecycle;
 mod priority;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
 mod tolerations;
 
 use self::facts::{Facts, Gathered, Want};
@@ -82,6 +83,7 @@ const PLUGINS: &[Plugin] = &[
     priority::PLUGIN,
     tolerations::PLUGIN,
     default_storage_class::PLUGIN,
+    storage_protection::PLUGIN,
     claim_resize::PLUGIN,
     runtime_class::PLUGIN,
     certificate_subject::PLUGIN,

@@ -20,9 +20,6 @@ pub(super) const PLUGIN: Plugin = Plugin {
 /// Marks a pod that a node shows for one it runs by itself.
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// Whether pods are given tokens.
-const MOUNTS_TOKENS: bool = false;
-
 /// The account that every namespace has, some time after it is made.
 const DEFAULT_ACCOUNT: &str = "default";
 
@@ -68,7 +65,7 @@ fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Statu
     // The old name of the same field, which the API keeps showing.
     spec.service_account = Some(name.clone());
     spec.service_account_name = Some(name);
-    if MOUNTS_TOKENS && token::is_wanted(spec, account) {
+    if token::is_wanted(spec, account) {
         token::mount(spec, entropy);
     }
     if spec.image_pull_secrets.as_ref().is_none_or(Vec::is_empty) {
