@@ -10,6 +10,7 @@ use super::config::{
 };
 use super::encoding::status_response;
 use super::identity::Identity;
+use super::impersonation::impersonate;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
 use crate::api::status::{Reason, Status};
@@ -176,7 +177,8 @@ impl Connection {
     ) -> Result<(Response, OwnedSemaphorePermit), Status> {
         let tokens = &self.server.tokens;
         let identity = authenticate(tokens, &self.peer, &asked.headers).await?;
-        authorize(&self.server, &identity, &asked.info).await?;
+        let identity = impersonate(&self.server, identity, &asked.headers).await?;
+        authorize(&self.server, &identity, asked).await?;
         // What only reads has no use for a body, and does not wait for one.
         let body = match asked.info.is_mutating() {
             true => read_body(body).await?,

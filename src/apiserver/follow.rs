@@ -56,18 +56,13 @@ impl fmt::Debug for Follower {
 }
 
 impl Seen {
-    /// Waits until the follower knows everything through `revision`. Says whether it does: after
-    /// some time nobody waits any longer.
-    pub(super) async fn wait(&self, revision: Revision) -> bool {
+    /// Waits until the follower knows everything through `revision`; after some time nobody waits
+    /// any longer.
+    pub(super) async fn wait(&self, revision: Revision) {
         let mut receiver = self.0.clone();
         let is_new = |seen: &Option<Revision>| seen.is_some_and(|seen| seen >= revision);
-        let waited = tokio::time::timeout(WAIT_MAX, receiver.wait_for(is_new)).await;
-        matches!(waited, Ok(Ok(_)))
-    }
-
-    /// Waits until the follower knows what was there when it began.
-    pub(super) async fn begun(&self) -> bool {
-        self.wait(Revision::default()).await
+        // Whatever came of it, the decision is made from what is known then.
+        tokio::time::timeout(WAIT_MAX, receiver.wait_for(is_new)).await.ok();
     }
 }
 

@@ -3,6 +3,7 @@
 use super::authz::authorize;
 use super::encoding::status_response;
 use super::identity::Identity;
+use super::impersonation::impersonate;
 use super::server::{Asked, Server};
 use crate::stdx::http::{HttpService, Request, Response};
 use futures_util::future::BoxFuture;
@@ -29,8 +30,12 @@ impl HttpService for LocalService {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let asked = Asked::of(head);
-            Ok(match authorize(&server, &identity, &asked.info).await {
-                Ok(()) => server.answer(&asked, &identity, body).await,
+            let allowed = async {
+                let identity = impersonate(&server, identity, &asked.headers).await?;
+                authorize(&server, &identity, &asked).await.map(|()| identity)
+            };
+            Ok(match allowed.await {
+                Ok(identity) => server.answer(&asked, &identity, body).await,
                 Err(status) => {
                     // A component that asks for more than its role gives is a mistake of ours.
                     warn!(why = status.message, "a component was refused");

@@ -22,6 +22,7 @@ mod expiry;
 mod follow;
 mod health;
 mod identity;
+mod impersonation;
 mod inflight;
 mod keys;
 mod listener;

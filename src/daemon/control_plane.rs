@@ -131,7 +131,11 @@ impl ControlPlane {
             };
             let settings = controllers::Config {
                 clock: clock.clone(),
-                kinds: KINDS.iter().map(|kind| KindEntry::of(&kind.facts)).collect(),
+                kinds: KINDS
+                    .iter()
+                    .filter(|kind| kind.facts.is_stored())
+                    .map(|kind| KindEntry::of(&kind.facts))
+                    .collect(),
                 node_ranges: node_ranges(&config.cluster_cidrs)?,
                 service_cidrs: config.service_cidrs.clone(),
                 root_ca,

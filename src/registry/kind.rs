@@ -15,6 +15,9 @@ pub enum Scope {
 pub const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// The verb of a kind whose objects are questions: they are answered, and not stored.
+pub const QUESTION: &[&str] = &["create"];
+
 /// The constant facts of a kind: enough for routing, discovery and storage keys.
 ///
 /// The texts are `Cow`s because the rows of custom resources are made at run time.
@@ -113,6 +116,12 @@ impl KindFacts {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// Whether there are objects of this kind, or only questions.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.verbs != QUESTION
     }
 
     #[must_use]

@@ -13,7 +13,7 @@ pub mod metadata;
 mod object;
 pub mod schema;
 
-pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, Scope, Subresource, VERBS};
+pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, Scope, Subresource, VERBS};
 pub use kinds::KINDS;
 pub use object::{Decoded, Object, Resource};
 

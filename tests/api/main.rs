@@ -15,6 +15,8 @@ mod list_paging;
 mod patch;
 mod protobuf;
 mod races;
+mod rbac;
+mod reviews;
 mod selectors;
 mod services;
 mod store_errors;

@@ -53,7 +53,11 @@ impl Cluster {
         };
         let config = controllers::Config {
             clock: Clock::system(),
-            kinds: KINDS.iter().map(|kind| KindEntry::of(&kind.facts)).collect(),
+            kinds: KINDS
+                .iter()
+                .filter(|kind| kind.facts.is_stored())
+                .map(|kind| KindEntry::of(&kind.facts))
+                .collect(),
             node_ranges: vec![
                 controllers::nodeipam::NodeRange::new("10.42.0.0/16".parse().unwrap(), 24).unwrap(),
             ],

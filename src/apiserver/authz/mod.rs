@@ -10,10 +10,12 @@ mod words;
 pub(super) use self::words::forbidden;
 use super::follow::Follower;
 use super::identity::{Identity, MASTERS, NODES};
-use super::rbac::{Action, Asker, LivePolicy, Policy, Verdict};
-use super::request::RequestInfo;
-use super::server::Server;
+use super::query::Query;
+use super::rbac::{Action, Asker, Grant, LivePolicy, Policy, Verdict};
+use super::request::{RequestInfo, Verb};
+use super::server::{Asked, Server};
 use crate::api::Revision;
+use crate::api::fields::FieldSelector;
 use crate::api::status::Status;
 use std::sync::RwLockReadGuard;
 
@@ -25,17 +27,20 @@ const HEALTH_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
 const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
 
 /// Somebody wants to do something.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ask<'a> {
     pub(super) user: &'a str,
     pub(super) groups: &'a [String],
     pub(super) action: Action<'a>,
+    /// The node whose objects alone are asked for: `spec.nodeName` in the field selector.
+    pub(super) selected_node: Option<String>,
 }
 
 /// What becomes of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Decision {
-    Allow,
+    /// By this grant, where it was one.
+    Allow(Option<Grant>),
     /// With what is known about the reason; it may be empty.
     Deny(String),
 }
@@ -53,11 +58,11 @@ pub(super) struct Authorizer {
 pub(super) async fn authorize(
     server: &Server,
     identity: &Identity,
-    request: &RequestInfo,
+    asked: &Asked,
 ) -> Result<(), Status> {
-    let ask = Ask::of_request(identity, request);
+    let ask = Ask::of_request(identity, &asked.info, &asked.query);
     match server.authorizer.judge(&ask, || server.store.revision()).await {
-        Decision::Allow => Ok(()),
+        Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) => Err(forbidden(&ask, &reason)),
     }
 }
@@ -75,10 +80,10 @@ pub(super) fn is_public(request: &RequestInfo) -> bool {
 
 impl<'a> Ask<'a> {
     pub(super) fn of(identity: &'a Identity, action: Action<'a>) -> Self {
-        Self { user: identity.user(), groups: identity.groups(), action }
+        Self { user: identity.user(), groups: identity.groups(), action, selected_node: None }
     }
 
-    fn of_request(identity: &'a Identity, request: &'a RequestInfo) -> Self {
+    fn of_request(identity: &'a Identity, request: &'a RequestInfo, query: &Query) -> Self {
         let action = match &request.resource {
             None => Action::Path { verb: &request.method, path: &request.path },
             Some(path) => Action::Resource {
@@ -90,7 +95,13 @@ impl<'a> Ask<'a> {
                 namespace: path.namespace.as_deref(),
             },
         };
-        Self::of(identity, action)
+        let mut ask = Self::of(identity, action);
+        if matches!(request.verb, Verb::List | Verb::Watch) && node_of(ask.asker()).is_some() {
+            let selector = query.text("fieldSelector").unwrap_or_default();
+            let selector = selector.parse::<FieldSelector>().unwrap_or_default();
+            ask.selected_node = selector.required("spec.nodeName").map(str::to_owned);
+        }
+        ask
     }
 
     pub(super) fn is_in(&self, group: &str) -> bool {
@@ -112,14 +123,14 @@ impl Authorizer {
     /// Decides from what is known now.
     pub(super) fn decide(&self, ask: &Ask<'_>) -> Decision {
         if ask.is_in(MASTERS) || is_health(&ask.action) {
-            return Decision::Allow;
+            return Decision::Allow(None);
         }
         // Until the Node authorizer looks closer.
-        if ask.user.starts_with("system:node:") && ask.is_in(NODES) {
-            return Decision::Allow;
+        if node_of(ask.asker()).is_some() {
+            return Decision::Allow(None);
         }
         match self.policy.read().decide(ask.asker(), &ask.action) {
-            Verdict::Allowed(_) => Decision::Allow,
+            Verdict::Allowed(grant) => Decision::Allow(Some(grant)),
             Verdict::Unknown { missing } => Decision::Deny(match missing.as_slice() {
                 [] => String::new(),
                 [one] => format!("RBAC: {one}"),
@@ -132,10 +143,10 @@ impl Authorizer {
     /// what somebody was given a moment ago counts. `newest` is the revision of the store.
     pub(super) async fn judge(&self, ask: &Ask<'_>, newest: impl FnOnce() -> Revision) -> Decision {
         match self.decide(ask) {
-            Decision::Allow => Decision::Allow,
+            Decision::Allow(grant) => Decision::Allow(grant),
             Decision::Deny(_) => {
                 // Where that takes too long, what is known decides.
-                self.policy.seen().wait(newest()).await;
+                self.know(newest()).await;
                 self.decide(ask)
             }
         }
@@ -146,10 +157,16 @@ impl Authorizer {
         self.policy.read()
     }
 
-    /// Waits until it knows what the store knew at the beginning.
-    pub(super) async fn begun(&self) -> bool {
-        self.policy.seen().begun().await
+    /// Waits until it knows what the store knew at this revision, but not for long.
+    pub(super) async fn know(&self, revision: Revision) {
+        self.policy.seen().wait(revision).await;
     }
+}
+
+/// The node that somebody is the agent of (upstream `NodeIdentity`, pkg/auth/nodeidentifier, v1.35).
+pub(super) fn node_of(asker: Asker<'_>) -> Option<&str> {
+    let node = asker.user.strip_prefix("system:node:")?;
+    asker.groups.iter().any(|group| group == NODES).then_some(node)
 }
 
 fn is_health(action: &Action<'_>) -> bool {

@@ -65,7 +65,7 @@ mod tests {
         let (method, path) = request.split_once(' ').unwrap();
         let info = RequestInfo::parse(&method.parse().unwrap(), path, &Query::default());
         let anonymous = Identity::anonymous();
-        let status = forbidden(&Ask::of_request(&anonymous, &info), reason);
+        let status = forbidden(&Ask::of_request(&anonymous, &info, &Query::default()), reason);
         assert_eq!(status.message, expected, "{request}");
     }
 

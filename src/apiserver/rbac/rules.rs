@@ -28,6 +28,22 @@ pub enum Action<'a> {
     },
 }
 
+/// Rules that allow everything: what members of `system:masters` have (upstream
+/// `NewPrivilegedGroups`), and what one must have to collect the rules of others.
+#[must_use]
+pub fn everything() -> [PolicyRule; 2] {
+    let any = || vec![ANY.to_owned()];
+    [
+        PolicyRule {
+            verbs: any(),
+            api_groups: Some(any()),
+            resources: Some(any()),
+            ..PolicyRule::default()
+        },
+        PolicyRule { verbs: any(), non_resource_urls: Some(any()), ..PolicyRule::default() },
+    ]
+}
+
 fn list(field: &Option<Vec<String>>) -> &[String] {
     field.as_deref().unwrap_or_default()
 }

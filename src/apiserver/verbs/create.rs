@@ -5,6 +5,7 @@ use super::super::admission::{Admission, Operation};
 use super::super::allocate::{self, Reservation};
 use super::super::config::{NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX};
 use super::super::query::WriteOptions;
+use super::super::rbac::check_escalation;
 use super::super::{errors, metadata};
 use super::Call;
 use super::decode::{self, Submitted};
@@ -42,6 +43,7 @@ pub(super) async fn create_submitted(
         let mut object = template.clone_box();
         let mut admission = Admission::of(call);
         admission.mutate(Operation::Create(object.as_mut())).await?;
+        check_escalation(call, object.as_ref(), None).await?;
         let (key, reservation) = finish(call, object.as_mut()).await?;
         let grounds = admission.validate(Operation::Create(object.as_mut())).await?;
         let mut others = reservation.ops;

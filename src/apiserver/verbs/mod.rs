@@ -15,6 +15,7 @@ mod get;
 mod list;
 mod log;
 mod patch;
+mod review;
 mod scale;
 mod store;
 mod token;
@@ -209,6 +210,9 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
 async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
     if !call.kind.facts.verbs.contains(&call.verb.as_str()) {
         return Err(not_allowed());
+    }
+    if !call.kind.facts.is_stored() {
+        return review::create(call).await;
     }
     let is_inside = call.namespace.is_some() || !call.kind.facts.is_namespaced();
     match (call.verb, call.name) {

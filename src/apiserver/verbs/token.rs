@@ -34,15 +34,6 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let mut document = decode::document(call, types::TOKEN_REQUEST)?;
     document["apiVersion"] = json!(format!("{GROUP}/v1"));
     document["kind"] = json!(KIND);
-    // Of the fields that the type requires, none has to be given.
-    for field in ["metadata", "spec"] {
-        if document[field].is_null() {
-            document[field] = json!({});
-        }
-    }
-    if document["spec"]["audiences"].is_null() {
-        document["spec"]["audiences"] = json!([]);
-    }
     let mut request: TokenRequest = serde_json::from_value(document).map_err(|error| {
         Status::bad_request(format!("cannot be handled as a TokenRequest: {error}"))
     })?;

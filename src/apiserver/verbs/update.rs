@@ -5,6 +5,7 @@ use super::super::admission::{Admission, Operation};
 use super::super::allocate::{self, Reservation};
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::query::WriteOptions;
+use super::super::rbac::check_escalation;
 use super::super::{errors, metadata};
 use super::Call;
 use super::create::{create_submitted, match_namespace};
@@ -94,6 +95,7 @@ pub(super) async fn revise(
         Part::Object => {
             object.prepare_update(old);
             object.apply_defaults();
+            check_escalation(call, object.as_ref(), Some(old)).await?;
             reservation = allocate::reserve(call.server, Some(old), object.as_mut()).await?;
             begin_generation(object.as_mut(), old);
             object.validate_update(old)

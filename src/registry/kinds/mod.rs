@@ -1,6 +1,8 @@
 //! One file per kind, and the table that lists them.
 
 mod apps;
+mod authentication;
+mod authorization;
 mod batch;
 mod certificates;
 mod coordination;
@@ -17,6 +19,10 @@ mod testing;
 use super::Kind;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
+use k8s_openapi::api::authorization::v1::{
+    LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -58,6 +64,12 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Deployment>(),
     Kind::of::<ReplicaSet>(),
     Kind::of::<StatefulSet>(),
+    Kind::of::<SelfSubjectReview>(),
+    Kind::of::<TokenReview>(),
+    Kind::of::<LocalSubjectAccessReview>(),
+    Kind::of::<SelfSubjectAccessReview>(),
+    Kind::of::<SelfSubjectRulesReview>(),
+    Kind::of::<SubjectAccessReview>(),
     Kind::of::<CronJob>(),
     Kind::of::<Job>(),
     Kind::of::<CertificateSigningRequest>(),
