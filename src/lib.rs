@@ -17,4 +17,5 @@ pub mod runtime;
 pub mod scheduler;
 pub mod stdx;
 pub mod storage;
+pub mod streaming;
 pub mod sys;

@@ -12,7 +12,7 @@ const FUNCTION_LINES_MAX: usize = 90;
 const LAYERS: &[&[&str]] = &[
     &["stdx"],
     &["api", "sys"],
-    &["pki"],
+    &["pki", "streaming"],
     &["registry", "storage", "client", "runtime", "network"],
     &["control"],
     &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "dns", "ingress", "provision"],

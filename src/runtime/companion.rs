@@ -10,6 +10,9 @@ use std::process::ExitCode;
 /// The first argument of a container's logger; the second is the file with its settings.
 pub(super) const LOGGER: &str = "container-logger";
 
+/// The first argument of a logger that reads named pipes; the second as for [`LOGGER`].
+pub(super) const PIPED_LOGGER: &str = "container-piped-logger";
+
 /// The first argument of the process that holds a pod's process namespace.
 pub(super) const PAUSE: &str = "pod-pause";
 
@@ -22,6 +25,8 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCod
     let name = arguments.next()?;
     let succeeded = if name == LOGGER {
         logger::run(arguments.next()?.as_ref()).is_ok()
+    } else if name == PIPED_LOGGER {
+        logger::run_piped(arguments.next()?.as_ref()).is_ok()
     } else if name == PAUSE {
         pause::run().is_ok()
     } else {

@@ -12,6 +12,7 @@ pub mod images;
 mod logger;
 mod pause;
 mod rootfs;
+mod session;
 mod shim;
 mod spec;
 mod status;
@@ -24,6 +25,9 @@ pub use config::{
 pub use engine::{LogLimits, ShimRuntime, ShimRuntimeConfig};
 pub use error::{PullError, RuntimeError};
 pub use rootfs::ImageSource;
+pub use session::{
+    Control, Controls, ExecRequest, Input, Output, Session, SessionKeeper, SessionProcess,
+};
 pub use status::{
     ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, PodStatus, RuntimeEvent,
     SandboxId, SandboxState, SandboxStatus,
@@ -142,6 +146,33 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         command: Vec<String>,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<ExecResult, RuntimeError>>;
+
+    /// Starts a command in a container and connects whoever asks with it. When that one goes, the
+    /// command is told as on any Unix: its input ends, a terminal hangs up, and to write to a pipe
+    /// means SIGPIPE; what does none of this runs on.
+    fn open_exec(
+        &self,
+        container: &ContainerId,
+        request: ExecRequest,
+    ) -> BoxFuture<'_, Result<Session, RuntimeError>> {
+        let _unused = (container, request);
+        Box::pin(async {
+            Err(RuntimeError::Invalid("this runtime talks to no commands".to_owned()))
+        })
+    }
+
+    /// Connects whoever asks with a container's own process, as it goes on. Its output is logged
+    /// all the same. With `stdin` the container is written to, where it has an input.
+    fn attach(
+        &self,
+        container: &ContainerId,
+        stdin: bool,
+    ) -> BoxFuture<'_, Result<Session, RuntimeError>> {
+        let _unused = (container, stdin);
+        Box::pin(async {
+            Err(RuntimeError::Invalid("this runtime talks to no containers".to_owned()))
+        })
+    }
 
     /// What the processes of a container use. Fails where it is not running.
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>>;

@@ -7,4 +7,5 @@ mod limits;
 mod logs;
 mod restarts;
 mod rig;
+mod sessions;
 mod volumes;

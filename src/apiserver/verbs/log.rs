@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::Pod;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What a query or a path segment may show as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const PLAIN: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The options that a kubelet understands (upstream `PodLogOptions`).
 const OPTIONS: &[&str] = &[
@@ -67,7 +68,7 @@ fn kubelet_path(call: &Call<'_>, pod: &str, container: &str) -> String {
 }
 
 /// The container that is meant: the one named, or the only one.
-fn container(pod: &Pod, name: &str, wanted: Option<&str>) -> Result<String, Status> {
+pub(super) fn container(pod: &Pod, name: &str, wanted: Option<&str>) -> Result<String, Status> {
     let Some(spec) = &pod.spec else {
         return Err(Status::bad_request(format!("pod {name} has no containers")));
     };

@@ -5,6 +5,7 @@
 
 mod binding;
 mod condition;
+mod connect;
 mod create;
 mod decode;
 mod delete;
@@ -199,6 +200,7 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
         ("scale", _) => scale::answer(call).await,
         ("binding", _) => binding::create(call).await,
         ("log", _) => log::get(call).await,
+        ("exec" | "attach" | "portforward", _) => connect::to_pod(call, row.name).await,
         ("eviction", _) => eviction::create(call).await,
         ("token", _) => token::create(call).await,
         ("finalize", _) => finalize::update(call).await,

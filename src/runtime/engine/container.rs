@@ -1,8 +1,6 @@
 //! Containers: a bundle, a root file system and a task of the sandbox's shim.
 
-use super::super::companion;
 use super::super::images::ImageConfig;
-use super::super::logger::LoggerSettings;
 use super::super::shim::{CallError, NewTask, Process, Reach, SIGKILL, Shim, launch};
 use super::super::spec::{self, HostTraits, Inputs};
 use super::super::{
@@ -20,19 +18,14 @@ use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim::oci::Options;
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What is said of a container that could not be started: containerd's `errorStartExitCode`.
 const START_FAILED_EXIT_CODE: i32 = 128;
-
-/// What may not stand for itself in a query of a URI.
-const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+');
-const PATH: &AsciiSet = &QUERY.add(b'?');
 
 impl Engine {
     pub(super) async fn create_container(
@@ -175,22 +168,19 @@ impl Engine {
         shim: &Shim,
     ) -> Result<(u32, Timestamp), CallError> {
         let files = &container.files;
-        let settings = LoggerSettings {
-            log_path: container.record.config.log_path.clone(),
-            bytes_max: self.config.log_limits.bytes_max,
-            files_max: self.config.log_limits.files_max,
-            pid_path: files.logger_pid(),
-        };
-        records::write(&files.logger_settings(), &settings).map_err(CallError::lost)?;
+        let wiring = self.wire(container).await.map_err(CallError::lost)?;
         let options = self.task_options(container);
         let task = NewTask {
             id: &container.id.0,
             bundle: files.bundle(),
-            output: &logger_uri(&self.config.executable, files),
+            stdin: &wiring.stdin,
+            stdout: &wiring.stdout,
+            stderr: &wiring.stderr,
             has_terminal: container.record.config.tty,
             options: options.as_ref(),
         };
         shim.create(task).await?;
+        drop(wiring);
         // Before it starts: it may have ended before the shim has answered.
         let started_at = self.config.clock.now();
         records::write(&files.started(), &StartedRecord { started_at }).map_err(CallError::lost)?;
@@ -343,20 +333,6 @@ async fn image_mounts(
 /// has what the container needs; the record is on disk and goes without.
 fn without_secrets(config: ContainerConfig) -> ContainerConfig {
     ContainerConfig { environment: Vec::new(), command: Vec::new(), args: Vec::new(), ..config }
-}
-
-/// `binary:///path?container-logger=/path`: the shim starts the program with key and value as its
-/// arguments.
-fn logger_uri(executable: &Path, files: &ContainerFiles) -> String {
-    let executable = executable.to_string_lossy();
-    let settings = files.logger_settings();
-    let settings = settings.to_string_lossy();
-    format!(
-        "binary://{}?{}={}",
-        utf8_percent_encode(&executable, PATH),
-        companion::LOGGER,
-        utf8_percent_encode(&settings, QUERY),
-    )
 }
 
 fn hang_up_logger(files: &ContainerFiles) -> io::Result<()> {

@@ -1,202 +1,332 @@
-//! Running a command in a container and collecting what it prints.
+//! Running further commands in a container: talked to while they run, or collected.
 
+use super::super::session::{Control, ExecRequest, Session, SessionKeeper, SessionProcess};
 use super::super::shim::{CallError, Exit, NewProcess, Process, Reach, SIGKILL, Shim};
 use super::super::{ContainerId, ExecResult, RuntimeError};
+use super::pipes::{NamedPipe, Outlets, Released, hold, open_input};
 use super::records;
 use super::tables::Container;
 use super::{Engine, failed};
 use crate::stdx::chain;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
-use oci_spec::runtime::Spec;
-use std::fs;
+use oci_spec::runtime::{Process as ProcessSpec, Spec};
+use std::convert::Infallible;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
 
-/// What a command prints beyond this is read and dropped: the kubelet's `maxRespBodyLength` for
-/// what exec probes keep is far below.
+/// What a command that is collected prints beyond this is read and dropped: the kubelet's
+/// `maxRespBodyLength` for what exec probes keep is far below.
 const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
-/// How long to read on after the command has ended, where something it started holds its output.
-const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+/// How long a killed command may take to end.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a terminal that is gone sends to those on it.
+const SIGHUP: u32 = 1;
+
+/// What writing to a pipe without a reader sends.
+const SIGPIPE: u32 = 13;
+
+const OPERATION: &str = "running a command in a container";
 
 impl Engine {
+    /// Runs a command to its end and collects what it prints.
     pub(super) async fn exec(
-        &self,
+        self: &Arc<Self>,
         id: &ContainerId,
         command: Vec<String>,
         timeout: Duration,
     ) -> Result<ExecResult, RuntimeError> {
-        const OPERATION: &str = "running a command in a container";
+        // The time begins now, but a start is not broken off: who knows what is started then.
+        let deadline = tokio::time::Instant::now() + timeout;
+        let request = ExecRequest { command, stdin: false, tty: false };
+        let Session { mut stdout, stderr, mut process, .. } = self.open_exec(id, request).await?;
+        let mut stderr = stderr.expect("there is no terminal");
+        let running = async {
+            let (stdout, stderr) = tokio::join!(collect(&mut stdout), collect(&mut stderr));
+            Ok(ExecResult { exit_code: process.ended().await?, stdout, stderr })
+        };
+        match tokio::time::timeout_at(deadline, running).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                process.control(Control::Kill).await;
+                if tokio::time::timeout(KILLED_WITHIN, process.ended()).await.is_err() {
+                    tracing::warn!(container = %id, "a killed command does not end");
+                }
+                Err(RuntimeError::Timeout { operation: OPERATION, seconds: timeout.as_secs() })
+            }
+        }
+    }
+
+    /// Starts a command and connects its input and outputs.
+    pub(super) async fn open_exec(
+        self: &Arc<Self>,
+        id: &ContainerId,
+        request: ExecRequest,
+    ) -> Result<Session, RuntimeError> {
         let container = self.container(id)?;
         let shim = container.sandbox.shim().filter(|_| container.is_running());
         let Some(shim) = shim else {
             let message = "it is not running".to_owned();
             return Err(RuntimeError::Refused { operation: OPERATION, message });
         };
-        let spec = process_spec(&container, command).map_err(|error| failed(OPERATION, error))?;
-        let exec_id = uuid::Uuid::new_v4().simple().to_string();
-        let process = Process { task: &id.0, exec: &exec_id };
-        let outputs = Outputs::make(container.files.bundle(), &exec_id)
+        let spec = process_spec(&container, &request).map_err(|error| failed(OPERATION, error))?;
+        let exec = uuid::Uuid::new_v4().simple().to_string();
+        let (exited, tty) = (CancellationToken::new(), request.tty);
+        let (pipes, released) = Pipes::make(container.files.bundle(), &exec, &request, &exited)
             .map_err(|error| failed(OPERATION, error))?;
-        let result = run(&shim, process, &spec, outputs, timeout).await;
-        let result = match result {
-            Ok(Some(result)) => Ok(result),
-            Ok(None) => {
-                Err(RuntimeError::Timeout { operation: OPERATION, seconds: timeout.as_secs() })
+        let (process, keeper) = SessionProcess::new();
+        let kept = Kept { container, shim, exec, tty, exited };
+        let (session, names) = match kept.start(pipes, &spec, process).await {
+            Ok(started) => started,
+            Err(error) => {
+                kept.kill().await;
+                kept.forget().await;
+                return Err(error.of(OPERATION));
             }
-            Err(error) => Err(error.of(OPERATION)),
         };
-        if result.is_err() {
-            end_process(&shim, process).await;
-        }
-        if let Err(error) = shim.delete(process).await {
-            tracing::debug!(container = %id, error = chain(&error), "a shim keeps an ended process");
-        }
-        result
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            let keeping = kept.keep(keeper, released, &names);
+            if shutdown.run_until_cancelled(keeping).await.is_none() {
+                kept.hang_up().await;
+            }
+        });
+        Ok(session)
     }
 }
 
-async fn end_process(shim: &Arc<Shim>, process: Process<'_>) {
-    let killed = shim.signal(process, SIGKILL, Reach::One).await;
-    if let Err(error) = killed {
-        tracing::debug!(container = process.task, error = chain(&error), "nothing to kill");
-    }
-    // A shim forgets a process only after it has ended.
-    if let Err(_elapsed) = tokio::time::timeout(Duration::from_secs(2), shim.wait(process)).await {
-        tracing::warn!(container = process.task, "a killed command does not end");
+/// Reads to the end. What is over the limit is dropped, so that the command does not wait.
+async fn collect(output: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut read = Vec::new();
+    loop {
+        let length_before = read.len();
+        // A pipe of this process's own breaks in no other way than by ending.
+        if output.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            read.truncate(OUTPUT_BYTES_MAX);
+            return read;
+        }
+        if length_before >= OUTPUT_BYTES_MAX {
+            read.truncate(length_before);
+        }
     }
 }
 
 /// The container's own process with another command.
-fn process_spec(container: &Container, command: Vec<String>) -> io::Result<Vec<u8>> {
+fn process_spec(container: &Container, request: &ExecRequest) -> io::Result<Vec<u8>> {
     let spec: Option<Spec> = records::read(&container.files.spec())?;
     let process = spec.and_then(|spec| spec.process().clone());
     let mut process = process.ok_or(io::ErrorKind::NotFound)?;
-    process.set_args(Some(command));
-    process.set_terminal(Some(false));
+    process.set_args(Some(request.command.clone()));
+    process.set_terminal(Some(request.tty));
+    if request.tty {
+        name_terminal(&mut process);
+    }
     Ok(serde_json::to_vec(&process)?)
 }
 
-/// `None` where the command did not end in time. The time begins now, but a start is not broken
-/// off: who knows what is started then.
-async fn run(
-    shim: &Shim,
-    process: Process<'_>,
-    spec: &[u8],
-    mut outputs: Outputs,
-    timeout: Duration,
-) -> Result<Option<ExecResult>, CallError> {
-    let deadline = tokio::time::Instant::now() + timeout;
-    let stdout = outputs.stdout.path.to_string_lossy();
-    let stderr = outputs.stderr.path.to_string_lossy();
-    shim.exec(NewProcess { process, spec, stdout: &stdout, stderr: &stderr }).await?;
-    shim.start(process).await?;
-    // The shim has the other ends open by now; when it closes them, that was all.
-    outputs.stdout.let_end();
-    outputs.stderr.let_end();
-    let exit = match tokio::time::timeout_at(deadline, outputs.follow(shim, process)).await {
-        Ok(exit) => exit?,
-        Err(_elapsed) => return Ok(None),
-    };
-    let (stdout, stderr) = (outputs.stdout.take_read(), outputs.stderr.take_read());
-    Ok(Some(ExecResult { exit_code: exit.code, stdout, stderr }))
+/// What programs on a terminal look at to know what it can.
+fn name_terminal(process: &mut ProcessSpec) {
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|variable| variable.starts_with("TERM=")) {
+        environment.push("TERM=xterm".to_owned());
+    }
+    process.set_env(Some(environment));
 }
 
-/// The named pipes that a shim writes a command's output to.
-struct Outputs {
-    stdout: Output,
-    stderr: Output,
+/// The pipes of a command, with our ends of them.
+struct Pipes {
+    names: Names,
+    stdout: super::pipes::PipeOutput,
+    stderr: Option<super::pipes::PipeOutput>,
+    /// Keep the pipes from ending before the shim has opened them.
+    held: Vec<pipe::Sender>,
 }
 
-impl Outputs {
-    fn make(bundle: &Path, exec_id: &str) -> io::Result<Self> {
-        Ok(Self {
-            stdout: Output::make(bundle.join(format!("{exec_id}-out")))?,
-            stderr: Output::make(bundle.join(format!("{exec_id}-err")))?,
-        })
+/// The pipes of a command by their names, which go with this.
+struct Names {
+    stdin: Option<NamedPipe>,
+    stdout: NamedPipe,
+    stderr: Option<NamedPipe>,
+}
+
+impl Pipes {
+    fn make(
+        bundle: &Path,
+        exec: &str,
+        request: &ExecRequest,
+        exited: &CancellationToken,
+    ) -> io::Result<(Self, Released)> {
+        let make = |end: &str| NamedPipe::make(bundle.join(format!("{exec}-{end}")));
+        let names = Names {
+            stdin: request.stdin.then(|| make("in")).transpose()?,
+            stdout: make("out")?,
+            stderr: (!request.tty).then(|| make("err")).transpose()?,
+        };
+        let (outlets, released) = Outlets::new(exited.clone());
+        let stdout = outlets.open(names.stdout.path())?;
+        let stderr = names.stderr.as_ref().map(|name| outlets.open(name.path())).transpose()?;
+        let all = [names.stdin.as_ref(), Some(&names.stdout), names.stderr.as_ref()];
+        let held = all.into_iter().flatten().map(|name| hold(name.path()));
+        let held = held.collect::<io::Result<_>>()?;
+        Ok((Self { names, stdout, stderr, held }, released))
+    }
+}
+
+/// A command that runs in a container, for who keeps it.
+struct Kept {
+    container: Arc<Container>,
+    shim: Arc<Shim>,
+    exec: String,
+    tty: bool,
+    exited: CancellationToken,
+}
+
+impl Kept {
+    fn process(&self) -> Process<'_> {
+        Process { task: &self.container.id.0, exec: &self.exec }
     }
 
-    /// Reads until the process has ended and closed its outputs.
-    async fn follow(&mut self, shim: &Shim, process: Process<'_>) -> Result<Exit, CallError> {
-        let reading = async {
-            tokio::join!(self.stdout.read_to_end(), self.stderr.read_to_end());
+    async fn start(
+        &self,
+        pipes: Pipes,
+        spec: &[u8],
+        process: SessionProcess,
+    ) -> Result<(Session, Names), CallError> {
+        let Pipes { names, stdout, stderr, held } = pipes;
+        let text = |name: Option<&NamedPipe>| {
+            name.map(|name| name.path().to_string_lossy().into_owned()).unwrap_or_default()
         };
-        let waiting = shim.wait(process);
-        tokio::pin!(reading, waiting);
-        let mut is_read = false;
-        let exit = loop {
-            tokio::select! {
-                exit = &mut waiting => break exit?,
-                () = &mut reading, if !is_read => is_read = true,
+        let new = NewProcess {
+            process: self.process(),
+            spec,
+            has_terminal: self.tty,
+            stdin: &text(names.stdin.as_ref()),
+            stdout: &text(Some(&names.stdout)),
+            stderr: &text(names.stderr.as_ref()),
+        };
+        self.shim.exec(new).await?;
+        self.shim.start(self.process()).await?;
+        // The shim has the other ends open by now; when it closes them, that was all.
+        let stdin = names.stdin.as_ref().map(|name| open_input(name.path())).transpose();
+        let stdin = stdin.map_err(CallError::lost)?;
+        drop(held);
+        let session = Session {
+            stdin: stdin.map(|stdin| Box::new(stdin) as _),
+            stdout: Box::new(stdout),
+            stderr: stderr.map(|stderr| Box::new(stderr) as _),
+            process,
+        };
+        Ok((session, names))
+    }
+
+    /// Does what is wished until the command has ended and its outputs are read.
+    async fn keep(&self, mut keeper: SessionKeeper, mut released: Released, names: &Names) {
+        let ended = {
+            let waiting = self.shim.wait(self.process());
+            tokio::pin!(waiting);
+            loop {
+                tokio::select! {
+                    ended = &mut waiting => break ended,
+                    wish = keeper.controls.recv() => match wish {
+                        Some(control) => self.apply(control).await,
+                        None => {
+                            self.hang_up().await;
+                            break self.run_out(waiting, names).await;
+                        }
+                    }
+                }
             }
         };
-        if !is_read && tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
-            tracing::debug!(container = process.task, "something keeps a command's output open");
+        self.exited.cancel();
+        keeper.end(ended.map(|exit| exit.code).map_err(|error| error.of(OPERATION)));
+        // The shim closes the outputs of what it forgets, also where they are not read yet.
+        while released.recv().await.is_some() {}
+        self.forget().await;
+    }
+
+    /// Nobody talks to the command any more: with a terminal, the terminal is gone.
+    async fn hang_up(&self) {
+        if self.tty
+            && let Err(error) = self.shim.signal(self.process(), SIGHUP, Reach::One).await
+        {
+            let container = &self.container.id;
+            tracing::debug!(%container, error = chain(&error), "a command was not hung up");
         }
-        Ok(exit)
     }
-}
 
-struct Output {
-    path: PathBuf,
-    receiver: pipe::Receiver,
-    /// Keeps the pipe from ending before the shim has opened it.
-    sender: Option<pipe::Sender>,
-    read: Vec<u8>,
-}
-
-impl Output {
-    fn make(path: PathBuf) -> io::Result<Self> {
-        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        let opened = pipe::OpenOptions::new().open_receiver(&path).and_then(|receiver| {
-            let sender = pipe::OpenOptions::new().open_sender(&path)?;
-            Ok((receiver, sender))
-        });
-        let (receiver, sender) = match opened {
-            Ok(ends) => ends,
-            Err(error) => {
-                fs::remove_file(&path)?;
-                return Err(error);
-            }
+    /// Waits for a command whose outputs nobody reads. It goes on in silence, and when it writes to
+    /// a pipe it is told as any writer is whose reader is gone; so that none waits for ever for
+    /// room in a pipe.
+    async fn run_out(
+        &self,
+        waiting: impl Future<Output = Result<Exit, CallError>>,
+        names: &Names,
+    ) -> Result<Exit, CallError> {
+        let draining = async {
+            let second = async {
+                if let Some(name) = &names.stderr {
+                    self.drain(name).await;
+                }
+            };
+            tokio::join!(self.drain(&names.stdout), second);
+            std::future::pending::<Infallible>().await
         };
-        Ok(Self { path, receiver, sender: Some(sender), read: Vec::new() })
+        tokio::select! {
+            ended = waiting => ended,
+            never = draining => match never {},
+        }
     }
 
-    fn let_end(&mut self) {
-        self.sender = None;
-    }
-
-    /// Reads until the pipe ends. What is over the limit is dropped, so that the command does not
-    /// wait for a reader.
-    async fn read_to_end(&mut self) {
-        loop {
-            let length_before = self.read.len();
-            // A pipe of this process's own breaks in no other way than by ending.
-            let count = self.receiver.read_buf(&mut self.read).await.unwrap_or(0);
-            if count == 0 {
-                return;
-            }
-            if length_before >= OUTPUT_BYTES_MAX {
-                self.read.truncate(length_before);
+    async fn drain(&self, name: &NamedPipe) {
+        let Ok(mut output) = pipe::OpenOptions::new().open_receiver(name.path()) else {
+            return;
+        };
+        let mut buffer = vec![0; 4 << 10];
+        let mut is_told = self.tty;
+        while let Ok(1..) = output.read(&mut buffer).await {
+            if !std::mem::replace(&mut is_told, true)
+                && let Err(error) = self.shim.signal(self.process(), SIGPIPE, Reach::One).await
+            {
+                let container = &self.container.id;
+                tracing::debug!(%container, error = chain(&error), "a command was not told");
             }
         }
     }
 
-    fn take_read(&mut self) -> Vec<u8> {
-        let mut read = std::mem::take(&mut self.read);
-        read.truncate(OUTPUT_BYTES_MAX);
-        read
+    /// Ends what may have been started.
+    async fn kill(&self) {
+        let (process, container) = (self.process(), &self.container.id);
+        if let Err(error) = self.shim.signal(process, SIGKILL, Reach::One).await {
+            tracing::debug!(%container, error = chain(&error), "nothing to kill");
+        }
+        // A shim forgets a process only after it has ended.
+        if tokio::time::timeout(KILLED_WITHIN, self.shim.wait(process)).await.is_err() {
+            tracing::warn!(%container, "a killed command does not end");
+        }
     }
-}
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        // It is in the bundle, which goes with its container.
-        fs::remove_file(&self.path).ok();
+    async fn forget(&self) {
+        if let Err(error) = self.shim.delete(self.process()).await {
+            let container = &self.container.id;
+            tracing::debug!(%container, error = chain(&error), "a shim keeps an ended process");
+        }
+    }
+
+    async fn apply(&self, control: Control) {
+        let process = self.process();
+        let done = match control {
+            Control::Resize { width, height } => self.shim.resize(process, width, height).await,
+            Control::CloseInput => self.shim.close_input(process).await,
+            Control::Kill => self.shim.signal(process, SIGKILL, Reach::One).await,
+        };
+        if let Err(error) = done {
+            let container = &self.container.id;
+            tracing::debug!(%container, error = chain(&error), "a command did not take {control:?}");
+        }
     }
 }

@@ -229,6 +229,16 @@ impl ContainerFiles {
         self.bundle.join("logger.json")
     }
 
+    /// Where a container with an input is written to.
+    pub(super) fn stdin(&self) -> PathBuf {
+        self.bundle.join("stdin")
+    }
+
+    /// The outputs of a container whose shim does not start its logger.
+    pub(super) fn outputs(&self) -> [PathBuf; 2] {
+        ["stdout", "stderr"].map(|name| self.bundle.join(name))
+    }
+
     pub(super) fn logger_pid(&self) -> PathBuf {
         self.bundle.join("logger.pid")
     }

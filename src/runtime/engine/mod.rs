@@ -1,6 +1,7 @@
 //! The runtime that drives real shims.
 //!
-//! Start at [`ShimRuntime::open`]. What it does is by subject: `sandbox`, `container`, `exec`; how
+//! Start at [`ShimRuntime::open`]. What it does is by subject: `sandbox`, `container`, `exec`,
+//! `attach`; how
 //! it learns that containers have ended in `supervise`; how it finds what an earlier process left
 //! in `adopt`; where everything is on disk in `layout`.
 //!
@@ -10,14 +11,17 @@
 //! something run to their end also when nobody waits for them any more.
 
 mod adopt;
+mod attach;
 mod container;
 mod event_sink;
 mod exec;
 mod host;
 mod image_volumes;
 mod layout;
+mod pipes;
 mod records;
 mod sandbox;
+mod stdio;
 mod stray;
 mod supervise;
 mod tables;
@@ -25,9 +29,9 @@ mod tables;
 use super::shim::EventsServer;
 use super::spec::HostTraits;
 use super::{
-    ContainerConfig, ContainerId, ContainerStatus, Credentials, ExecResult, ImageSource,
-    ImageStatus, LinuxResources, PodStatus, PullError, Runtime, RuntimeError, RuntimeEvent,
-    SandboxConfig, SandboxId, SandboxStatus, Usage,
+    ContainerConfig, ContainerId, ContainerStatus, Credentials, ExecRequest, ExecResult,
+    ImageSource, ImageStatus, LinuxResources, PodStatus, PullError, Runtime, RuntimeError,
+    RuntimeEvent, SandboxConfig, SandboxId, SandboxStatus, Session, Usage,
 };
 use crate::stdx::Clock;
 use crate::sys::cgroup::{CgroupPath, Cgroups};
@@ -279,6 +283,24 @@ impl Runtime for ShimRuntime {
         self.to_its_end(
             move |engine| async move { engine.exec(&container, command, timeout).await },
         )
+    }
+
+    fn open_exec(
+        &self,
+        container: &ContainerId,
+        request: ExecRequest,
+    ) -> BoxFuture<'_, Result<Session, RuntimeError>> {
+        let container = container.clone();
+        self.to_its_end(move |engine| async move { engine.open_exec(&container, request).await })
+    }
+
+    fn attach(
+        &self,
+        container: &ContainerId,
+        stdin: bool,
+    ) -> BoxFuture<'_, Result<Session, RuntimeError>> {
+        let container = container.clone();
+        self.to_its_end(move |engine| async move { engine.attach(&container, stdin).await })
     }
 
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>> {

@@ -170,7 +170,7 @@ impl Engine {
     }
 
     /// Makes a cgroup that a program can be started in.
-    async fn make_cgroup(&self, cgroup: CgroupPath) -> io::Result<Vec<PathBuf>> {
+    pub(super) async fn make_cgroup(&self, cgroup: CgroupPath) -> io::Result<Vec<PathBuf>> {
         let cgroups = self.cgroups.clone();
         blocking(move || cgroups.create(&cgroup).map(|()| cgroups.process_files(&cgroup))).await
     }

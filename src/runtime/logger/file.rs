@@ -108,6 +108,8 @@ mod tests {
             bytes_max: 10,
             files_max: 3,
             pid_path: directory.join("pid"),
+            directory: directory.to_owned(),
+            pipes: None,
         })
     }
 

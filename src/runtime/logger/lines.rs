@@ -11,7 +11,7 @@ use std::io::Write as _;
 const CONTENT_BYTES_MAX: usize = 16 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(in super::super) enum Stream {
     Stdout,
     Stderr,
 }

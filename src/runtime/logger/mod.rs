@@ -1,21 +1,28 @@
 //! The process that writes one container's log: started by the shim, alive as long as the
 //! container, whatever happens to the server.
 //!
-//! Start at [`run`]. The shim's protocol ("binary" logging of containerd's runtime v2): descriptor 3
+//! Start at [`run`], or at [`run_piped`] where the outputs are named pipes. The shim's protocol ("binary" logging of containerd's runtime v2): descriptor 3
 //! is the container's stdout, 4 its stderr, and 5 is closed when the logger is ready. SIGTERM means
 //! that the container has ended: what is left in the pipes is written, then this ends. Architecture
-//! invariant: the container never waits for its log; what cannot be written is dropped.
+//! invariant: the container never waits for its log; what cannot be written is dropped. Who follows
+//! the output as it comes ([`followers`]) gets it as well.
 
 mod file;
+mod followers;
 mod lines;
 
+pub(super) use followers::{FrameHead, connect};
+pub(super) use lines::Stream;
+
 use crate::stdx::Clock;
+use crate::sys::background::{self, Side};
 use crate::sys::inherited;
 use crate::sys::signal::{Queued, SignalQueue};
 use file::LogFile;
-use lines::{Lines, Stream};
+use followers::Followers;
+use lines::Lines;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -44,6 +51,10 @@ pub(super) struct LoggerSettings {
     pub(super) files_max: usize,
     /// Where the logger leaves its process id.
     pub(super) pid_path: PathBuf,
+    /// The container's bundle, in which followers find the logger.
+    pub(super) directory: PathBuf,
+    /// The outputs, where the shim does not hand them over.
+    pub(super) pipes: Option<[PathBuf; 2]>,
 }
 
 /// Runs the logger until its container has ended.
@@ -53,14 +64,28 @@ pub(super) fn run(settings_path: &Path) -> io::Result<()> {
     let ready = inherited::take(5)?;
     let signals = SignalQueue::new()?;
     let settings: LoggerSettings = serde_json::from_slice(&fs::read(settings_path)?)?;
-    fs::write(&settings.pid_path, std::process::id().to_string())?;
-    let mut logger = Logger {
-        sources: [Source::new(Stream::Stdout, stdout)?, Source::new(Stream::Stderr, stderr)?],
-        file: LogFile::new(settings),
-        clock: Clock::system(),
-    };
+    let mut logger = Logger::new([stdout, stderr], settings)?;
     drop(ready);
     logger.follow(&signals)
+}
+
+/// As [`run`], with the outputs in named pipes. Returns to whoever started this when they are open,
+/// and goes on in the background until nobody writes to them any more.
+pub(super) fn run_piped(settings_path: &Path) -> io::Result<()> {
+    let settings: LoggerSettings = serde_json::from_slice(&fs::read(settings_path)?)?;
+    let paths = settings.pipes.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+    let open = |path: &Path| -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(path, flags, Mode::empty())?)
+    };
+    let outputs = [open(&paths[0])?, open(&paths[1])?];
+    match background::split()? {
+        Side::Starter => Ok(()),
+        Side::Background => {
+            let signals = SignalQueue::new()?;
+            Logger::new(outputs, settings)?.follow(&signals)
+        }
+    }
 }
 
 /// One of the container's outputs.
@@ -81,10 +106,22 @@ impl Source {
 struct Logger {
     sources: [Source; 2],
     file: LogFile,
+    /// `None` where they cannot find this: the log is written all the same.
+    followers: Option<Followers>,
     clock: Clock,
 }
 
 impl Logger {
+    fn new([stdout, stderr]: [OwnedFd; 2], settings: LoggerSettings) -> io::Result<Self> {
+        fs::write(&settings.pid_path, std::process::id().to_string())?;
+        Ok(Self {
+            sources: [Source::new(Stream::Stdout, stdout)?, Source::new(Stream::Stderr, stderr)?],
+            followers: Followers::listen(&settings.directory).ok(),
+            file: LogFile::new(settings),
+            clock: Clock::system(),
+        })
+    }
+
     fn follow(&mut self, signals: &SignalQueue) -> io::Result<()> {
         let mut is_container_gone = false;
         while !is_container_gone && self.sources.iter().any(|source| source.pipe.is_some()) {
@@ -92,6 +129,7 @@ impl Logger {
             let mut polled: Vec<PollFd<'_>> =
                 pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
             polled.push(PollFd::new(signals, PollFlags::IN));
+            polled.extend(self.followers.iter().flat_map(Followers::polled));
             match poll(&mut polled, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -102,6 +140,10 @@ impl Logger {
                     Queued::HangUp => self.file.reopen(),
                     Queued::ChildEnded => {}
                 }
+            }
+            // Who comes now gets what is read now.
+            if let Some(followers) = &mut self.followers {
+                followers.turn();
             }
             self.read_all()?;
         }
@@ -131,6 +173,9 @@ impl Logger {
 
     fn write(&mut self, index: usize, bytes: &[u8]) {
         let now = self.clock.now();
+        if let Some(followers) = &mut self.followers {
+            followers.tell(self.sources[index].stream, bytes);
+        }
         let Source { stream, lines, .. } = &mut self.sources[index];
         let mut records = Vec::new();
         lines.push(bytes, |tag, content| {
@@ -154,5 +199,8 @@ impl Logger {
             });
         }
         self.file.append(&records, now);
+        if let Some(followers) = &mut self.followers {
+            followers.finish();
+        }
     }
 }

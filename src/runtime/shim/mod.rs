@@ -51,8 +51,12 @@ pub(super) struct Shim {
 pub(super) struct NewTask<'a> {
     pub(super) id: &'a str,
     pub(super) bundle: &'a Path,
+    /// A named pipe; empty for none.
+    pub(super) stdin: &'a str,
     /// Where the task's output goes: a URI.
-    pub(super) output: &'a str,
+    pub(super) stdout: &'a str,
+    /// As `stdout`; not looked at with a terminal, which has one output.
+    pub(super) stderr: &'a str,
     pub(super) has_terminal: bool,
     pub(super) options: Option<&'a Any>,
 }
@@ -63,6 +67,9 @@ pub(super) struct NewProcess<'a> {
     pub(super) process: Process<'a>,
     /// The OCI process, as JSON.
     pub(super) spec: &'a [u8],
+    pub(super) has_terminal: bool,
+    /// Named pipes; empty for none.
+    pub(super) stdin: &'a str,
     pub(super) stdout: &'a str,
     pub(super) stderr: &'a str,
 }
@@ -155,9 +162,10 @@ impl Shim {
         request.id = task.id.to_owned();
         request.bundle = task.bundle.to_string_lossy().into_owned();
         request.terminal = task.has_terminal;
-        request.stdout = task.output.to_owned();
+        request.stdin = task.stdin.to_owned();
+        request.stdout = task.stdout.to_owned();
         if !task.has_terminal {
-            request.stderr = task.output.to_owned();
+            request.stderr = task.stderr.to_owned();
         }
         request.options = task.options.cloned().map_or_else(MessageField::none, MessageField::some);
         let answer: api::CreateTaskResponse = self.order("Create", &request).await?;
@@ -172,6 +180,8 @@ impl Shim {
         let mut request = api::ExecProcessRequest::new();
         request.id = new.process.task.to_owned();
         request.exec_id = new.process.exec.to_owned();
+        request.terminal = new.has_terminal;
+        request.stdin = new.stdin.to_owned();
         request.stdout = new.stdout.to_owned();
         request.stderr = new.stderr.to_owned();
         request.spec = MessageField::some(spec);
@@ -226,6 +236,32 @@ impl Shim {
         request.signal = signal;
         request.all = reach == Reach::All;
         let answer: Result<api::Empty, _> = self.ask("Kill", &request, Deadline::Short).await;
+        ignore_not_found(answer.map(drop))
+    }
+
+    /// Tells a process with a terminal how large that is. One that has ended is no error.
+    pub(super) async fn resize(
+        &self,
+        process: Process<'_>,
+        width: u16,
+        height: u16,
+    ) -> Result<(), CallError> {
+        let mut request = api::ResizePtyRequest::new();
+        request.id = process.task.to_owned();
+        request.exec_id = process.exec.to_owned();
+        request.width = width.into();
+        request.height = height.into();
+        let answer: Result<api::Empty, _> = self.ask("ResizePty", &request, Deadline::Short).await;
+        ignore_not_found(answer.map(drop))
+    }
+
+    /// Ends a process's input after what has been written to it. One that has ended is no error.
+    pub(super) async fn close_input(&self, process: Process<'_>) -> Result<(), CallError> {
+        let mut request = api::CloseIORequest::new();
+        request.id = process.task.to_owned();
+        request.exec_id = process.exec.to_owned();
+        request.stdin = true;
+        let answer: Result<api::Empty, _> = self.ask("CloseIO", &request, Deadline::Short).await;
         ignore_not_found(answer.map(drop))
     }
 

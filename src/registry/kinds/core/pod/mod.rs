@@ -23,12 +23,21 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// What takes a connection over.
+const CONNECT: &[&str] = &["create", "get"];
+
+/// What is in the query of a request, and never in a body.
+const fn options(kind: &'static str) -> Body {
+    Body::Other { group: "", version: "", kind }
+}
+
 impl Resource for Pod {
     const FACTS: KindFacts = KindFacts::built_in::<Self>(BuiltIn {
         singular: "pod",
         short_names: &[Cow::Borrowed("po")],
         categories: ALL,
         subresources: &[
+            Subresource { name: "attach", body: options("PodAttachOptions"), verbs: CONNECT },
             Subresource {
                 name: "binding",
                 body: Body::Other { group: "", version: "", kind: "Binding" },
@@ -44,7 +53,13 @@ impl Resource for Pod {
                 body: Body::Other { group: "policy", version: "v1", kind: "Eviction" },
                 verbs: &["create"],
             },
+            Subresource { name: "exec", body: options("PodExecOptions"), verbs: CONNECT },
             Subresource { name: "log", body: Body::Parent, verbs: &["get"] },
+            Subresource {
+                name: "portforward",
+                body: options("PodPortForwardOptions"),
+                verbs: CONNECT,
+            },
             Subresource { name: "resize", body: Body::Parent, verbs: &["get", "patch", "update"] },
             Subresource::STATUS,
         ],

@@ -1,116 +1,17 @@
-//! What the kubelet answers over HTTP: logs of containers, its pods, and that it is well.
-//!
-//! Upstream pkg/kubelet/server/server.go (v1.35), as far as it goes here; exec, attach, port-forward
-//! and metrics are not there.
+//! Logs of containers: what is asked for, and which container is meant.
 
-use super::logs::line::{Selection, seconds_before};
-use super::logs::{LogRequest, read};
-use super::worker::Shared;
+use super::{Query, Refusal, plain};
 use crate::api::ObjectKey;
+use crate::kubelet::logs::line::{Selection, seconds_before};
+use crate::kubelet::logs::{LogRequest, read};
+use crate::kubelet::worker::Shared;
 use crate::runtime::{ContainerState, ContainerStatus};
 use crate::stdx::chain;
-use crate::stdx::http::{HttpService, Request, Response, full};
-use bytes::Bytes;
+use crate::stdx::http::Response;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use percent_encoding::percent_decode_str;
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
-
-/// An answer that says no: a code and a text for the user.
-struct Refusal {
-    code: StatusCode,
-    text: String,
-}
-
-impl Refusal {
-    fn new(code: StatusCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
-    }
-
-    fn bad(text: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text)
-    }
-}
-
-/// The kubelet as an HTTP service. Whoever serves it checks who asks.
-#[derive(Debug)]
-pub(super) struct KubeletService {
-    shared: Arc<Shared>,
-}
-
-impl KubeletService {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-}
-
-impl HttpService for KubeletService {
-    fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let answered = answer(&shared, &request).await;
-            Ok(answered.unwrap_or_else(|refusal| plain(refusal.code, refusal.text)))
-        })
-    }
-}
-
-fn plain(code: StatusCode, text: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = code;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-async fn answer(shared: &Shared, request: &Request) -> Result<Response, Refusal> {
-    let segments: Vec<_> = request
-        .uri()
-        .path()
-        .split('/')
-        .skip(1)
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
-        .collect();
-    let segments: Vec<_> = segments.iter().map(String::as_str).collect();
-    if request.method() != Method::GET {
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"));
-    }
-    match segments[..] {
-        ["healthz"] => Ok(plain(StatusCode::OK, "ok")),
-        ["pods" | "runningpods"] => Ok(pods(shared)),
-        ["containerLogs", namespace, pod, container] => {
-            let query = query(request.uri().query().unwrap_or_default());
-            let key = ObjectKey::namespaced(namespace, pod);
-            container_logs(shared, &key, container, &query).await
-        }
-        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
-    }
-}
-
-fn pods(shared: &Shared) -> Response {
-    let items = shared.pods.list();
-    let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
-    let mut response = plain(StatusCode::OK, list.to_string());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn query(text: &str) -> BTreeMap<String, String> {
-    let decode =
-        |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        })
-        .collect()
-}
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 /// What of a log is asked for.
 #[derive(Debug)]
@@ -121,9 +22,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(query: &BTreeMap<String, String>, now: Timestamp) -> Result<Self, Refusal> {
+    fn read(query: &Query, now: Timestamp) -> Result<Self, Refusal> {
         let given = |name: &str| query.get(name).filter(|value| !value.is_empty());
-        let flag = |name: &str| match given(name).map(String::as_str) {
+        let flag = |name: &str| match given(name) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1") => Ok(true),
             Some(_) => Err(Refusal::bad(format!("{name}: must be true or false"))),
@@ -156,18 +57,18 @@ impl Asked {
     }
 }
 
-async fn container_logs(
+pub(super) async fn container_logs(
     shared: &Shared,
     key: &ObjectKey,
     container: &str,
-    query: &BTreeMap<String, String>,
+    query: &Query,
 ) -> Result<Response, Refusal> {
     let asked = Asked::read(query, shared.clock.now())?;
     let Some(pod) = shared.pods.get(key) else {
         let text = format!("pod {:?} not found\n", key.name);
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     };
-    if !has_container(&pod, container) {
+    if !super::has_container(&pod, container) {
         let text = format!("container {container:?} not found in pod {:?}\n", key.name);
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     }
@@ -187,14 +88,6 @@ async fn container_logs(
             format!("cannot read the log of container {container:?}: {}", chain(&error)),
         )),
     }
-}
-
-fn has_container(pod: &Pod, name: &str) -> bool {
-    let Some(spec) = &pod.spec else {
-        return false;
-    };
-    let is_it = |container: &Container| container.name == name;
-    spec.containers.iter().any(is_it) || spec.init_containers.iter().flatten().any(is_it)
 }
 
 /// The container whose log is meant: upstream `validateContainerLogStatus`
@@ -265,6 +158,7 @@ fn waiting_reason(status: Option<&PodStatus>, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::runtime::{ContainerId, ImageId, PodIdentity, SandboxId};
+    use std::collections::BTreeMap;
 
     fn container(attempt: u32, state: &str) -> ContainerStatus {
         let now = Timestamp::UNIX_EPOCH;
@@ -317,7 +211,7 @@ mod tests {
 
     fn asked(text: &str) -> Result<Asked, StatusCode> {
         let now = Timestamp::from_second(1_000).unwrap();
-        Asked::read(&query(text), now).map_err(|refusal| refusal.code)
+        Asked::read(&Query::parse(text), now).map_err(|refusal| refusal.code)
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! The named pipes through which a shim connects a process's input and outputs with us.
+//!
+//! A shim opens each pipe at both ends, so that the process does not notice when we go: no output
+//! ends because its reader does, and no input because its writer does. The end of an input is told
+//! to the shim; the end of an output is that of the process.
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use std::convert::Infallible;
+use std::fs;
+use std::future::Future as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// How long nothing may come of an output after its process has ended, where something that it
+/// started still holds it.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// A named pipe, which goes with this.
+#[derive(Debug)]
+pub(super) struct NamedPipe(PathBuf);
+
+impl NamedPipe {
+    pub(super) fn make(path: PathBuf) -> io::Result<Self> {
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for NamedPipe {
+    fn drop(&mut self) {
+        // It is in the bundle, which goes with its container.
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+/// Holds a pipe open at both ends, so that it neither ends nor refuses before others have it.
+pub(super) fn hold(path: &Path) -> io::Result<pipe::Sender> {
+    pipe::OpenOptions::new().read_write(true).open_sender(path)
+}
+
+/// The end of a pipe that somebody reads already.
+pub(super) fn open_input(path: &Path) -> io::Result<pipe::Sender> {
+    pipe::OpenOptions::new().open_sender(path)
+}
+
+/// Says when nobody holds an output any more.
+pub(super) type Released = mpsc::Receiver<Infallible>;
+
+/// What all outputs of one process share.
+#[derive(Clone, Debug)]
+pub(super) struct Outlets {
+    exited: CancellationToken,
+    held: mpsc::Sender<Infallible>,
+}
+
+impl Outlets {
+    /// `exited` is cancelled when the process has ended.
+    pub(super) fn new(exited: CancellationToken) -> (Self, Released) {
+        let (held, released) = mpsc::channel(1);
+        (Self { exited, held }, released)
+    }
+
+    /// Opens the pipe for reading.
+    pub(super) fn open(&self, path: &Path) -> io::Result<PipeOutput> {
+        Ok(PipeOutput {
+            receiver: pipe::OpenOptions::new().open_receiver(path)?,
+            exited: Box::pin(self.exited.clone().cancelled_owned()),
+            is_exited: false,
+            quiet: None,
+            _held: self.held.clone(),
+        })
+    }
+}
+
+/// What comes out of a process, to its end: of the pipe, or of the process where something else
+/// holds the pipe and is quiet.
+#[derive(Debug)]
+pub(super) struct PipeOutput {
+    receiver: pipe::Receiver,
+    exited: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_exited: bool,
+    quiet: Option<Pin<Box<Sleep>>>,
+    _held: mpsc::Sender<Infallible>,
+}
+
+impl AsyncRead for PipeOutput {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.receiver).poll_read(context, buffer) {
+            self.quiet = None;
+            return Poll::Ready(read);
+        }
+        if !self.is_exited {
+            std::task::ready!(self.exited.as_mut().poll(context));
+            self.is_exited = true;
+        }
+        let quiet = self.quiet.get_or_insert_with(|| Box::pin(tokio::time::sleep(OUTPUT_GRACE)));
+        quiet.as_mut().poll(context).map(Ok)
+    }
+}

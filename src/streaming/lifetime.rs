@@ -1,0 +1,51 @@
+//! How long a connection with streams lives: as its work does, unless its peer goes first.
+
+use crate::stdx::http::ByteStream;
+use crate::stdx::monotonic;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, ReadHalf};
+
+/// A connection on which nothing has been said for so long is closed: the kubelet's
+/// `streamingConnectionIdleTimeout`.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// After all is said, the peer has so long to take it.
+pub(super) const FLUSH_WITHIN: Duration = Duration::from_secs(60);
+
+/// After all is taken, the peer has so long to close: a connection that is closed with something
+/// unread in it is reset, and what the peer has not read yet is lost with it.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
+
+/// When a connection was last used.
+#[derive(Debug)]
+pub(super) struct LastUse(Mutex<Instant>);
+
+impl LastUse {
+    pub(super) fn now() -> Self {
+        Self(Mutex::new(monotonic()))
+    }
+
+    pub(super) fn note(&self) {
+        *self.0.lock().expect("no panics under this lock") = monotonic();
+    }
+
+    /// Returns when nothing has been noted for [`IDLE_MAX`].
+    pub(super) async fn long_ago(&self) {
+        loop {
+            let due = *self.0.lock().expect("no panics under this lock") + IDLE_MAX;
+            if due <= monotonic() {
+                return;
+            }
+            tokio::time::sleep_until(due.into()).await;
+        }
+    }
+}
+
+/// Takes what still comes, and drops it, until the peer closes.
+pub(super) async fn linger(mut reader: ReadHalf<ByteStream>) {
+    let mut buffer = vec![0; 4 << 10];
+    let reading = async { while matches!(reader.read(&mut buffer).await, Ok(1..)) {} };
+    // Whoever does not close in time is closed.
+    tokio::time::timeout(LINGER, reading).await.ok();
+}
