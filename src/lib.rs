@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod kubelet;
 pub mod network;
 pub mod pki;
+pub mod provision;
 pub mod registry;
 pub mod runtime;
 pub mod scheduler;

@@ -137,6 +137,8 @@ enum DisableArg {
     Agent,
     Scheduler,
     Controllers,
+    /// The provisioner of local volumes, with its class `local-path`
+    LocalStorage,
 }
 
 #[derive(Debug, clap::Args)]
@@ -250,6 +252,7 @@ fn component(argument: DisableArg) -> Component {
         DisableArg::Agent => Component::Agent,
         DisableArg::Scheduler => Component::Scheduler,
         DisableArg::Controllers => Component::Controllers,
+        DisableArg::LocalStorage => Component::LocalStorage,
     }
 }
 

@@ -155,7 +155,7 @@ async fn execute_step<X: Execute>(
             Err(WriteError::NamespaceTerminating) => {
                 end = end.or(Some(End::Done { recheck_after: None }));
             }
-            Err(WriteError::Failed(error)) => {
+            Err(error @ (WriteError::Failed(_) | WriteError::OnNode(_))) => {
                 let message = chain(&error);
                 if let Some(report) = &planned.failed {
                     tell(executor, regarding, report, &message);

@@ -8,6 +8,7 @@ use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde::Deserialize;
 use std::future::Future;
+use std::io;
 
 /// The objects of a collection are deleted this many at once: the answer of the server has them all.
 const DELETE_PAGE_OBJECTS: usize = 500;
@@ -33,6 +34,9 @@ pub enum WriteError {
     NamespaceTerminating,
     #[error(transparent)]
     Failed(ClientError),
+    /// What had to be done on the node first was not.
+    #[error("the node could not do its part")]
+    OnNode(#[source] io::Error),
 }
 
 impl From<ClientError> for WriteError {

@@ -1,6 +1,6 @@
 //! The node agent: images, containers, the pod network and the kubelet.
 
-use super::config::{BRIDGE, Layout, ServerConfig};
+use super::config::{BRIDGE, Component, Layout, ServerConfig};
 use super::control_plane::ControlPlane;
 use super::server::STOP_DEADLINE;
 use super::{images, socket};
@@ -11,6 +11,7 @@ use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
 use crate::kubelet::{self, NodeFiles};
 use crate::network::{BridgeConfig, BridgeNetwork};
+use crate::provision;
 use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
 use crate::stdx::{Clock, Tasks, TasksError, chain};
@@ -74,6 +75,16 @@ impl Agent {
         let kubelet =
             kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
         control_plane.local_node().set(kubelet.service());
+        if config.has(Component::LocalStorage) {
+            let settings = provision::Config {
+                node: config.node_name.clone(),
+                root: layout.storage(),
+                clock: clock.clone(),
+            };
+            let parts = control_plane.provisioner_parts(&mut tasks);
+            provision::start(settings, parts, &mut tasks)
+                .with_context(|| format!("cannot make {}", layout.storage().display()))?;
+        }
         import_archives(images, changed.clone(), &mut tasks);
         let (mut changes, shutdown) = (changed.subscribe(), tasks.shutdown());
         // What came while the kubelet started, it has not seen either.

@@ -15,6 +15,7 @@ pub enum Component {
     Agent,
     Scheduler,
     Controllers,
+    LocalStorage,
 }
 
 /// Ports of services on nodes, both ends included.
@@ -84,6 +85,12 @@ impl Layout {
 
     pub(super) fn tls(&self) -> PathBuf {
         self.data_dir.join("server/tls")
+    }
+
+    /// Local volumes of claims.
+    #[must_use]
+    pub fn storage(&self) -> PathBuf {
+        self.data_dir.join("storage")
     }
 
     /// Images and containers of this node.

@@ -5,10 +5,11 @@ use super::config::{Component, Layout, ServerConfig};
 use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
-use crate::client::{Client, EventRecorder};
+use crate::client::{Cache, Client, EventRecorder, Selection};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::{self, Caches, Caller, KindEntry};
 use crate::pki::TokenKey;
+use crate::provision;
 use crate::registry::KINDS;
 use crate::scheduler::{self, Scheduler};
 use crate::stdx::http::{HttpService, Request, Response};
@@ -41,6 +42,8 @@ pub(super) struct ControlPlane {
     store: Arc<Sqlite>,
     api: Arc<apiserver::Server>,
     nodes: Arc<LocalNode>,
+    /// What the controllers look at, where they are here.
+    caches: Option<Caches>,
     api_tasks: Tasks,
     loop_tasks: Tasks,
 }
@@ -106,7 +109,8 @@ impl ControlPlane {
         let root_ca = Arc::from(certificates.server_ca());
         let kept = certificates.keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
-        let mut control_plane = Self { store, api, nodes, api_tasks, loop_tasks: Tasks::default() };
+        let mut control_plane =
+            Self { store, api, nodes, caches: None, api_tasks, loop_tasks: Tasks::default() };
         control_plane.start_loops(config, clock, root_ca)?;
         Ok(control_plane)
     }
@@ -153,12 +157,35 @@ impl ControlPlane {
             let caches = scheduler_caches(shared.as_ref(), &client, tasks);
             Scheduler::start(scheduler::Config { client, caches, recorder }, tasks);
         }
+        self.caches = shared;
         Ok(())
     }
 
     /// A way to the API for a component of this process.
     pub(super) fn client(&self, identity: Identity) -> Client {
         Client::new(self.api.local(identity), USER_AGENT)
+    }
+
+    /// What the provisioner of local volumes works with. The controllers' caches serve it as well.
+    pub(super) fn provisioner_parts(&self, tasks: &mut Tasks) -> provision::Parts {
+        let client = self.client(Identity::service_account("kube-system", provision::ACCOUNT));
+        let everything = Selection::default;
+        match self.caches.clone() {
+            Some(caches) => provision::Parts {
+                client,
+                claims: caches.persistent_volume_claims,
+                volumes: caches.persistent_volumes,
+                classes: caches.storage_classes,
+                nodes: caches.nodes,
+            },
+            None => provision::Parts {
+                claims: Cache::start(client.clone(), everything(), tasks),
+                volumes: Cache::start(client.clone(), everything(), tasks),
+                classes: Cache::start(client.clone(), everything(), tasks),
+                nodes: Cache::start(client.clone(), everything(), tasks),
+                client,
+            },
+        }
     }
 
     /// Where the kubelet is to be known.
