@@ -18,6 +18,8 @@ mod pod;
 mod preempt;
 mod queue;
 mod resources;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod state;
 mod storage;
