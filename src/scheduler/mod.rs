@@ -25,6 +25,9 @@ mod state;
 mod storage;
 mod workloads;
 
+#[cfg(test)]
+mod tests;
+
 pub use feed::{Caches, own};
 pub use outcome::reporter;
 

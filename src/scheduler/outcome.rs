@@ -4,11 +4,13 @@ use super::SCHEDULER_NAME;
 use super::message::Told;
 use super::pod::PodFacts;
 use super::preempt::{PREEMPTED_REASON, Preemption};
-use super::state::{Action, Outcome, Task};
+use super::state::{Action, Outcome, Task, Written};
 use crate::api::pod::condition;
 use crate::api::volume::{BOUND_BY_CONTROLLER, SELECTED_NODE, is_bound_to};
+use crate::api::{ObjectKey, Revision};
 use crate::client::{
     Client, ClientError, DeleteOptions, EventRecorder, EventType, Patch, key_of, object_reference,
+    revision_of,
 };
 use crate::stdx::chain;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
@@ -33,7 +35,7 @@ impl Writer {
     pub(super) async fn carry_out(self, action: Action) -> (Action, Outcome) {
         let result = self.write(&action).await;
         let outcome = match result {
-            Ok(()) => Outcome::Done,
+            Ok(outcome) => outcome,
             Err(error) if error.is_not_found() && is_about_pod(&action.task) => Outcome::Gone,
             Err(error) => {
                 let pod = &action.pod.key;
@@ -44,26 +46,28 @@ impl Writer {
         (action, outcome)
     }
 
-    async fn write(&self, action: &Action) -> Result<(), ClientError> {
+    async fn write(&self, action: &Action) -> Result<Outcome, ClientError> {
         let pod = &action.pod;
         match &action.task {
-            Task::Bind { node } => self.bind(pod, node).await,
+            Task::Bind { node } => self.bind(pod, node).await?,
             Task::PrepareVolumes { node, bindings, provisions } => {
+                let mut written = Written::default();
                 for (volume, claim) in bindings {
-                    self.promise(volume, claim).await?;
+                    written.volumes.push(self.promise(volume, claim).await?);
                 }
                 for claim in provisions {
-                    self.select_node(claim, node).await?;
+                    written.claims.push(self.select_node(claim, node).await?);
                 }
-                Ok(())
+                return Ok(Outcome::Prepared(written));
             }
-            Task::Report(told) => self.report(pod, told).await,
+            Task::Report(told) => self.report(pod, told).await?,
             Task::Preempt(told, preemption) => {
                 let reported = self.report(pod, told).await;
                 self.preempt(pod, preemption).await;
-                reported
+                reported?;
             }
         }
+        Ok(Outcome::Done)
     }
 
     async fn bind(&self, pod: &PodFacts, node: &str) -> Result<(), ClientError> {
@@ -91,7 +95,7 @@ impl Writer {
         &self,
         volume: &PersistentVolume,
         claim: &PersistentVolumeClaim,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(String, Revision), ClientError> {
         let mut metadata = json!({"resourceVersion": volume.metadata.resource_version});
         if !is_bound_to(volume, claim) {
             metadata["annotations"] = json!({BOUND_BY_CONTROLLER: "yes"});
@@ -100,10 +104,9 @@ impl Writer {
             "metadata": metadata,
             "spec": {"claimRef": object_reference(claim)},
         });
-        self.client
-            .patch::<PersistentVolume>(&key_of(&volume.metadata), &Patch::Merge(patch), None)
-            .await?;
-        Ok(())
+        let key = key_of(&volume.metadata);
+        let written: PersistentVolume = self.client.patch(&key, &Patch::Merge(patch), None).await?;
+        Ok((key.name, revision_of(&written.metadata).unwrap_or_default()))
     }
 
     /// Asks the provisioner for a volume that this node can reach.
@@ -111,15 +114,15 @@ impl Writer {
         &self,
         claim: &PersistentVolumeClaim,
         node: &str,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(ObjectKey, Revision), ClientError> {
         let patch = json!({"metadata": {
             "resourceVersion": claim.metadata.resource_version,
             "annotations": {SELECTED_NODE: node},
         }});
-        self.client
-            .patch::<PersistentVolumeClaim>(&key_of(&claim.metadata), &Patch::Merge(patch), None)
-            .await?;
-        Ok(())
+        let key = key_of(&claim.metadata);
+        let written: PersistentVolumeClaim =
+            self.client.patch(&key, &Patch::Merge(patch), None).await?;
+        Ok((key, revision_of(&written.metadata).unwrap_or_default()))
     }
 
     /// Says on the pod and in an event why nothing fits, and says it again only when it changes.

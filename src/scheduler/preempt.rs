@@ -219,3 +219,194 @@ fn best(candidates: Vec<Candidate<'_>>) -> Option<Candidate<'_>> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Placement, Search};
+    use super::super::plugins::testing::{node, snapshot, whole_pod};
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A pod of one processor.
+    fn pod(name: &str, priority: i32, more: Value) -> PodFacts {
+        let mut pod = json!({"spec": {
+            "priority": priority,
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
+        }});
+        for (part, fields) in more.as_object().unwrap() {
+            for (field, value) in fields.as_object().unwrap() {
+                pod[part][field] = value.clone();
+            }
+        }
+        whole_pod(name, pod)
+    }
+
+    fn plain(name: &str, priority: i32) -> PodFacts {
+        pod(name, priority, json!({}))
+    }
+
+    /// Nodes `a` and `b`, of two processors each.
+    fn cluster(there: &[(PodFacts, &str)]) -> Snapshot {
+        let small = |name: &str| node(name, json!({"status": {"allocatable": {"cpu": "2"}}}));
+        snapshot(&[small("a"), small("b")], there)
+    }
+
+    fn render(placement: Placement) -> String {
+        let nowhere = match placement {
+            Placement::Node { node, .. } => return node,
+            Placement::Nowhere(nowhere) => nowhere,
+        };
+        let names = |pods: &[Arc<PodFacts>]| {
+            pods.iter().map(|pod| pod.uid.as_str()).collect::<Vec<_>>().join(",")
+        };
+        match nowhere.room {
+            Room::Made(made) => format!("{}: {}", made.node, names(&made.victims)),
+            Room::Kept => format!("kept, {}", nowhere.message),
+            Room::Withdrawn => nowhere.message,
+        }
+    }
+
+    #[track_caller]
+    fn check_in(pod: &PodFacts, snapshot: &Snapshot, expected: &str) {
+        assert_eq!(render(Search::default().place(pod, snapshot)), expected);
+    }
+
+    #[track_caller]
+    fn check(pod: &PodFacts, there: &[(PodFacts, &str)], expected: &str) {
+        check_in(pod, &cluster(there), expected);
+    }
+
+    #[test]
+    fn the_least_important_go_and_no_more_than_needed() {
+        let there = |priorities: [i32; 4]| {
+            let names = ["a1", "a2", "b1", "b2"];
+            let pods = names
+                .into_iter()
+                .zip(priorities)
+                .map(|(name, priority)| (plain(name, priority), &name[..1]));
+            pods.collect::<Vec<_>>()
+        };
+        check(&plain("p", 10), &there([5, 1, 5, 2]), "a: a2");
+        check(&plain("p", 10), &there([5, 20, 20, 5])[..], "a: a1");
+        check(&plain("p", 10), &there([20, 20, 20, 3]), "b: b2");
+        let large = pod(
+            "p",
+            10,
+            json!({"spec": {
+                "containers": [{"name": "c", "resources": {"requests": {"cpu": "2"}}}],
+            }}),
+        );
+        check(&large, &there([1, 9, 8, 8]), "b: b1,b2");
+        check(&large, &there([8, 1, 8, 8]), "a: a1,a2");
+    }
+
+    #[test]
+    fn where_pods_are_as_important_none_goes() {
+        let full = ["a", "a", "b", "b"].into_iter().enumerate();
+        let there: Vec<_> =
+            full.map(|(index, node)| (plain(&format!("x{index}"), 10), node)).collect();
+        check(
+            &plain("p", 10),
+            &there,
+            "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: \
+             2 No preemption victims found for incoming pod.",
+        );
+        let never = pod("p", 99, json!({"spec": {"preemptionPolicy": "Never"}}));
+        check(
+            &never,
+            &there,
+            "kept, 0/2 nodes are available: 2 Insufficient cpu. preemption: not eligible due to \
+             preemptionPolicy=Never.",
+        );
+    }
+
+    #[test]
+    fn among_equals_those_that_have_run_least_go() {
+        let started = |name: &str, node: &'static str, minute: u32| {
+            let at = format!("2026-01-01T00:{minute:02}:00Z");
+            (pod(name, 1, json!({"status": {"startTime": at}})), node)
+        };
+        let there = [
+            started("a1", "a", 1),
+            started("a2", "a", 9),
+            started("b1", "b", 2),
+            started("b2", "b", 3),
+        ];
+        check(&plain("p", 10), &there, "a: a2");
+    }
+
+    #[test]
+    fn disruption_budgets_are_kept_where_that_is_possible() {
+        let guarded = |name: &str, node: &'static str| {
+            (pod(name, 1, json!({"metadata": {"labels": {"app": "guarded"}}})), node)
+        };
+        let budget = |allowed: i32| {
+            let budget = json!({
+                "metadata": {"name": "b", "namespace": "default"},
+                "spec": {"selector": {"matchLabels": {"app": "guarded"}}},
+                "status": {"disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1},
+            });
+            Arc::new(serde_json::from_value(budget).unwrap())
+        };
+        let check = |there: &[(PodFacts, &str)], allowed: i32, expected: &str| {
+            let mut snapshot = cluster(there);
+            snapshot.budgets.insert(("default".to_owned(), "b".to_owned()), budget(allowed));
+            check_in(&plain("p", 10), &snapshot, expected);
+        };
+        let there =
+            [guarded("a1", "a"), (plain("a2", 5), "a"), guarded("b1", "b"), guarded("b2", "b")];
+        check(&there, 0, "a: a2");
+        check(&there, 9, "a: a1");
+        check(&there[2..], 0, "a");
+    }
+
+    #[test]
+    fn a_pod_waits_for_those_that_go_for_it_already() {
+        let going = json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": PREEMPTED_REASON}]},
+        });
+        let there = [
+            (pod("a1", 1, going), "a"),
+            (plain("a2", 1), "a"),
+            (plain("b1", 1), "b"),
+            (plain("b2", 1), "b"),
+        ];
+        let nominated = pod("p", 10, json!({"status": {"nominatedNodeName": "a"}}));
+        check(
+            &nominated,
+            &there,
+            "kept, 0/2 nodes are available: 2 Insufficient cpu. preemption: not eligible due to a \
+             terminating pod on the nominated node.",
+        );
+    }
+
+    #[test]
+    fn room_that_is_made_for_a_pod_is_not_for_less_important_ones() {
+        let there = [(plain("a1", 50), "a"), (plain("b1", 50), "b"), (plain("b2", 50), "b")];
+        let mut snapshot = cluster(&there);
+        snapshot.nominate(Arc::new(plain("n", 10)), "a");
+        let refused = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: \
+             2 No preemption victims found for incoming pod.";
+        check_in(&plain("p", 5), &snapshot, refused);
+        check_in(&plain("p", 10), &snapshot, refused);
+        check_in(&plain("p", 20), &snapshot, "a");
+        check_in(&plain("n", 10), &snapshot, "a");
+    }
+
+    #[test]
+    fn pods_that_are_to_be_apart_go_as_well() {
+        let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "shy"}}});
+        let apart =
+            json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        let pinned = pod(
+            "p",
+            10,
+            json!({"spec": {"affinity": apart, "nodeSelector": {"kubernetes.io/hostname": "a"}}}),
+        );
+        let there = [(plain("shy", 1), "a"), (plain("a2", 1), "a")];
+        check(&pinned, &there, "a: shy");
+        check(&pinned, &there[..1], "a: shy");
+        check(&pinned, &there[1..], "a");
+    }
+}

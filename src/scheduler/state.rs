@@ -14,7 +14,7 @@ use super::queue::Queue;
 use super::snapshot::Snapshot;
 use super::storage::{Progress, VolumePlan};
 use crate::api::labels::Selector;
-use crate::api::{ObjectKey, pod};
+use crate::api::{ObjectKey, Revision, pod};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -52,9 +52,18 @@ pub(super) enum Task {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
+    /// What volumes need was written, at these revisions.
+    Prepared(Written),
     /// The pod is not there any more.
     Gone,
     Failed(String),
+}
+
+/// Claims and volumes as they were last written for a pod. What a cache shows is older at first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) claims: Vec<(ObjectKey, Revision)>,
+    pub(super) volumes: Vec<(String, Revision)>,
 }
 
 /// What the scheduler knows.
@@ -73,6 +82,7 @@ pub(super) struct State {
 struct Awaiting {
     pod: Arc<PodFacts>,
     node: String,
+    written: Written,
     until: Instant,
 }
 
@@ -162,10 +172,10 @@ impl State {
         let pod = &action.pod;
         match (&action.task, outcome) {
             (Task::Bind { .. }, Outcome::Done) => drop(self.snapshot.storage.release(&pod.uid)),
-            (Task::PrepareVolumes { node, .. }, Outcome::Done) => {
+            (Task::PrepareVolumes { node, .. }, Outcome::Prepared(written)) => {
                 if self.snapshot.placed(&pod.uid).is_some() {
-                    let until = now + VOLUMES_MAX;
-                    let awaiting = Awaiting { pod: Arc::clone(pod), node: node.clone(), until };
+                    let (until, node) = (now + VOLUMES_MAX, node.clone());
+                    let awaiting = Awaiting { pod: Arc::clone(pod), node, written, until };
                     self.awaiting.insert(pod.uid.clone(), awaiting);
                     self.look_at_volumes(now);
                 }
@@ -178,7 +188,9 @@ impl State {
                 self.give_up(pod, why, now);
             }
             (Task::Preempt(..), _) => self.queue.release(&pod.uid, now),
-            (Task::Report(_), _) => {}
+            (Task::Report(_), _)
+            | (Task::Bind { .. }, Outcome::Prepared(_))
+            | (Task::PrepareVolumes { .. }, Outcome::Done) => {}
         }
     }
 
@@ -219,16 +231,21 @@ impl State {
     fn look_at_volumes(&mut self, now: Instant) {
         let mut failed = Vec::new();
         let (storage, ready) = (&self.snapshot.storage, &mut self.ready);
-        self.awaiting.retain(|_, Awaiting { pod, node, .. }| match storage.progress(pod, node) {
-            Progress::Waiting => true,
-            Progress::Bound => {
-                let task = Task::Bind { node: node.clone() };
-                ready.push_back(Action { pod: Arc::clone(pod), task });
-                false
+        self.awaiting.retain(|_, Awaiting { pod, node, written, .. }| {
+            if !storage.has_seen(written) {
+                return true;
             }
-            Progress::Failed(why) => {
-                failed.push((Arc::clone(pod), why));
-                false
+            match storage.progress(pod, node) {
+                Progress::Waiting => true,
+                Progress::Bound => {
+                    let task = Task::Bind { node: node.clone() };
+                    ready.push_back(Action { pod: Arc::clone(pod), task });
+                    false
+                }
+                Progress::Failed(why) => {
+                    failed.push((Arc::clone(pod), why));
+                    false
+                }
             }
         });
         for (pod, why) in failed {

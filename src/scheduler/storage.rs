@@ -2,9 +2,12 @@
 //! written yet.
 
 use super::pod::PodFacts;
-use crate::api::{ObjectKey, volume};
+use super::state::Written;
+use crate::api::{ObjectKey, Revision, volume};
+use crate::client::revision_of;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -98,6 +101,22 @@ impl Storage {
             let mut bound = plan.bindings.iter().map(|binding| &binding.claim);
             other != uid && (bound.any(|bound| bound == claim) || plan.provisions.contains(claim))
         })
+    }
+
+    /// Whether what was written for a pod has come back from the API server.
+    pub(super) fn has_seen(&self, written: &Written) -> bool {
+        let is_seen = |metadata: Option<&ObjectMeta>, revision: Revision| {
+            // What is gone was seen to go.
+            metadata
+                .is_none_or(|metadata| revision_of(metadata).is_none_or(|seen| seen >= revision))
+        };
+        let mut claims = written.claims.iter();
+        let mut volumes = written.volumes.iter();
+        claims
+            .all(|(key, revision)| is_seen(self.claim(key).map(|claim| &claim.metadata), *revision))
+            && volumes.all(|(name, revision)| {
+                is_seen(self.volume(name).map(|volume| &volume.metadata), *revision)
+            })
     }
 
     /// How far the volumes of `pod`, which is to go to `node`, are (upstream `checkBindings`,
