@@ -16,6 +16,7 @@ mod hooks;
 mod http_get;
 pub mod images;
 mod last_words;
+mod ledger;
 pub mod logs;
 pub mod node;
 pub mod pod;
@@ -39,6 +40,7 @@ use container::classes::NodeShare;
 use exits::Exits;
 use images::ImageFetcher;
 use k8s_openapi::api::core::v1::Service;
+use ledger::Ledger;
 use node::{NodeConfig, NodeKeeper};
 use references::ReferenceCaches;
 use std::fs::DirBuilder;
@@ -117,16 +119,18 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     let bell = Bell::default();
     let on_change = {
         let bell = bell.clone();
-        Arc::new(move |uid: &str| bell.ring(uid))
+        let ring: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| bell.ring(uid));
+        ring
     };
     let runtime_events = runtime.events();
     let (opened, network_open) = watch::channel(false);
     let shared = Arc::new(Shared {
         pods: Cache::start(client.clone(), of_this_node, tasks),
-        references: ReferenceCaches::new(client.clone(), tasks.shutdown(), on_change),
+        references: ReferenceCaches::new(client.clone(), tasks.shutdown(), Arc::clone(&on_change)),
         images: ImageFetcher::new(Arc::clone(&runtime), events.clone()),
         starts: Shared::starts(),
         questions: Semaphore::new(prober::QUESTIONS_AT_ONCE_MAX),
+        ledger: Ledger::new(on_change),
         exits: Exits::new(Arc::clone(&runtime)),
         config,
         client,

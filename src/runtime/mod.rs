@@ -114,6 +114,14 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     fn start_container(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;
 
+    /// Changes what a running container is limited to. What `resources` leaves open is as if it had
+    /// never been limited; scores and huge pages stay as they are.
+    fn update_container(
+        &self,
+        container: &ContainerId,
+        resources: LinuxResources,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
     /// Sends the stop signal, and SIGKILL after `grace`. Returns when the container has ended.
     fn stop_container(
         &self,

@@ -1,6 +1,6 @@
 //! What sandboxes, containers and images are: plain data, as the CRI's messages.
 
-use super::config::PodIdentity;
+use super::config::{LinuxResources, PodIdentity};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,6 +105,8 @@ pub struct ContainerStatus {
     /// The reference that the pod named.
     pub image_reference: String,
     pub log_path: PathBuf,
+    /// What it has been given last.
+    pub resources: LinuxResources,
     pub labels: BTreeMap<String, String>,
 }
 

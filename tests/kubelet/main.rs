@@ -14,6 +14,7 @@ mod logs;
 mod objects;
 mod probes;
 mod pulls;
+mod resize;
 mod restarts;
 mod rig;
 #[path = "../support/runtime.rs"]

@@ -135,3 +135,39 @@ async fn commands_run_in_containers() {
     assert!(error.to_string().contains("not running"), "{error}");
     rig.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_runs_gets_other_limits() {
+    let mut rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("resized").await;
+    let pod_cgroup = rig.sandbox_config("resized").cgroup;
+    let limits = |quota, megabytes: i64| LinuxResources {
+        cpu_shares: Some(512),
+        cpu_quota: Some(quota),
+        cpu_period: Some(100_000),
+        memory_limit_bytes: Some(megabytes << 20),
+        ..LinuxResources::default()
+    };
+    let mut config = rig.container_config("main", "sleep 1000");
+    config.resources = LinuxResources { oom_score_adj: Some(900), ..limits(50_000, 64) };
+    let id = rig.run(&sandbox, config).await;
+    for (quota, megabytes) in [(20_000, 128), (80_000, 32)] {
+        rig.runtime().update_container(&id, limits(quota, megabytes)).await.unwrap();
+        let given = rig.status(&id).await.resources;
+        assert_eq!((given.cpu_quota, given.oom_score_adj), (Some(quota), Some(900)));
+        let unified = Cgroups::detect().unwrap().is_unified();
+        let read = |legacy: &str, file: &str| {
+            let path = if unified { file } else { legacy };
+            let path = path.replace("{}", &format!("{pod_cgroup}/{id}"));
+            std::fs::read_to_string(format!("/sys/fs/cgroup/{path}")).unwrap()
+        };
+        let memory = read("memory/{}/memory.limit_in_bytes", "{}/memory.max");
+        assert_eq!(memory.trim(), (megabytes << 20).to_string());
+        let cpu = read("cpu/{}/cpu.cfs_quota_us", "{}/cpu.max");
+        assert!(cpu.starts_with(&quota.to_string()), "{cpu}");
+    }
+    rig.close().await;
+    rig.open().await;
+    assert_eq!(rig.status(&id).await.resources.cpu_quota, Some(80_000));
+    rig.finish().await;
+}

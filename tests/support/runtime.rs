@@ -163,6 +163,18 @@ impl FakeRuntime {
         of_name.max_by_key(|it| it.status.attempt).expect("such a container").config.clone()
     }
 
+    /// What the newest container of that name is limited to.
+    pub(crate) fn resources_of(&self, name: &str) -> LinuxResources {
+        let state = self.lock();
+        let of_name = state.containers.values().filter(|it| it.status.name == name);
+        of_name
+            .max_by_key(|it| it.status.attempt)
+            .expect("such a container")
+            .status
+            .resources
+            .clone()
+    }
+
     pub(crate) fn sandbox_config(&self) -> SandboxConfig {
         self.lock().sandboxes.values().next().expect("a sandbox").0.clone()
     }
@@ -317,6 +329,7 @@ impl FakeRuntime {
             image: config.image.clone(),
             image_reference: config.image_reference.clone(),
             log_path: config.log_path.clone(),
+            resources: config.resources.clone(),
             labels: config.labels.clone(),
         };
         let container = FakeContainer { status, config, ended: Arc::new(Notify::new()) };
@@ -543,6 +556,20 @@ impl Runtime for FakeRuntime {
         let fails = i32::from(command.first().is_some_and(|word| word == "false"));
         let exit_code = self.lock().exit_codes.get(&words).copied().unwrap_or(fails);
         Box::pin(async move { Ok(ExecResult { exit_code, stdout: vec![], stderr: vec![] }) })
+    }
+
+    fn update_container(
+        &self,
+        container: &ContainerId,
+        resources: LinuxResources,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        let outcome = self.check("update_container");
+        if outcome.is_ok()
+            && let Some(container) = self.lock().containers.get_mut(container)
+        {
+            container.status.resources = resources;
+        }
+        Box::pin(async { outcome })
     }
 
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>> {

@@ -89,6 +89,16 @@ pub fn container_resources(
     container: &Container,
     node_memory_bytes: u64,
 ) -> LinuxResources {
+    LinuxResources {
+        oom_score_adj: Some(oom_score(pod, container, node_memory_bytes)),
+        ..limits_of_container(pod, container)
+    }
+}
+
+/// The limits of one container, without its score for those that run out of memory: that stays as
+/// it was at its start.
+#[must_use]
+pub fn limits_of_container(pod: &BoundPod, container: &Container) -> LinuxResources {
     let (requests, mut limits) = (requests_of(container), limits_of(container));
     let own = pod.spec().resources.as_ref().and_then(|own| own.limits.as_ref());
     for (name, amount) in amounts(own) {
@@ -102,7 +112,7 @@ pub fn container_resources(
         cpu_period: quota.map(|_| PERIOD_MICROSECONDS),
         memory_limit_bytes: bytes(&limits, "memory"),
         pids_limit: None,
-        oom_score_adj: Some(oom_score(pod, container, node_memory_bytes)),
+        oom_score_adj: None,
         hugepage_limits: hugepages(&limits),
     }
 }

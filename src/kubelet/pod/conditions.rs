@@ -11,6 +11,17 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition};
 pub(super) const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// Those of them that are there only while they hold.
+pub(super) const OPTIONAL_CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+/// A condition that holds, of those that are not always there.
+#[derive(Clone, Debug)]
+pub(super) struct Optional {
+    pub(super) kind: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
 /// What the conditions are made from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Basis<'a> {
@@ -19,6 +30,7 @@ pub(super) struct Basis<'a> {
     pub(super) init: &'a [ContainerStatus],
     pub(super) app: &'a [ContainerStatus],
     pub(super) sandbox_ready: bool,
+    pub(super) optional: &'a [Optional],
     /// The conditions that were there before.
     pub(super) last: &'a [PodCondition],
     pub(super) now: Timestamp,
@@ -45,7 +57,8 @@ impl Verdict {
 pub(super) fn conditions(basis: &Basis<'_>) -> Vec<PodCondition> {
     let status = basis.pod.object().status.as_ref();
     let in_api = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let others = in_api.iter().filter(|it| !OWN_CONDITIONS.contains(&it.type_.as_str()));
+    let is_own = |kind: &str| OWN_CONDITIONS.contains(&kind) || OPTIONAL_CONDITIONS.contains(&kind);
+    let others = in_api.iter().filter(|it| !is_own(&it.type_));
     let mut conditions: Vec<_> = others.cloned().collect();
     let sandbox = Verdict { holds: basis.sandbox_ready, reason: None, message: None };
     let own = [
@@ -56,6 +69,11 @@ pub(super) fn conditions(basis: &Basis<'_>) -> Vec<PodCondition> {
         ("PodScheduled", Verdict::yes()),
     ];
     conditions.extend(own.into_iter().map(|(kind, verdict)| timed(basis, kind, verdict)));
+    conditions.extend(basis.optional.iter().map(|optional| {
+        let message = Some(optional.message.clone()).filter(|message| !message.is_empty());
+        let reason = Some(optional.reason).filter(|reason| !reason.is_empty());
+        timed(basis, optional.kind, Verdict { reason, message, ..Verdict::yes() })
+    }));
     conditions
 }
 

@@ -4,13 +4,14 @@
 use super::bound::restarts;
 use super::facts::ContainerFacts;
 use super::probes::ProbeKind;
+use super::resize::in_sync;
 use super::status::Inputs;
 use crate::api::pod::is_sidecar;
 use crate::runtime::{ContainerState as RuntimeState, RUNTIME_NAME};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -132,11 +133,25 @@ fn from_facts(
             previous.map(|previous| self::state(inputs, previous)).or(kept).unwrap_or_default(),
         ),
         state: Some(state),
-        resources: Some(container.resources.clone().unwrap_or_default()),
+        resources: Some(resources(inputs, container, latest, old)),
         allocated_resources: container.resources.as_ref().and_then(|it| it.requests.clone()),
         volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
+}
+
+/// What a container has. One that runs and is not there yet has what it was said to have.
+fn resources(
+    inputs: &Inputs<'_>,
+    container: &Container,
+    latest: &ContainerFacts,
+    old: Option<&ContainerStatus>,
+) -> ResourceRequirements {
+    let known = old.filter(|old| old.container_id == container_id(latest));
+    let known = known.and_then(|old| old.resources.clone());
+    let is_there = !latest.is_running() || in_sync(inputs.pod, container, latest);
+    let granted = container.resources.clone().unwrap_or_default();
+    if is_there { granted } else { known.unwrap_or(granted) }
 }
 
 fn container_id(facts: &ContainerFacts) -> Option<String> {

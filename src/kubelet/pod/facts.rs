@@ -2,7 +2,8 @@
 
 use crate::kubelet::pod::BoundPod;
 use crate::runtime::{
-    ContainerId, ContainerState, ContainerStatus, ImageId, SandboxId, SandboxState, SandboxStatus,
+    ContainerId, ContainerState, ContainerStatus, ImageId, LinuxResources, SandboxId, SandboxState,
+    SandboxStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -159,6 +160,7 @@ fn lost(pod: &BoundPod, status: &core::ContainerStatus, now: Timestamp) -> Optio
         image: ImageId(String::new()),
         image_reference: String::new(),
         log_path: PathBuf::new(),
+        resources: LinuxResources::default(),
         labels: BTreeMap::new(),
     };
     Some(ContainerFacts { status, termination_message: String::new(), lost: true })

@@ -4,7 +4,7 @@ use super::bound::BoundPod;
 use super::facts::{ContainerFacts, PodFacts};
 use crate::runtime::{
     ContainerId, ContainerState as RuntimeState, ContainerStatus as RuntimeStatus, ImageId,
-    PodIdentity, SandboxId, SandboxState, SandboxStatus,
+    LinuxResources, PodIdentity, SandboxId, SandboxState, SandboxStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -123,6 +123,19 @@ pub(in crate::kubelet) fn facts(text: &str) -> PodFacts {
     PodFacts::new(sandboxes, containers)
 }
 
+impl PodFacts {
+    /// Has the containers of that name run with these limits.
+    pub(in crate::kubelet) fn give(&mut self, name: &str, resources: LinuxResources) {
+        let containers = self.containers().to_vec().into_iter().map(|mut container| {
+            if container.name() == name {
+                container.status.resources = resources.clone();
+            }
+            container
+        });
+        *self = PodFacts::new(self.sandboxes().to_vec(), containers.collect());
+    }
+}
+
 fn container_facts(container: &str, state: &str) -> ContainerFacts {
     let (name, rest) = container.split_once(':').unwrap();
     let (attempt, sandbox) = rest.split_once('@').unwrap();
@@ -151,6 +164,7 @@ fn container_facts(container: &str, state: &str) -> ContainerFacts {
             image: ImageId("sha256:1".to_owned()),
             image_reference: "web:1".to_owned(),
             log_path: PathBuf::new(),
+            resources: LinuxResources { cpu_shares: Some(2), ..LinuxResources::default() },
             labels: BTreeMap::new(),
         },
         termination_message: String::new(),

@@ -16,6 +16,7 @@ pub mod patch;
 mod phase;
 pub mod plan;
 mod probes;
+mod resize;
 pub mod status;
 mod words;
 
@@ -26,4 +27,5 @@ pub use container_status::{IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
 pub use facts::{ContainerFacts, PodFacts};
 pub use phase::Phase;
 pub use probes::{ProbeKind, ProbeResult, Probes};
+pub use resize::{Allocation, Denied, Resize, fits};
 pub use words::go_duration;

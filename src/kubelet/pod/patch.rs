@@ -4,7 +4,7 @@
 //! somebody else meanwhile stays. The uid in it is a precondition: a pod of the same name that was
 //! made since is not touched (upstream `PatchPodStatus`, pkg/util/pod/pod.go, v1.35).
 
-use super::conditions::OWN_CONDITIONS;
+use super::conditions::{OPTIONAL_CONDITIONS, OWN_CONDITIONS};
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
@@ -65,10 +65,13 @@ fn conditions(in_api: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
         let mut conditions = status.conditions.iter().flatten();
         conditions.find(|condition| condition.type_ == kind).cloned()
     };
-    let differing = OWN_CONDITIONS.iter().filter_map(|kind| {
+    let kinds = OWN_CONDITIONS.iter().chain(&OPTIONAL_CONDITIONS);
+    let differing = kinds.clone().filter_map(|kind| {
         let (before, after) = (own(in_api, kind), own(wanted, kind)?);
         (before.as_ref() != Some(&after)).then_some(after)
     });
+    let gone = kinds.filter(|kind| own(in_api, kind).is_some() && own(wanted, kind).is_none());
+    let gone = gone.map(|kind| json!({ "type": kind, "$patch": "delete" }));
     differing
         .map(|condition| {
             json!({
@@ -81,6 +84,7 @@ fn conditions(in_api: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
                 "lastTransitionTime": condition.last_transition_time,
             })
         })
+        .chain(gone)
         .collect()
 }
 

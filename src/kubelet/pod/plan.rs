@@ -11,6 +11,7 @@ use super::bound::{BoundPod, restarts};
 use super::facts::{ContainerFacts, PodFacts};
 use super::init::{self, Initialization};
 use super::probes::{ProbeKind, ProbeResult, Probes};
+use super::resize::{Resize, needs_restart, resizes};
 use crate::runtime::{ContainerId, SandboxId};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container;
@@ -126,6 +127,8 @@ pub struct PodPlan {
     /// In this order, each after the one before has started. A container whose start fails holds
     /// up the others only if it is an init container and no sidecar.
     pub start: Vec<Start>,
+    /// Containers that are to go on with other limits.
+    pub resize: Vec<Resize>,
     /// Containers that are to start again later.
     pub backing_off: BTreeMap<String, Waiting>,
     /// Containers that nobody will ask for again.
@@ -333,6 +336,7 @@ fn keep_containers(observed: &Observed<'_>, plan: &mut PodPlan) {
     if !keeps_any && starts.is_empty() {
         return finish(observed, plan);
     }
+    plan.resize = resizes(observed);
     // Sidecars first: a container may need them.
     for slot in init.start.into_iter().chain(starts) {
         start_or_back_off(observed, slot, plan);
@@ -371,6 +375,7 @@ pub(super) enum Reason {
     PostStartHook,
     LivenessProbe,
     StartupProbe,
+    Resized,
 }
 
 impl Reason {
@@ -380,6 +385,7 @@ impl Reason {
             Self::PostStartHook => "failed its postStart hook",
             Self::LivenessProbe => "failed liveness probe",
             Self::StartupProbe => "failed startup probe",
+            Self::Resized => "resize requires restart",
         }
     }
 }
@@ -400,6 +406,8 @@ pub(super) fn reason_to_replace(
         Some(Reason::LivenessProbe)
     } else if failed(ProbeKind::Startup) {
         Some(Reason::StartupProbe)
+    } else if needs_restart(observed.pod, container, latest) {
+        Some(Reason::Resized)
     } else {
         None
     }
@@ -407,12 +415,13 @@ pub(super) fn reason_to_replace(
 
 /// Ends the containers of that name that run.
 pub(super) fn replace(observed: &Observed<'_>, container: &Container, reason: Reason) -> Vec<Stop> {
-    let replaced = reason == Reason::DefinitionChanged;
+    let replaced = matches!(reason, Reason::DefinitionChanged | Reason::Resized);
     let again = replaced || restarts(container, observed.pod.restart_policy(), 1);
     let outlook = if again { ", will be restarted" } else { "" };
     let message = match reason {
         // Upstream's word, and no more than that.
         Reason::PostStartHook => "FailedPostStartHook".to_owned(),
+        Reason::Resized => format!("Container {} {}", container.name, reason.words()),
         _ => format!("Container {} {}{outlook}", container.name, reason.words()),
     };
     let own_grace = own_grace(container, reason).map(|grace| grace.max(GRACE_MIN));
@@ -431,7 +440,7 @@ fn own_grace(container: &Container, reason: Reason) -> Option<SignedDuration> {
     let probe = match reason {
         Reason::LivenessProbe => container.liveness_probe.as_ref(),
         Reason::StartupProbe => container.startup_probe.as_ref(),
-        Reason::DefinitionChanged | Reason::PostStartHook => None,
+        Reason::DefinitionChanged | Reason::PostStartHook | Reason::Resized => None,
     };
     probe?.termination_grace_period_seconds.map(SignedDuration::from_secs)
 }

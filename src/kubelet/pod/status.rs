@@ -4,13 +4,14 @@
 //! Start at [`status()`]; [`patch()`](super::patch::patch) says what has to be written then.
 
 use super::bound::BoundPod;
-use super::conditions::{Basis, conditions};
+use super::conditions::{Basis, Optional, conditions};
 use super::container_status::{Group, statuses, whole_seconds};
 use super::facts::PodFacts;
 use super::phase::{Phase, Statuses, phase};
 use super::plan::{Ending, Waiting};
 use super::probes::Probes;
-use crate::api::pod::qos_class;
+use super::resize::{Denied, in_sync};
+use crate::api::pod::{is_sidecar, qos_class};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, PodIP, PodStatus,
@@ -34,7 +35,17 @@ pub struct Inputs<'a> {
     pub node_addresses: &'a [IpAddr],
     /// Why the pod ends, where it does, and whether nothing of it runs any more.
     pub ending: Option<(&'a Ending, bool)>,
+    pub resize: ResizeNews<'a>,
     pub now: Timestamp,
+}
+
+/// How the pod's resize goes, where it has one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResizeNews<'a> {
+    /// It asks for what it is not granted.
+    pub denied: Option<&'a Denied>,
+    /// What it was granted could not be given to it.
+    pub error: Option<&'a str>,
 }
 
 /// What to report.
@@ -49,7 +60,9 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
     }
     let (phase, reason, message) = phase_of(inputs, &init, &app);
     let on_network = inputs.pod.uses_node_network() || !inputs.addresses.is_empty();
+    let optional = optional(inputs);
     let basis = Basis {
+        optional: &optional,
         pod: inputs.pod,
         phase,
         init: &init,
@@ -79,6 +92,30 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
         // What others own is theirs to say: see `patch`.
         ..PodStatus::default()
     }
+}
+
+/// The conditions that are there only while they hold.
+fn optional(inputs: &Inputs<'_>) -> Vec<Optional> {
+    let mut optional = Vec::new();
+    if inputs.ending.is_some() {
+        return optional;
+    }
+    if let Some(denied) = inputs.resize.denied {
+        let (reason, message) = (denied.reason, denied.message.clone());
+        optional.push(Optional { kind: "PodResizePending", reason, message });
+    }
+    let pod = inputs.pod;
+    let sidecars = pod.init_containers().iter().filter(|container| is_sidecar(container));
+    let under_way = sidecars.chain(pod.containers()).any(|container| {
+        let latest = inputs.facts.latest(&container.name);
+        latest.is_some_and(|latest| latest.is_running() && !in_sync(pod, container, latest))
+    });
+    if under_way {
+        let message = inputs.resize.error.unwrap_or_default().to_owned();
+        let reason = if message.is_empty() { "" } else { "Error" };
+        optional.push(Optional { kind: "PodResizeInProgress", reason, message });
+    }
+    optional
 }
 
 /// Phase, reason and message. A phase that is the last one is reported only when nothing runs any

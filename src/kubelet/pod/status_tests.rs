@@ -22,6 +22,7 @@ impl<'a> Case<'a> {
     fn status(&self) -> PodStatus {
         let addresses = ["10.42.0.7".parse().unwrap()];
         status(&Inputs {
+            resize: ResizeNews::default(),
             pod: self.pod,
             facts: &facts(self.facts).with_lost(self.pod, &self.last, at(1_000)),
             last: &self.last,
@@ -188,6 +189,7 @@ fn times_change_only_with_what_they_are_of() {
     let first = case.status();
     let at_second = |now, text: &str| {
         status(&Inputs {
+            resize: ResizeNews::default(),
             pod: &pod,
             facts: &facts(text),
             last: &first,

@@ -182,6 +182,7 @@ mod tests {
             created_at: now,
             image: ImageId(String::new()),
             image_reference: String::new(),
+            resources: crate::runtime::LinuxResources::default(),
             log_path: "/l".into(),
             labels: BTreeMap::new(),
         }

@@ -15,6 +15,7 @@ mod pod;
 mod prepare;
 mod probe;
 mod report;
+mod resize;
 mod shared;
 mod start;
 mod stop;

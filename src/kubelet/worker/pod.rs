@@ -70,8 +70,9 @@ pub(super) struct Attached {
 #[derive(Debug)]
 pub(super) struct PodWorker {
     pub(super) shared: Arc<Shared>,
-    /// As the API had it last.
+    /// As the API had it last, with the resources that it was granted.
     pub(super) pod: BoundPod,
+    pub(super) resizing: super::resize::Resizing,
     /// The API has it no more.
     pub(super) gone: bool,
     pub(super) memory: Memory,
@@ -119,6 +120,7 @@ impl PodWorker {
             reporter: Reporter::new(&pod, now),
             shared,
             pod,
+            resizing: super::resize::Resizing::default(),
             gone: false,
             memory: Memory { started_at, ..Memory::default() },
             probes: Probes::default(),
@@ -230,14 +232,18 @@ impl PodWorker {
         let token_due = self.tokens.as_ref().and_then(Tokens::next_due);
         let asks = [token_due, self.claims.next_due()].into_iter().flatten().min();
         let asks = asks.filter(|_| plan.ending.is_none());
-        [until, plan.recheck_at, retry_report, retry_stop, asks].into_iter().flatten().min()
+        let retry_resize = self.resizing.failure.as_ref().map(|failure| failure.retry_at);
+        [until, plan.recheck_at, retry_report, retry_stop, retry_resize, asks]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes the newest form of the pod from the cache.
     fn refresh(&mut self) {
         let found = self.shared.pods.get(&self.pod.key());
         let found = found.filter(|object| object.metadata.uid.as_deref() == Some(self.pod.uid()));
-        match found.and_then(BoundPod::read) {
+        match found.and_then(|object| self.granted(object)) {
             Some(pod) => self.pod = pod,
             None if self.gone => {}
             None => {

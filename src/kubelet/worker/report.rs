@@ -6,7 +6,7 @@ use super::pod::{Failure, PodWorker};
 use crate::client::{ClientError, Patch, revision_of};
 use crate::kubelet::pod::patch::patch;
 use crate::kubelet::pod::plan::PodPlan;
-use crate::kubelet::pod::status::{Inputs, status};
+use crate::kubelet::pod::status::{Inputs, ResizeNews, status};
 use crate::kubelet::pod::{BoundPod, PodFacts};
 use crate::stdx::chain;
 use jiff::Timestamp;
@@ -120,7 +120,7 @@ impl PodWorker {
     pub(super) fn report(&mut self, facts: &PodFacts, plan: &PodPlan, now: Timestamp) {
         let node = self.shared.node();
         let addresses = self.reported_addresses(facts);
-        self.reporter.wanted = status(&Inputs {
+        let wanted = status(&Inputs {
             pod: &self.pod,
             facts,
             last: &self.reporter.wanted,
@@ -129,8 +129,14 @@ impl PodWorker {
             addresses: &addresses,
             node_addresses: &node.addresses,
             ending: plan.ending.as_ref().map(|ending| (ending, plan.ended)),
+            resize: ResizeNews {
+                denied: self.resizing.denied.as_ref(),
+                error: self.resizing.error.as_deref(),
+            },
             now,
         });
+        let before = std::mem::replace(&mut self.reporter.wanted, wanted);
+        self.tell_of_resize(&before, &self.reporter.wanted);
         self.write_report(now);
     }
 

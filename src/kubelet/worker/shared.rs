@@ -5,6 +5,7 @@ use crate::client::{Cache, Client, EventRecorder};
 use crate::kubelet::Config;
 use crate::kubelet::exits::Exits;
 use crate::kubelet::images::ImageFetcher;
+use crate::kubelet::ledger::Ledger;
 use crate::kubelet::node::NodeKeeper;
 use crate::kubelet::references::ReferenceCaches;
 use crate::network::PodNetwork;
@@ -50,6 +51,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) starts: Semaphore,
     /// The right to ask one probe more at once.
     pub(in crate::kubelet) questions: Semaphore,
+    pub(in crate::kubelet) ledger: Ledger,
     pub(in crate::kubelet) exits: Exits,
 }
 

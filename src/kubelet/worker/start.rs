@@ -46,6 +46,9 @@ impl PodWorker {
         if plan.ending.is_some() {
             return Next::Wait(None);
         }
+        if let Some(next) = self.resize(plan, now).await {
+            return next;
+        }
         self.look_for_tokens(now).await;
         self.look_for_claims(now);
         let references = self.references(now);

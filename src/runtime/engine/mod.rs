@@ -25,6 +25,7 @@ mod stdio;
 mod stray;
 mod supervise;
 mod tables;
+mod update;
 
 use super::shim::EventsServer;
 use super::spec::HostTraits;
@@ -301,6 +302,17 @@ impl Runtime for ShimRuntime {
     ) -> BoxFuture<'_, Result<Session, RuntimeError>> {
         let container = container.clone();
         self.to_its_end(move |engine| async move { engine.attach(&container, stdin).await })
+    }
+
+    fn update_container(
+        &self,
+        container: &ContainerId,
+        resources: LinuxResources,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        let container = container.clone();
+        self.to_its_end(move |engine| async move {
+            engine.update_container(&container, resources).await
+        })
     }
 
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>> {

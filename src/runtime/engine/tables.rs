@@ -2,7 +2,8 @@
 
 use super::super::shim::Shim;
 use super::super::{
-    ContainerId, ContainerState, ContainerStatus, PodStatus, SandboxId, SandboxState, SandboxStatus,
+    ContainerId, ContainerState, ContainerStatus, LinuxResources, PodStatus, SandboxId,
+    SandboxState, SandboxStatus,
 };
 use super::layout::{ContainerFiles, SandboxFiles};
 use super::records::{ContainerRecord, SandboxRecord};
@@ -90,6 +91,8 @@ pub(super) struct Container {
     pub(super) files: ContainerFiles,
     pub(super) cgroup: CgroupPath,
     pub(super) state: watch::Sender<ContainerState>,
+    /// What it is limited to now.
+    resources: Mutex<LinuxResources>,
     /// Whether somebody takes note of its end already.
     is_ending: AtomicBool,
 }
@@ -104,7 +107,17 @@ impl Container {
         let files = sandbox.files.container(&id);
         let cgroup = sandbox.cgroup.child(&id.0).expect("an id is a name");
         let is_ending = AtomicBool::new(matches!(state, ContainerState::Exited { .. }));
-        Self { id, sandbox, record, files, cgroup, state: watch::Sender::new(state), is_ending }
+        let resources = Mutex::new(record.config.resources.clone());
+        let state = watch::Sender::new(state);
+        Self { id, sandbox, record, files, cgroup, state, resources, is_ending }
+    }
+
+    pub(super) fn resources(&self) -> LinuxResources {
+        self.resources.lock().expect("no panics under this lock").clone()
+    }
+
+    pub(super) fn set_resources(&self, resources: LinuxResources) {
+        *self.resources.lock().expect("no panics under this lock") = resources;
     }
 
     pub(super) fn state(&self) -> ContainerState {
@@ -141,6 +154,7 @@ impl Container {
             image: config.image.clone(),
             image_reference: config.image_reference.clone(),
             log_path: config.log_path.clone(),
+            resources: self.resources(),
             labels: config.labels.clone(),
         }
     }

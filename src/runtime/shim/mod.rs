@@ -189,6 +189,19 @@ impl Shim {
         Ok(())
     }
 
+    /// Gives a task other limits: the `LinuxResources` of the OCI specification, as JSON.
+    pub(super) async fn update(&self, task: &str, resources: Vec<u8>) -> Result<(), CallError> {
+        let mut any = Any::new();
+        any.type_url =
+            "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned();
+        any.value = resources;
+        let mut request = api::UpdateTaskRequest::new();
+        request.id = task.to_owned();
+        request.resources = MessageField::some(any);
+        let _answer: api::Empty = self.ask("Update", &request, Deadline::Long).await?;
+        Ok(())
+    }
+
     /// Returns the process id.
     pub(super) async fn start(&self, process: Process<'_>) -> Result<u32, CallError> {
         let mut request = api::StartRequest::new();

@@ -116,6 +116,22 @@ fn resources(inputs: Inputs<'_>) -> LinuxResources {
     resources
 }
 
+/// What a container that runs is given. A limit that is not said is taken away.
+pub(super) fn update(limits: &Limits, swap_limits: bool) -> LinuxResources {
+    /// As the kernel's files take "no limit".
+    const UNLIMITED: i64 = -1;
+    let limits = Limits {
+        cpu_quota: Some(limits.cpu_quota.unwrap_or(UNLIMITED)),
+        memory_limit_bytes: Some(limits.memory_limit_bytes.unwrap_or(UNLIMITED)),
+        ..limits.clone()
+    };
+    let mut resources = LinuxResources::default();
+    resources.set_devices(None);
+    resources.set_cpu(cpu(&limits));
+    resources.set_memory(memory(&limits, swap_limits));
+    resources
+}
+
 fn cpu(limits: &Limits) -> Option<LinuxCpu> {
     let asked = [limits.cpu_shares.is_some(), limits.cpu_quota.is_some()];
     if !asked.contains(&true) && limits.cpu_period.is_none() {

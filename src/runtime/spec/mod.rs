@@ -19,9 +19,9 @@ pub(super) use process::stop_signal;
 pub(super) use user::{ProcessUser, UserFiles, resolve as resolve_user};
 
 use super::images::ImageConfig;
-use super::{ContainerConfig, ContainerId, RuntimeError, SandboxConfig, SandboxId};
+use super::{ContainerConfig, ContainerId, LinuxResources, RuntimeError, SandboxConfig, SandboxId};
 use crate::sys::open_files::OpenFiles;
-use oci_spec::runtime::{Capability, LinuxDevice, Root, Spec};
+use oci_spec::runtime::{Capability, LinuxDevice, LinuxResources as OciResources, Root, Spec};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -95,6 +95,11 @@ pub(super) fn render(inputs: Inputs<'_>) -> Result<Spec, RuntimeError> {
     // The hostname is that of the sandbox's pinned namespace, set when that was made.
     spec.set_hostname(None);
     Ok(spec)
+}
+
+/// What a container that runs is limited to from now on: processor and memory.
+pub(super) fn render_update(resources: &LinuxResources, host: &HostTraits) -> OciResources {
+    linux::update(resources, host.swap_limits)
 }
 
 /// The specification that a shim is started with: it reads the group from it and nothing else.
