@@ -15,7 +15,7 @@ use scenario::Scenario;
 use world::World;
 
 /// How many seeds each scenario is played with.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 12;
 
 /// Steps with faults; then the world has to come to rest.
 const STEPS: usize = 400;
@@ -39,10 +39,38 @@ fn play(scenario: &Scenario, seed: u64) -> Result<(), String> {
     Err(world.report("it does not come to rest"))
 }
 
-fn play_all(scenario: &Scenario) {
+/// Whatever users do, everything comes to rest in so few rounds of looking and writing: as many pods
+/// as there are, one after the other, each in a few.
+const ROUNDS_TO_REST_MAX: usize = 150;
+
+/// How often users upset a world, and how much.
+const UPSETS: usize = 6;
+const CHANGES_AT_ONCE: usize = 8;
+
+/// Plans lead to plans without writes.
+fn settle_all(scenario: &Scenario) {
+    for seed in seeds() {
+        let mut world = World::new(scenario.clone(), seed);
+        for _ in 0..UPSETS {
+            world.upset(CHANGES_AT_ONCE);
+            let rounds = world.settle(ROUNDS_TO_REST_MAX);
+            let story =
+                || format!("{}\nplay it again with SEED={seed}", world.report("it goes on"));
+            assert!(rounds.is_some(), "{}", story());
+            if let Err(problem) = world.check_rest() {
+                panic!("{}\nplay it again with SEED={seed}", world.report(&problem));
+            }
+        }
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
     let replayed = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let seeds = replayed.map_or(0..SEEDS, |seed| seed..seed + 1);
-    for seed in seeds {
+    replayed.map_or(0..SEEDS, |seed| seed..seed + 1)
+}
+
+fn play_all(scenario: &Scenario) {
+    for seed in seeds() {
         if let Err(story) = play(scenario, seed) {
             panic!("{story}\nplay it again with SEED={seed}");
         }
@@ -118,4 +146,129 @@ fn nothing_old_runs_beside_the_new_where_pods_are_recreated() {
         rolling: None,
         ..Scenario::CALM
     });
+}
+
+#[test]
+fn replication_controllers_never_have_too_many_pods() {
+    play_all(&Scenario {
+        users_change: &["size", "pods", "recreate"],
+        crashes: true,
+        failing_writes: true,
+        pods_fail: true,
+        min_ready_seconds: 3,
+        ..Scenario::REPLICATION
+    });
+}
+
+#[test]
+fn ordered_pods_are_updated_one_at_a_time() {
+    play_all(&Scenario { users_change: &["template", "partition"], ..Scenario::STATEFUL });
+    play_all(&Scenario {
+        users_change: &["template"],
+        crashes: true,
+        failing_writes: true,
+        min_ready_seconds: 4,
+        ..Scenario::STATEFUL
+    });
+}
+
+#[test]
+fn parallel_pods_are_updated_within_bounds() {
+    for rolling in [("0", "1"), ("0", "2"), ("0", "50%")] {
+        play_all(&Scenario {
+            users_change: &["template", "broken", "partition"],
+            parallel: true,
+            rolling: Some(rolling),
+            ..Scenario::STATEFUL
+        });
+    }
+}
+
+#[test]
+fn stateful_pods_keep_their_names_and_claims_through_everything() {
+    for parallel in [false, true] {
+        play_all(&Scenario {
+            users_change: &["template", "size", "pods", "partition", "claims"],
+            crashes: true,
+            failing_writes: true,
+            pods_fail: true,
+            min_ready_seconds: 2,
+            parallel,
+            ..Scenario::STATEFUL
+        });
+    }
+}
+
+#[test]
+fn claims_go_with_their_pods_and_sets() {
+    for claims in [("Delete", "Retain"), ("Retain", "Delete"), ("Delete", "Delete")] {
+        play_all(&Scenario {
+            users_change: &["template", "size", "recreate"],
+            crashes: true,
+            failing_writes: true,
+            parallel: true,
+            claims: Some(claims),
+            ..Scenario::STATEFUL
+        });
+        play_all(&Scenario {
+            users_change: &["size"],
+            pods_fail: true,
+            claims: Some(claims),
+            ..Scenario::STATEFUL
+        });
+    }
+}
+
+#[test]
+fn daemons_are_updated_within_bounds() {
+    for rolling in [("0", "1"), ("0", "50%"), ("1", "0"), ("50%", "0")] {
+        play_all(&Scenario {
+            users_change: &["template", "broken"],
+            rolling: Some(rolling),
+            ..Scenario::DAEMON
+        });
+        play_all(&Scenario {
+            users_change: &["template"],
+            crashes: true,
+            failing_writes: true,
+            min_ready_seconds: 4,
+            rolling: Some(rolling),
+            ..Scenario::DAEMON
+        });
+    }
+}
+
+#[test]
+fn every_node_has_its_daemon_after_everything() {
+    for rolling in [("0", "1"), ("2", "0")] {
+        play_all(&Scenario {
+            users_change: &["template", "nodes", "pods", "recreate"],
+            crashes: true,
+            failing_writes: true,
+            pods_fail: true,
+            min_ready_seconds: 2,
+            rolling: Some(rolling),
+            ..Scenario::DAEMON
+        });
+    }
+}
+
+#[test]
+fn plans_lead_to_plans_without_writes() {
+    settle_all(&Scenario {
+        users_change: &["template", "broken", "size", "strategy", "pods"],
+        progress_deadline_seconds: 60,
+        ..Scenario::CALM
+    });
+    settle_all(&Scenario { users_change: &["size", "pods", "recreate"], ..Scenario::REPLICATION });
+    let stateful = &["template", "size", "pods", "partition", "claims", "recreate"];
+    for parallel in [false, true] {
+        settle_all(&Scenario { users_change: stateful, parallel, ..Scenario::STATEFUL });
+        let claims = Some(("Delete", "Delete"));
+        settle_all(&Scenario { users_change: stateful, parallel, claims, ..Scenario::STATEFUL });
+    }
+    for rolling in [Some(("0", "1")), Some(("1", "0"))] {
+        let users_change = &["template", "broken", "nodes", "pods", "recreate"];
+        settle_all(&Scenario { users_change, rolling, ..Scenario::DAEMON });
+    }
 }

@@ -3,20 +3,43 @@
 use kinglet::client::Patch;
 use kinglet::control::Write;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Deployment,
     Set,
+    ReplicationController,
+    StatefulSet,
+    DaemonSet,
+    Revision,
+    Claim,
+    Node,
     Pod,
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Deployment,
+        Self::Set,
+        Self::ReplicationController,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Revision,
+        Self::Claim,
+        Self::Node,
+        Self::Pod,
+    ];
+
     pub(crate) fn of(write: &Write) -> Self {
         match &*write.resource().kind {
             "Deployment" => Self::Deployment,
             "ReplicaSet" => Self::Set,
+            "ReplicationController" => Self::ReplicationController,
+            "StatefulSet" => Self::StatefulSet,
+            "DaemonSet" => Self::DaemonSet,
+            "ControllerRevision" => Self::Revision,
+            "PersistentVolumeClaim" => Self::Claim,
             "Pod" => Self::Pod,
             other => panic!("{other}"),
         }
@@ -26,7 +49,6 @@ impl Kind {
 /// What a watch would say.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
-    pub(crate) kind: Kind,
     pub(crate) name: String,
     /// `None`: deleted.
     pub(crate) object: Option<Value>,
@@ -40,7 +62,7 @@ pub(crate) struct Conflict;
 #[derive(Default)]
 pub(crate) struct Store {
     objects: BTreeMap<(Kind, String), Value>,
-    pub(crate) log: Vec<Change>,
+    log: BTreeMap<Kind, Vec<Change>>,
     revision: u64,
     created: u64,
 }
@@ -54,6 +76,19 @@ impl Store {
         self.objects.iter().filter(move |((of, _), _)| *of == kind).map(|(_, object)| object)
     }
 
+    pub(crate) fn log(&self, kind: Kind) -> &[Change] {
+        self.log.get(&kind).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn note(&mut self, kind: Kind, name: String, object: Option<Value>) {
+        let change = Change { name, object, revision: self.revision };
+        self.log.entry(kind).or_default().push(change);
+    }
+
     /// Stores an object as it is.
     pub(crate) fn put(&mut self, kind: Kind, mut object: Value) -> u64 {
         let name = name(&object);
@@ -63,7 +98,7 @@ impl Store {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         self.objects.insert((kind, name.clone()), object.clone());
-        self.log.push(Change { kind, name, object: Some(object), revision: self.revision });
+        self.note(kind, name, Some(object));
         self.revision
     }
 
@@ -83,8 +118,7 @@ impl Store {
     pub(crate) fn remove(&mut self, kind: Kind, name: &str) -> u64 {
         if self.objects.remove(&(kind, name.to_owned())).is_some() {
             self.revision += 1;
-            let name = name.to_owned();
-            self.log.push(Change { kind, name, object: None, revision: self.revision });
+            self.note(kind, name.to_owned(), None);
         }
         self.revision
     }
@@ -102,6 +136,20 @@ impl Store {
         self.revision
     }
 
+    /// What is owned only by objects that are gone.
+    pub(crate) fn garbage(&self) -> Vec<(Kind, String)> {
+        let uids: BTreeSet<&str> =
+            self.objects.values().filter_map(|it| it["metadata"]["uid"].as_str()).collect();
+        let is_garbage = |object: &Value| {
+            let owners = object["metadata"]["ownerReferences"].as_array();
+            let is_gone = |owner: &Value| !uids.contains(owner["uid"].as_str().unwrap());
+            object["metadata"]["deletionTimestamp"].is_null()
+                && owners.is_some_and(|owners| !owners.is_empty() && owners.iter().all(is_gone))
+        };
+        let garbage = self.objects.iter().filter(|(_, object)| is_garbage(object));
+        garbage.map(|(key, _)| key.clone()).collect()
+    }
+
     pub(crate) fn create(
         &mut self,
         kind: Kind,
@@ -117,7 +165,12 @@ impl Store {
         metadata["uid"] = json!(format!("uid-{}", self.created));
         metadata["creationTimestamp"] = json!(now);
         metadata["generation"] = json!(1);
-        object["status"] = json!({});
+        if kind != Kind::Revision {
+            object["status"] = match kind {
+                Kind::StatefulSet | Kind::ReplicationController => json!({"replicas": 0}),
+                _ => json!({}),
+            };
+        }
         if self.get(kind, &name(&object)).is_some() {
             return Err(Conflict);
         }
@@ -148,6 +201,9 @@ impl Store {
                 }
                 let mut patched = current.clone();
                 patch_owners(&mut patched["metadata"], &metadata["ownerReferences"][0]);
+                for (label, value) in metadata["labels"].as_object().into_iter().flatten() {
+                    patched["metadata"]["labels"][label] = value.clone();
+                }
                 Ok(self.put(kind, patched))
             }
             Write::Delete { options, .. } => {
@@ -161,19 +217,24 @@ impl Store {
     }
 }
 
-fn updated(current: &Value, body: Value, is_status: bool) -> Value {
-    let mut updated = current.clone();
-    updated["metadata"]["annotations"] = body["metadata"]["annotations"].clone();
+/// What an update makes of an object: all but what is the API server's alone.
+fn updated(current: &Value, mut body: Value, is_status: bool) -> Value {
     if is_status {
+        let mut updated = current.clone();
+        updated["metadata"]["annotations"] = body["metadata"]["annotations"].clone();
         updated["status"] = body["status"].clone();
         return updated;
     }
-    updated["metadata"]["labels"] = body["metadata"]["labels"].clone();
-    updated["spec"] = body["spec"].clone();
-    if updated["spec"] != current["spec"] {
-        next_generation(&mut updated);
+    for kept in ["uid", "creationTimestamp", "generation", "deletionTimestamp"] {
+        body["metadata"][kept] = current["metadata"][kept].clone();
     }
-    updated
+    if !current["status"].is_null() {
+        body["status"] = current["status"].clone();
+    }
+    if body["spec"] != current["spec"] {
+        next_generation(&mut body);
+    }
+    body
 }
 
 fn next_generation(object: &mut Value) {
@@ -182,6 +243,9 @@ fn next_generation(object: &mut Value) {
 }
 
 fn patch_owners(metadata: &mut Value, owner: &Value) {
+    if owner.is_null() {
+        return;
+    }
     let mut owners = metadata["ownerReferences"].as_array().cloned().unwrap_or_default();
     owners.retain(|existing| existing["uid"] != owner["uid"]);
     if owner["$patch"] != "delete" {

@@ -13,7 +13,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Observed, plan};
+pub use plan::{Observed, plan, revision_name};
 
 use super::Caches;
 use super::history;
@@ -30,7 +30,7 @@ use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use plan::{revision_name, spec_and_selector};
+use plan::spec_and_selector;
 use render::target_node;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

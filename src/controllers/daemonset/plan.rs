@@ -85,7 +85,8 @@ pub(super) fn spec_and_selector(set: &DaemonSet) -> Option<(&DaemonSetSpec, Sele
 }
 
 /// What the revision of the set's template would be called.
-pub(super) fn revision_name(set: &DaemonSet) -> Option<String> {
+#[must_use]
+pub fn revision_name(set: &DaemonSet) -> Option<String> {
     Some(history::revision_name(set, &set.spec.as_ref()?.template, collisions(set)))
 }
 

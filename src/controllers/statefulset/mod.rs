@@ -11,7 +11,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Observed, plan};
+pub use plan::{Observed, plan, revision_name};
 
 use super::Caches;
 use super::history;
@@ -25,7 +25,7 @@ use identity::{ordinal_of, ordinals};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use plan::{is_member, revision_name, spec_and_selector};
+use plan::{is_member, spec_and_selector};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::claim_names;

@@ -87,7 +87,8 @@ pub(super) fn is_member(set: &StatefulSet, selector: &Selector, pod: &ObjectMeta
 }
 
 /// What the revision of the set's template would be called.
-pub(super) fn revision_name(set: &StatefulSet) -> Option<String> {
+#[must_use]
+pub fn revision_name(set: &StatefulSet) -> Option<String> {
     Some(history::revision_name(set, &set.spec.as_ref()?.template, collisions(set)))
 }
 

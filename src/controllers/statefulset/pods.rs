@@ -219,17 +219,19 @@ impl Pods<'_> {
     }
 
     /// Upstream `processCondemned` where order matters: the last of all goes, once those before it
-    /// are well. One that is not well itself goes only when it is the first such.
+    /// are well. One that is not well itself goes only when it is the first such. Unlike upstream,
+    /// pods that have ended go first: they will not be well again, and nobody else would notice.
     fn shrink_by_one(&self, condemned: &[(i32, &Pod)], moves: &mut Moves) -> bool {
+        let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+        if let Some((_, ended)) = condemned.iter().find(|(_, pod)| is_terminal(pod)) {
+            moves.first.extend(stays(ended).then(|| self.delete(ended)));
+            return false;
+        }
         let Some((last, pod)) = condemned.first() else { return true };
-        let is_going = pod.metadata.deletion_timestamp.is_some();
         let is_well = is_running_and_ready(pod) && !self.is_unavailable(pod);
-        let first_unwell = condemned
-            .iter()
-            .rev()
-            .find(|(_, pod)| self.is_unavailable(pod))
-            .map(|(first, _)| first);
-        if !is_going && (is_well || first_unwell == Some(last)) {
+        let mut from_first = condemned.iter().rev();
+        let first_unwell = from_first.find(|(_, pod)| self.is_unavailable(pod));
+        if stays(pod) && (is_well || first_unwell.is_some_and(|(first, _)| first == last)) {
             moves.first.push(self.delete(pod));
         }
         false

@@ -227,17 +227,15 @@ impl<'a> Member<'a> {
         self.is_named(reference) == Some(false)
     }
 
-    /// Whether one of the claims still goes with a pod that is gone: upstream `PodClaimIsStale`. The
-    /// garbage collector is about to delete it, and with it what a new pod would write there.
+    /// Whether one of the claims still goes with a pod or a set that is gone: upstream
+    /// `PodClaimIsStale`, which looks at pods only. The garbage collector is about to delete it, and
+    /// with it what a new pod would write there.
     pub(super) fn has_stale_claim(&self, claims: &Claims) -> bool {
-        let is_of_pod =
-            |reference: &OwnerReference| reference.kind == Pod::KIND && self.is_stale(reference);
-        Retention::of(self.spec).deletes_when_scaled
-            && self.templates().any(|template| {
-                let claim = claims.get(&claim_name(template, self.set, self.ordinal));
-                let owners = claim.and_then(|claim| claim.metadata.owner_references.as_ref());
-                owners.into_iter().flatten().any(is_of_pod)
-            })
+        self.templates().any(|template| {
+            let claim = claims.get(&claim_name(template, self.set, self.ordinal));
+            let owners = claim.and_then(|claim| claim.metadata.owner_references.as_ref());
+            owners.into_iter().flatten().any(|reference| self.is_stale(reference))
+        })
     }
 }
 

@@ -197,6 +197,8 @@ fn the_highest_go_first_and_only_once_all_is_well() {
     check(&one, &["0 ready", "1 running", "2 running"], "");
     check(&one, &["0 ready", "1 ready", "2 running"], "delete:db-2");
     check(&one, &["0 ready", "1 running", "2 ready"], "delete:db-2");
+    check(&one, &["0 ready", "1 failed", "2 failed"], "delete:db-2");
+    check(&one, &["0 ready", "1 failed", "2 running"], "delete:db-1");
     let all_at_once = json!({"replicas": 1, "podManagementPolicy": "Parallel"});
     check(&all_at_once, &["0", "1 running", "2 ready", "3 gone"], "delete:db-2 delete:db-1");
     check(

@@ -1,35 +1,78 @@
-//! The world: a store, caches that lag behind it, two controllers, a kubelet, and users.
+//! The world: a store, caches that lag behind it, controllers, a kubelet, and users.
 
 mod invariants;
 mod life;
+mod looks;
+mod objects;
 mod passes;
+mod rest;
+mod rounds;
 mod view;
 
 use crate::random::Random;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Workload};
 use crate::store::{Kind, Store, name};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::Metadata;
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinglet::api::ObjectKey;
 use kinglet::api::owner::{controller_of, is_controlled_by};
-use kinglet::api::pod::{is_active, is_ready, is_terminal};
+use kinglet::api::pod::{is_active, is_ready, is_terminal, node_name};
 use kinglet::control::{Attempt, Failure, Plan, Write};
-use kinglet::controllers::{deployment, replicaset};
+use kinglet::controllers::{daemonset, deployment, replicaset, statefulset};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use view::{Truth, View};
+use view::Views;
 
 const BROKEN: &str = "broken";
+
+/// The nodes there are at first.
+const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
+
+/// The names of the two workloads in a world.
+const NAMES: [&str; 2] = ["web", "api"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Controller {
     Deployment,
     Set,
+    Replication,
+    Stateful,
+    Daemon,
+}
+
+impl Controller {
+    const ALL: [Self; 5] =
+        [Self::Deployment, Self::Set, Self::Replication, Self::Stateful, Self::Daemon];
+
+    /// The kind of its keys.
+    fn kind(self) -> Kind {
+        match self {
+            Self::Deployment => Kind::Deployment,
+            Self::Set => Kind::Set,
+            Self::Replication => Kind::ReplicationController,
+            Self::Stateful => Kind::StatefulSet,
+            Self::Daemon => Kind::DaemonSet,
+        }
+    }
+
+    /// The kinds whose caches it waits for.
+    fn watches(self, kind: Kind) -> bool {
+        let more: &[Kind] = match self {
+            Self::Deployment => &[Kind::Set],
+            Self::Set | Self::Replication => &[Kind::Pod],
+            Self::Stateful => &[Kind::Pod, Kind::Revision, Kind::Claim],
+            Self::Daemon => &[Kind::Pod, Kind::Revision, Kind::Node],
+        };
+        kind == self.kind() || more.contains(&kind)
+    }
 }
 
 /// What a pass has left to write.
@@ -60,6 +103,7 @@ enum Event {
     Write(Controller, String),
     Kubelet(String),
     PodFails(String),
+    Collect(Kind, String),
     Crash(Controller),
     User,
     Time,
@@ -69,30 +113,26 @@ pub(crate) struct World {
     scenario: Scenario,
     random: Random,
     store: Store,
-    deployments: View<Deployment>,
-    sets: View<ReplicaSet>,
-    pods: View<Pod>,
-    truth: Truth,
+    seen: Views,
+    truth: Views,
     loops: BTreeMap<Controller, Loop>,
     seconds: i64,
     story: Vec<String>,
     has_faults: bool,
-    /// Deployments that were whole at least once.
+    /// Workloads that were whole at least once.
     were_whole: BTreeSet<String>,
     problem: Option<String>,
 }
 
 impl World {
     pub(crate) fn new(scenario: Scenario, seed: u64) -> Self {
-        let loops = [Controller::Deployment, Controller::Set].map(|which| (which, Loop::default()));
+        let loops = Controller::ALL.map(|which| (which, Loop::default()));
         let mut world = Self {
             scenario,
             random: Random(seed),
             store: Store::default(),
-            deployments: View::new(Kind::Deployment),
-            sets: View::new(Kind::Set),
-            pods: View::new(Kind::Pod),
-            truth: Truth::new(),
+            seen: Views::new(),
+            truth: Views::new(),
             loops: loops.into(),
             seconds: 1_763_640_000,
             story: Vec::new(),
@@ -100,33 +140,13 @@ impl World {
             were_whole: BTreeSet::new(),
             problem: None,
         };
-        for name in ["web", "api"] {
-            let replicas = 1 + world.random.below(6);
-            let deployment = world.deployment(name, replicas);
-            let now = world.now().to_string();
-            world.store.create(Kind::Deployment, deployment, &now).unwrap();
+        for node in NODES {
+            world.add_node(node);
+        }
+        for name in NAMES {
+            world.add_workload(name);
         }
         world
-    }
-
-    fn deployment(&self, name: &str, replicas: usize) -> Value {
-        let bound = |text: &str| text.parse::<i32>().map_or(json!(text), Value::from);
-        let strategy = match self.scenario.rolling {
-            None => json!({"type": "Recreate"}),
-            Some((surge, unavailable)) => json!({"type": "RollingUpdate", "rollingUpdate":
-                {"maxSurge": bound(surge), "maxUnavailable": bound(unavailable)}}),
-        };
-        json!({
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {
-                "replicas": replicas, "strategy": strategy, "revisionHistoryLimit": 2,
-                "minReadySeconds": self.scenario.min_ready_seconds,
-                "progressDeadlineSeconds": self.scenario.progress_deadline_seconds,
-                "selector": {"matchLabels": {"app": name}},
-                "template": {"metadata": {"labels": {"app": name}},
-                    "spec": {"containers": [{"name": "c", "image": "v0"}]}},
-            },
-        })
     }
 
     fn now(&self) -> Timestamp {
@@ -146,14 +166,10 @@ impl World {
     }
 
     fn events(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        let lagging = [
-            (Kind::Deployment, self.deployments.lags(&self.store)),
-            (Kind::Set, self.sets.lags(&self.store)),
-            (Kind::Pod, self.pods.lags(&self.store)),
-        ];
+        let mut events: Vec<_> =
+            self.seen.lagging(&self.store).into_iter().map(Event::Deliver).collect();
         events.extend(
-            lagging.iter().filter(|(_, lags)| *lags).map(|(kind, _)| Event::Deliver(*kind)),
+            self.store.garbage().into_iter().map(|(kind, name)| Event::Collect(kind, name)),
         );
         for (which, state) in &self.loops {
             let busy = |key: &&String| {
@@ -165,11 +181,9 @@ impl World {
             events.extend(state.running.keys().map(|key| Event::Write(*which, key.clone())));
         }
         for pod in self.store.list(Kind::Pod) {
-            let is_broken = pod["spec"]["containers"][0]["image"] == BROKEN;
-            let (is_bound, phase) =
-                (pod["spec"]["nodeName"].is_string(), pod["status"]["phase"].as_str());
             let is_going = pod["metadata"]["deletionTimestamp"].is_string();
-            if is_going || !is_bound || (phase.is_none() && !is_broken) {
+            let phase = pod["status"]["phase"].as_str();
+            if life::can_move(&self.store, pod) {
                 events.push(Event::Kubelet(name(pod)));
             }
             if self.has_faults && self.scenario.pods_fail && phase == Some("Running") && !is_going {
@@ -185,9 +199,7 @@ impl World {
                 events.push(Event::User);
             }
             if self.scenario.crashes && self.random.one_in(8) {
-                events.push(Event::Crash(
-                    *self.random.pick(&[Controller::Deployment, Controller::Set]),
-                ));
+                events.push(Event::Crash(*self.random.pick(&Controller::ALL)));
             }
         }
         events
@@ -207,13 +219,15 @@ impl World {
         self.story.push(format!("{event:?}"));
         match event {
             Event::Deliver(kind) => self.deliver(kind),
-            Event::Look(Controller::Set, key) => self.look_at_set(key),
-            Event::Look(Controller::Deployment, key) => self.look_at_deployment(key),
+            Event::Look(which, key) => self.look(which, key),
             Event::Write(which, key) => self.write(which, &key),
             Event::Kubelet(pod) => self.kubelet(&pod),
             Event::PodFails(pod) => self.store.edit(Kind::Pod, &pod, |pod| {
                 pod["status"] = json!({"phase": "Failed"});
             }),
+            Event::Collect(kind, name) => {
+                self.store.delete(kind, &name);
+            }
             Event::Crash(which) => self.crash(which),
             Event::User => self.user(),
             Event::Time => {
@@ -252,30 +266,26 @@ impl World {
                 self.write(which, &key);
             }
         }
-        while self.deployments.lags(&self.store)
-            || self.sets.lags(&self.store)
-            || self.pods.lags(&self.store)
-        {
-            for kind in [Kind::Deployment, Kind::Set, Kind::Pod] {
+        for kind in Kind::ALL {
+            while self.seen.lagging(&self.store).contains(&kind) {
                 self.deliver(kind);
             }
         }
-        let waiting: BTreeSet<_> = match which {
-            Controller::Deployment => self.deployments.objects.keys().cloned().collect(),
-            Controller::Set => self.sets.objects.keys().cloned().collect(),
-        };
+        let waiting = self.seen.names(which.kind());
         self.loops.insert(which, Loop { waiting, ..Loop::default() });
     }
 
     pub(crate) fn report(&self, problem: &str) -> String {
         /// The last of the story is what matters.
-        const LINES_MAX: usize = 200;
+        const LINES_MAX: usize = 400;
         let first = self.story.len().saturating_sub(LINES_MAX);
         let mut text = self.story[first..].join("\n");
-        for kind in [Kind::Deployment, Kind::Set] {
+        for kind in
+            Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Node | Kind::Revision))
+        {
             for object in self.store.list(kind) {
                 text += &format!(
-                    "\n{} {} x{} generation {} {}",
+                    "\n{kind:?} {} {} x{} generation {} {}",
                     name(object),
                     object["spec"]["template"]["spec"]["containers"][0]["image"],
                     object["spec"]["replicas"],
@@ -284,7 +294,7 @@ impl World {
                 );
             }
         }
-        format!("{text}\n{problem}")
+        format!("{text}\n{:?}\n{problem}", self.scenario)
     }
 }
 

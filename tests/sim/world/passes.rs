@@ -1,59 +1,59 @@
-//! What the controllers hear, look at and write.
+//! What the controllers hear and write.
 
+use super::view::Delivered;
 use super::*;
 
 impl World {
-    /// As the controllers' own listeners do.
+    /// As the controllers' own listeners do, if with less of an eye for what concerns whom.
     pub(super) fn deliver(&mut self, kind: Kind) {
-        match kind {
-            Kind::Deployment => {
-                let (old, new) = self.deployments.advance(&self.store);
-                for deployment in old.iter().chain(&new) {
-                    self.queue(Controller::Deployment, &key(&deployment.metadata));
+        let Delivered { versions, has_ended } = self.seen.advance(kind, &self.store);
+        for metadata in &versions {
+            for which in Controller::ALL {
+                if which.kind() == kind {
+                    self.queue(which, &key(metadata));
                 }
             }
-            Kind::Set => {
-                let (old, new) = self.sets.advance(&self.store);
-                for set in old.iter().chain(&new) {
-                    self.queue(Controller::Set, &key(&set.metadata));
-                    match controller_of(&set.metadata) {
-                        Some(owner) => self.queue(Controller::Deployment, &owner.name.clone()),
-                        None => self.queue(Controller::Deployment, &app(&set.metadata)),
-                    }
+            match controller_of(metadata) {
+                Some(owner) => {
+                    let which = match &*owner.kind {
+                        "Deployment" => Controller::Deployment,
+                        "ReplicaSet" => Controller::Set,
+                        "ReplicationController" => Controller::Replication,
+                        "StatefulSet" => Controller::Stateful,
+                        "DaemonSet" => Controller::Daemon,
+                        "Pod" => continue,
+                        other => panic!("{other}"),
+                    };
+                    self.queue(which, &owner.name.clone());
+                }
+                None => {
+                    self.queue_all(|which| which != Controller::Deployment || kind == Kind::Set)
                 }
             }
-            Kind::Pod => {
-                let (old, new) = self.pods.advance(&self.store);
-                for pod in old.iter().chain(&new) {
-                    match controller_of(&pod.metadata) {
-                        Some(owner) => self.queue(Controller::Set, &owner.name.clone()),
-                        None => {
-                            let all: Vec<_> = self.sets.objects.keys().cloned().collect();
-                            all.iter().for_each(|set| self.queue(Controller::Set, set));
-                        }
-                    }
-                }
-                let ended = old.is_some_and(|pod| !is_terminal(&pod))
-                    && new.is_none_or(|pod| is_terminal(&pod));
-                if ended {
-                    let all: Vec<_> = self.deployments.objects.keys().cloned().collect();
-                    all.iter().for_each(|key| self.queue(Controller::Deployment, key));
-                }
-            }
+        }
+        if has_ended {
+            self.queue_all(|which| which == Controller::Deployment);
+        }
+        if matches!(kind, Kind::Claim) {
+            self.queue_all(|which| which == Controller::Stateful);
         }
         self.end_rests();
     }
 
+    fn queue_all(&mut self, is_wanted: impl Fn(Controller) -> bool) {
+        for which in Controller::ALL.into_iter().filter(|which| is_wanted(*which)) {
+            let names = self.seen.names(which.kind());
+            self.loops.get_mut(&which).unwrap().waiting.extend(names);
+        }
+    }
+
     pub(super) fn end_rests(&mut self) {
-        let seen = BTreeMap::from([
-            (Kind::Deployment, self.deployments.seen),
-            (Kind::Set, self.sets.seen),
-            (Kind::Pod, self.pods.seen),
-        ]);
+        let seen = self.seen.seen(&self.store);
         for (which, state) in &mut self.loops {
-            let relevant = |kind: &Kind| *kind != Kind::Pod || *which == Controller::Set;
             let is_over = |written: &BTreeMap<Kind, u64>| {
-                written.iter().all(|(kind, revision)| !relevant(kind) || seen[kind] >= *revision)
+                written
+                    .iter()
+                    .all(|(kind, revision)| !which.watches(*kind) || seen[kind] >= *revision)
             };
             let over: Vec<_> = state
                 .resting
@@ -66,60 +66,6 @@ impl World {
                 state.waiting.insert(key);
             }
         }
-    }
-
-    pub(super) fn attempt(&mut self, which: Controller, key: &str) -> Attempt {
-        let now = self.now();
-        let state = self.loops.get_mut(&which).unwrap();
-        state.waiting.remove(key);
-        Attempt { now, failure: state.failures.remove(key) }
-    }
-
-    pub(super) fn look_at_set(&mut self, key: String) {
-        let attempt = self.attempt(Controller::Set, &key);
-        let Some(set) = self.sets.objects.get(&key).cloned() else { return };
-        let uid = set.metadata.uid.clone().unwrap();
-        let app_of_set = app(&set.metadata);
-        let is_wanted = |pod: &&Arc<Pod>| match controller_of(&pod.metadata) {
-            Some(owner) => owner.uid == uid,
-            None => app(&pod.metadata) == app_of_set,
-        };
-        let pods = self.pods.objects.values().filter(is_wanted).cloned().collect();
-        let may_adopt =
-            self.store.get(Kind::Set, &key).is_some_and(|fresh| fresh["metadata"]["uid"] == uid);
-        let size = usize::try_from(set.spec.as_ref().unwrap().replicas.unwrap()).unwrap();
-        let observed =
-            replicaset::Observed { set, pods, may_adopt, on_node: BTreeMap::new(), attempt };
-        self.begin(Controller::Set, key, replicaset::plan(&observed), size);
-    }
-
-    pub(super) fn look_at_deployment(&mut self, key: String) {
-        let attempt = self.attempt(Controller::Deployment, &key);
-        let Some(deployment) = self.deployments.objects.get(&key).cloned() else { return };
-        let uid = deployment.metadata.uid.clone().unwrap();
-        let sets: Vec<_> = self
-            .sets
-            .objects
-            .values()
-            .filter(|set| match controller_of(&set.metadata) {
-                Some(owner) => owner.uid == uid,
-                None => app(&set.metadata) == key,
-            })
-            .cloned()
-            .collect();
-        let is_old = |pod: &&Arc<Pod>| {
-            let mut uids = sets.iter().filter_map(|set| set.metadata.uid.as_deref());
-            uids.any(|uid| is_controlled_by(&pod.metadata, uid))
-        };
-        let observed = deployment::Observed {
-            namesake: self.sets.objects.get(&deployment::set_name(&deployment)).cloned(),
-            pods: self.pods.objects.values().filter(is_old).cloned().collect(),
-            deployment,
-            sets,
-            may_adopt: true,
-            attempt,
-        };
-        self.begin(Controller::Deployment, key, deployment::plan(&observed), 0);
     }
 
     pub(super) fn begin(&mut self, which: Controller, key: String, plan: Plan, size: usize) {
@@ -160,7 +106,7 @@ impl World {
                 let pass = self.loops.get_mut(&which).unwrap().running.get_mut(key).unwrap();
                 pass.written.insert(Kind::of(&write), revision);
                 if matches!(write, Write::Create { .. }) && Kind::of(&write) == Kind::Pod {
-                    self.check_creation(key, size);
+                    self.check_creation(which, key, &write, size);
                 }
                 self.end_if_done(which, key);
             }
@@ -200,7 +146,9 @@ impl World {
 }
 
 fn brief(write: &Write) -> String {
-    let name = write.key().map_or("?", |ObjectKey { name, .. }| name.as_str());
     let body = write.body();
-    format!("{:?} {name} x{} {}", write.verb(), body["spec"]["replicas"], body["status"])
+    let created = body["metadata"]["name"].as_str().unwrap_or("?");
+    let name = write.key().map_or(created, |ObjectKey { name, .. }| name.as_str());
+    let kind = Kind::of(write);
+    format!("{:?} {kind:?} {name} x{} {}", write.verb(), body["spec"]["replicas"], body["status"])
 }
