@@ -10,11 +10,11 @@
 #![expect(clippy::print_stdout, reason = "figures go to stdout")]
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, StreamExt as _};
+use http::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kinglet::api::pod::node_name;
 use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
-use kinglet::client::{Cache, Client, EventRecorder, Selection};
+use kinglet::client::{Cache, Client, Content, EventRecorder, Selection};
 use kinglet::scheduler::{self, Scheduler, reporter};
 use kinglet::stdx::http::{Request, Response};
 use kinglet::stdx::{Clock, Tasks, monotonic};
@@ -26,6 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 const NODES: usize = 5_000;
 const PODS: usize = 10_000;
@@ -82,7 +83,7 @@ impl Cluster {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store =
-            Arc::new(Sqlite::open(SqliteConfig::file(&directory.path().join("db"))).unwrap());
+            Arc::new(Sqlite::open(SqliteConfig::file(directory.path().join("db"))).unwrap());
         let config = Config {
             clock: Clock::system(),
             advertise_address: [192, 0, 2, 1].into(),
@@ -123,11 +124,19 @@ impl Cluster {
         Scheduler::start(scheduler::Config { client, caches, recorder }, tasks);
     }
 
-    async fn create(&self, path: &str, objects: impl Iterator<Item = Value>) {
-        let creates = stream::iter(objects).map(|object| async move {
-            self.admin.post::<Value, Value>(path, &object).await.unwrap();
-        });
-        creates.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
+    /// Side by side, each in a task of its own.
+    async fn create(&self, path: &'static str, objects: impl Iterator<Item = Value>) {
+        let mut creates = JoinSet::new();
+        for object in objects {
+            if creates.len() >= SIDE_BY_SIDE {
+                creates.join_next().await.unwrap().unwrap();
+            }
+            let admin = self.admin.clone();
+            creates.spawn(async move {
+                admin.request(Method::POST, path, Some(Content::json(&object))).await.unwrap();
+            });
+        }
+        creates.join_all().await;
     }
 
     async fn until_bound(&self, count: usize, began: Instant) {

@@ -29,5 +29,6 @@ pub(super) fn scheduler_caches(
         csi_nodes: own(client, tasks),
         csi_drivers: own(client, tasks),
         capacities: own(client, tasks),
+        attachments: own(client, tasks),
     }
 }

@@ -314,6 +314,9 @@ impl<T: Resource> Object for T {
 /// does not meet a field that merely looks like it. Generated types have their fields sorted.
 fn with_metadata_first(json: Vec<u8>) -> Vec<u8> {
     let text = std::str::from_utf8(&json).expect("JSON is text");
+    if begins_with_metadata(text) {
+        return json;
+    }
     let fields: BTreeMap<&str, &RawValue> =
         serde_json::from_str(text).expect("what was just written can be read");
     if fields.keys().all(|name| ["apiVersion", "kind"].contains(name) || *name >= "metadata") {
@@ -328,6 +331,18 @@ fn with_metadata_first(json: Vec<u8>) -> Vec<u8> {
     }
     ordered.push('}');
     ordered.into_bytes()
+}
+
+/// Whether `metadata` follows `apiVersion` and `kind` right away, as it does in most kinds. Those two
+/// are words that need no escapes.
+fn begins_with_metadata(json: &str) -> bool {
+    let after = |rest: &'_ str, name: &str| -> Option<usize> {
+        let value = rest.strip_prefix(name)?;
+        Some(name.len() + value.find('"')? + 1)
+    };
+    let Some(version) = after(json, "{\"apiVersion\":\"") else { return false };
+    let Some(kind) = after(&json[version..], ",\"kind\":\"") else { return false };
+    json[version + kind..].starts_with(",\"metadata\":")
 }
 
 fn same_kind<T: Resource>(old: &dyn Object) -> &T {

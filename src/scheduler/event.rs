@@ -32,6 +32,8 @@ pub(super) enum Event<'a> {
     CsiNodeAdded,
     CsiNodeChanged(&'a CSINode, &'a CSINode),
     CsiDriverChanged(&'a CSIDriver, &'a CSIDriver),
+    /// A volume is not attached to its node any more.
+    Detached,
     CapacityAdded,
     CapacityChanged(&'a CSIStorageCapacity, &'a CSIStorageCapacity),
 }

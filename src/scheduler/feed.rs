@@ -11,7 +11,9 @@ use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+};
 use std::sync::Arc;
 
 /// What the scheduler looks at, of the whole cluster. Others may share these.
@@ -31,6 +33,7 @@ pub struct Caches {
     pub csi_nodes: Arc<Cache<CSINode>>,
     pub csi_drivers: Arc<Cache<CSIDriver>>,
     pub capacities: Arc<Cache<CSIStorageCapacity>>,
+    pub attachments: Arc<Cache<VolumeAttachment>>,
 }
 
 impl Caches {
@@ -52,6 +55,7 @@ impl Caches {
             csi_nodes: own(client, tasks),
             csi_drivers: own(client, tasks),
             capacities: own(client, tasks),
+            attachments: own(client, tasks),
         }
     }
 
@@ -72,6 +76,7 @@ impl Caches {
             self.csi_nodes.synced(),
             self.csi_drivers.synced(),
             self.capacities.synced(),
+            self.attachments.synced(),
         );
     }
 }
@@ -189,6 +194,11 @@ fn listen_to_storage(caches: &Caches, scheduler: &Arc<Scheduler>) {
             (Some(old), Some(new)) => Some(Event::CsiDriverChanged(old, new)),
             _ => None,
         };
+        state.note_storage(event.as_ref(), monotonic());
+    });
+    on(&caches.attachments, scheduler, |state, Change { key, new, .. }| {
+        put(&mut state.snapshot.storage.attachments, key.name.clone(), new.as_ref());
+        let event = new.is_none().then_some(Event::Detached);
         state.note_storage(event.as_ref(), monotonic());
     });
     on(&caches.capacities, scheduler, |state, Change { key, old, new }| {

@@ -6,7 +6,9 @@ use super::state::Written;
 use crate::api::{ObjectKey, Revision, volume};
 use crate::client::revision_of;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub(super) struct Storage {
     pub(super) nodes: BTreeMap<String, Arc<CSINode>>,
     pub(super) drivers: BTreeMap<String, Arc<CSIDriver>>,
     pub(super) capacities: BTreeMap<ObjectKey, Arc<CSIStorageCapacity>>,
+    pub(super) attachments: BTreeMap<String, Arc<VolumeAttachment>>,
     /// What decided placements will do, by the uid of the pod, until it is done or given up.
     promises: BTreeMap<String, VolumePlan>,
 }

@@ -51,7 +51,7 @@ impl<'a> Counts<'a> {
         let mut counts = Self::default();
         for node in snapshot.nodes_with_terms() {
             for other in node.pods() {
-                counts.count_refusal(pod, other, node, snapshot, 1);
+                counts.count_refusal(pod, (other, node), snapshot, 1);
             }
         }
         let terms = &pod.ask.affinity;
@@ -63,7 +63,7 @@ impl<'a> Counts<'a> {
             let labels = snapshot.namespace_labels(namespace);
             if own.iter().any(|term| term.covers_namespace(namespace, labels)) {
                 for (other, node) in snapshot.pods_in(namespace) {
-                    counts.count_own(pod, other, node, snapshot, 1);
+                    counts.count_own(pod, (other, node), snapshot, 1);
                 }
             }
         }
@@ -78,15 +78,14 @@ impl<'a> Counts<'a> {
         snapshot: &Snapshot,
         by: i64,
     ) {
-        self.count_refusal(pod, other, node, snapshot, by);
-        self.count_own(pod, other, node, snapshot, by);
+        self.count_refusal(pod, (other, node), snapshot, by);
+        self.count_own(pod, (other, node), snapshot, by);
     }
 
     fn count_refusal(
         &mut self,
         pod: &PodFacts,
-        other: &PodFacts,
-        node: &'a NodeFacts,
+        (other, node): (&PodFacts, &'a NodeFacts),
         snapshot: &Snapshot,
         by: i64,
     ) {
@@ -101,8 +100,7 @@ impl<'a> Counts<'a> {
     fn count_own(
         &mut self,
         pod: &PodFacts,
-        other: &PodFacts,
-        node: &'a NodeFacts,
+        (other, node): (&PodFacts, &'a NodeFacts),
         snapshot: &Snapshot,
         by: i64,
     ) {

@@ -183,6 +183,6 @@ pub(super) fn may_help(refused_by: PluginSet, pod: &PodFacts, event: &Event<'_>)
     if let Event::RoomFreed { priority } = event {
         return pod.priority() <= *priority;
     }
-    let asked = FILTERS.iter().filter(|filter| refused_by.contains(filter.plugin));
-    asked.into_iter().any(|filter| (filter.hint)(pod, event))
+    let mut refused = FILTERS.iter().filter(|filter| refused_by.contains(filter.plugin));
+    refused.any(|filter| (filter.hint)(pod, event))
 }
