@@ -12,6 +12,7 @@ mod expiry;
 mod fixtures;
 mod limits;
 mod list_paging;
+mod nodes;
 mod patch;
 mod protobuf;
 mod races;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![expect(unreachable_pub, reason = "the machine is shared with the benchmarks")]
 
+mod access;
 mod account;
 mod deployment;
 mod leftovers;

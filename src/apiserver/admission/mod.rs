@@ -13,6 +13,7 @@ mod default_storage_class;
 mod facts;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -20,6 +21,7 @@ mod storage_protection;
 mod tolerations;
 
 use self::facts::{Facts, Gathered, Want};
+pub(super) use self::node_restriction::{check_eviction, check_token};
 use super::identity::Identity;
 use super::verbs::{Call, Part};
 use crate::api::status::{Status, Subject};
@@ -80,6 +82,7 @@ const PLUGINS: &[Plugin] = &[
     namespace_lifecycle::PLUGIN,
     limit_ranger::PLUGIN,
     service_account::PLUGIN,
+    node_restriction::PLUGIN,
     priority::PLUGIN,
     tolerations::PLUGIN,
     default_storage_class::PLUGIN,

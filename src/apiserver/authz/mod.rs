@@ -1,12 +1,16 @@
 //! Who may do what.
 //!
 //! Start at [`authorize`], then [`Authorizer::decide`]. The order is upstream's: the group
-//! `system:masters` may do everything, anybody may ask for health, then RBAC. Architecture
+//! `system:masters` may do everything, anybody may ask for health, then the Node
+//! authorizer ([`node`]) and RBAC. Architecture
 //! invariant: decisions are made from what the server knows, without reading the store; before it
 //! says no, it waits until it knows what the store does.
 
+mod node;
 mod words;
 
+use self::node::NodeAuthorizer;
+pub(super) use self::node::References;
 pub(super) use self::words::forbidden;
 use super::follow::Follower;
 use super::identity::{Identity, MASTERS, NODES};
@@ -45,10 +49,11 @@ pub(super) enum Decision {
     Deny(String),
 }
 
-/// Knows all roles and bindings.
+/// Knows all roles and bindings, and what belongs to which node.
 #[derive(Debug)]
 pub(super) struct Authorizer {
     policy: LivePolicy,
+    nodes: NodeAuthorizer,
 }
 
 /// Lets the request through or says why not.
@@ -117,7 +122,9 @@ impl Authorizer {
     /// With what keeps it knowing.
     pub(super) fn new() -> (Self, Vec<Follower>) {
         let (policy, follower) = LivePolicy::new();
-        (Self { policy }, vec![follower])
+        let (nodes, mut followers) = NodeAuthorizer::new();
+        followers.push(follower);
+        (Self { policy, nodes }, followers)
     }
 
     /// Decides from what is known now.
@@ -125,18 +132,23 @@ impl Authorizer {
         if ask.is_in(MASTERS) || is_health(&ask.action) {
             return Decision::Allow(None);
         }
-        // Until the Node authorizer looks closer.
-        if node_of(ask.asker()).is_some() {
-            return Decision::Allow(None);
+        let mut reasons = Vec::new();
+        if let Some(node) = node_of(ask.asker()) {
+            match self.nodes.decide(node, ask) {
+                Ok(()) => return Decision::Allow(None),
+                Err(why) => reasons.push(why),
+            }
         }
         match self.policy.read().decide(ask.asker(), &ask.action) {
-            Verdict::Allowed(grant) => Decision::Allow(Some(grant)),
-            Verdict::Unknown { missing } => Decision::Deny(match missing.as_slice() {
+            Verdict::Allowed(grant) => return Decision::Allow(Some(grant)),
+            Verdict::Unknown { missing } => reasons.push(match missing.as_slice() {
                 [] => String::new(),
                 [one] => format!("RBAC: {one}"),
                 many => format!("RBAC: [{}]", many.join(", ")),
             }),
         }
+        reasons.retain(|reason| !reason.is_empty());
+        Decision::Deny(reasons.join("\n"))
     }
 
     /// As [`Authorizer::decide`], but whoever would be refused is judged by what the store knows:
@@ -145,8 +157,12 @@ impl Authorizer {
         match self.decide(ask) {
             Decision::Allow(grant) => Decision::Allow(grant),
             Decision::Deny(_) => {
+                let newest = newest();
+                if node_of(ask.asker()).is_some() {
+                    self.nodes.know(newest).await;
+                }
                 // Where that takes too long, what is known decides.
-                self.know(newest()).await;
+                self.know(newest).await;
                 self.decide(ask)
             }
         }

@@ -1,6 +1,7 @@
 //! Eviction: a delete that asks first. There are no disruption budgets yet that could refuse
 //! (upstream `EvictionREST`, pkg/registry/core/pod/storage/eviction.go, v1.35).
 
+use super::super::admission::check_eviction;
 use super::super::metadata::whole_second;
 use super::super::query::WriteOptions;
 use super::delete::{DeleteOptions, check_preconditions, delete_object};
@@ -35,6 +36,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let tell_why = |current: &Current, object: &mut dyn Object| {
         check_preconditions(call, current, &delete)?;
         if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+            check_eviction(call, pod)?;
             mark(pod, Time(now));
         }
         Ok(())

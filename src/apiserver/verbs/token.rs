@@ -1,5 +1,6 @@
 //! Tokens on request (upstream `TokenREST.Create`, pkg/registry/core/serviceaccount/storage, v1.35).
 
+use super::super::admission::check_token;
 use super::super::metadata::whole_second;
 use super::super::query::WriteOptions;
 use super::super::tokens::{Bound, Request};
@@ -16,7 +17,7 @@ use k8s_openapi::api::authentication::v1::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const GROUP: &str = "authentication.k8s.io";
 const KIND: &str = "TokenRequest";
@@ -34,6 +35,8 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let mut document = decode::document(call, types::TOKEN_REQUEST)?;
     document["apiVersion"] = json!(format!("{GROUP}/v1"));
     document["kind"] = json!(KIND);
+    // Clients send what an empty one of theirs looks like.
+    document["status"] = Value::Null;
     let mut request: TokenRequest = serde_json::from_value(document).map_err(|error| {
         Status::bad_request(format!("cannot be handled as a TokenRequest: {error}"))
     })?;
@@ -41,6 +44,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     match_names(&request.metadata, &key)?;
     let current = call.server.current(call.kind, &key).await?;
     let account = current.object.metadata();
+    let wanted_audiences = request.spec.audiences.clone();
     complete(call, &mut request, account)?;
     let seconds = request.spec.expiration_seconds.unwrap_or(Request::SECONDS_DEFAULT);
     request.spec.expiration_seconds = Some(seconds);
@@ -48,8 +52,11 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
         return Err(Status::invalid(GROUP, KIND, "", &[error]));
     }
     let found = match &request.spec.bound_object_ref {
-        Some(reference) => find(call, &key, reference).await?,
-        None => Found::Nothing,
+        Some(reference) => find(call, &key, reference, &wanted_audiences).await?,
+        None => {
+            check_token(call, None, &wanted_audiences, None)?;
+            Found::Nothing
+        }
     };
     let now = call.server.config.clock.now();
     let audiences = &request.spec.audiences;
@@ -132,6 +139,7 @@ async fn find(
     call: &Call<'_>,
     account: &ObjectKey,
     reference: &BoundObjectReference,
+    audiences: &[String],
 ) -> Result<Found, Status> {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let (version, kind, name) =
@@ -152,12 +160,13 @@ async fn find(
     let row = registry::find("", "v1", plural).expect("a built-in kind");
     let namespace = row.facts.is_namespaced().then(|| account.namespace.clone()).flatten();
     let current = call.server.current(row, &ObjectKey { namespace, name: name.clone() }).await?;
+    let pod = current.object.as_any().downcast_ref::<Pod>();
+    check_token(call, Some(reference), audiences, pod)?;
     let metadata = Box::new(current.object.metadata().clone());
     let found = match plural {
         "secrets" => Found::Secret(metadata),
         "nodes" => Found::Node(metadata),
         _ => {
-            let pod = current.object.as_any().downcast_ref::<Pod>();
             let spec = pod.and_then(|pod| pod.spec.as_ref());
             let own = spec.and_then(|spec| spec.service_account_name.as_deref());
             if own.unwrap_or_default() != account.name {
