@@ -6,8 +6,8 @@
 use super::hash::template_hash;
 use super::ownership::matches;
 use crate::api::labels::Selector;
-use crate::api::owner::{controller_reference, is_controlled_by};
-use crate::client::ApiObject;
+use crate::api::owner::{controller_of, controller_reference, is_controlled_by};
+use crate::client::{ApiObject, Change};
 use crate::control::Write;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -185,6 +185,14 @@ fn data_of(template: &PodTemplateSpec) -> Value {
 /// nothing but what its owner was.
 pub(super) fn belongs(revision: &ObjectMeta, owner_uid: &str, selector: &Selector) -> bool {
     is_controlled_by(revision, owner_uid) || matches(selector, revision)
+}
+
+/// Whether the change is only that a revision has come which has a controller already. It has made
+/// the revision itself, and knows; or somebody else has, which can wait for the next look: upstream
+/// `addHistory` (pkg/controller/daemon, v1.35).
+pub(super) fn is_new_to_its_owner(change: &Change<ControllerRevision>) -> bool {
+    let new = change.new.as_ref();
+    change.old.is_none() && new.is_some_and(|new| controller_of(&new.metadata).is_some())
 }
 
 #[cfg(test)]

@@ -203,52 +203,51 @@ async fn the_api_of_daemon_sets_and_their_revisions_is_whole() {
     let status = cluster.api.get(&format!("{PATH}/log/status")).await.ok();
     assert_eq!(status["status"]["conditions"][0]["type"], "StatusUpdate");
 
-    // A revision can be read, labelled and deleted; what is needed comes again.
-    let revision = cluster.counted::<ControllerRevision>(1).await.remove(0);
-    let name = revision.metadata.name.clone().unwrap();
-    let path = format!("{REVISIONS}/{name}");
-    assert_eq!(cluster.api.get(&path).await.ok()["revision"], 1);
-    let label = json!({"metadata": {"labels": {"mine": "yes"}}});
-    assert_eq!(
-        cluster.api.patch(&path, "merge", &label).await.ok()["metadata"]["labels"]["mine"],
-        "yes"
-    );
-    let mut other = cluster.api.get(&path).await.ok();
-    other["metadata"] = json!({"name": "other", "labels": other["metadata"]["labels"],
-        "ownerReferences": other["metadata"]["ownerReferences"]});
-    other["data"] = json!({"spec": {}});
-    other["revision"] = json!(7);
-    cluster.api.post(REVISIONS, &other).await.ok();
-    // One with a higher number appears: the template becomes the newest again.
-    eventually("the next number", async || {
-        (cluster.api.get(&path).await.ok()["revision"] == 8).then_some(())
-    })
-    .await;
-    cluster.api.delete(&path).await.ok();
-    let again = eventually("it is recorded anew", async || {
-        let all = cluster.list::<ControllerRevision>().await;
-        let new = |it: &ControllerRevision| it.metadata.uid != revision.metadata.uid;
-        all.into_iter().find(|it| it.metadata.name == revision.metadata.name && new(it))
-    })
-    .await;
-    let hash = again.metadata.labels.unwrap()["controller-revision-hash"].clone();
-    cluster
-        .api
-        .delete(&format!("{REVISIONS}?labelSelector=controller-revision-hash%3D{hash}"))
-        .await
-        .ok();
-    eventually("and again", async || {
-        let all = cluster.list::<ControllerRevision>().await;
-        let new = |it: &ControllerRevision| it.metadata.uid != again.metadata.uid;
-        all.into_iter().find(|it| it.metadata.name == again.metadata.name && new(it))
-    })
-    .await;
     let running = pods(&cluster).await;
-    cluster.at_rest().await;
-    assert_eq!(pods(&cluster).await, running);
-
+    revisions_are_users_too(&cluster).await;
+    rolled_out(&cluster, "log", 1).await;
+    assert_ne!(pods(&cluster).await, running);
     cluster.api.delete(&format!("{PATH}?labelSelector=test%3Dyes")).await.ok();
     cluster.counted::<DaemonSet>(0).await;
     cluster.counted::<Pod>(0).await;
     cluster.counted::<ControllerRevision>(0).await;
+}
+
+/// Reads, labels, replaces and deletes revisions, as upstream's conformance test of them does.
+async fn revisions_are_users_too(cluster: &Cluster) {
+    let revision = cluster.counted::<ControllerRevision>(1).await.remove(0);
+    let path = format!("{REVISIONS}/{}", revision.metadata.name.as_deref().unwrap());
+    let mut first = cluster.api.get(&path).await.ok();
+    assert_eq!(first["revision"], 1);
+    let label = json!({"metadata": {"labels": {"mine": "yes"}}});
+    let labelled = cluster.api.patch(&path, "merge", &label).await.ok();
+    assert_eq!(labelled["metadata"]["labels"]["mine"], "yes");
+    cluster.at_rest().await;
+
+    // Another of the same template; then the first goes.
+    let metadata = &mut first["metadata"];
+    metadata["labels"]["controller-revision-hash"] = json!("other");
+    let kept = json!({"name": "log-other", "labels": metadata["labels"],
+        "ownerReferences": metadata["ownerReferences"]});
+    let other = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": kept,
+        "data": first["data"], "revision": 2});
+    cluster.api.post(REVISIONS, &other).await.ok();
+    cluster.at_rest().await;
+    cluster.counted::<ControllerRevision>(2).await;
+    cluster.api.delete(&path).await.ok();
+    cluster.at_rest().await;
+    let left = cluster.counted::<ControllerRevision>(1).await.remove(0);
+    assert_eq!((left.metadata.name.as_deref(), left.revision), (Some("log-other"), 2));
+    let mut updated = cluster.api.get(&format!("{REVISIONS}/log-other")).await.ok();
+    updated["metadata"]["labels"]["log-other"] = json!("updated");
+    cluster.api.put(&format!("{REVISIONS}/log-other"), &updated).await.ok();
+
+    let newer = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 0}}}});
+    cluster.patch::<DaemonSet>("log", newer).await;
+    cluster.counted::<ControllerRevision>(2).await;
+    rolled_out(cluster, "log", 1).await;
+    let old = format!("{REVISIONS}?labelSelector=log-other%3Dupdated");
+    cluster.api.delete(&old).await.ok();
+    cluster.at_rest().await;
+    assert_eq!(cluster.counted::<ControllerRevision>(1).await[0].revision, 3);
 }

@@ -6,10 +6,12 @@
 mod cluster;
 mod collection;
 mod daemonsets;
+mod deployments;
 mod ipam;
 mod namespace_content;
 mod namespaces;
 mod remote;
+mod replicasets;
 mod replication_controllers;
 mod rollout;
 mod statefulsets;

@@ -84,7 +84,9 @@ impl DaemonSetController {
         });
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.revisions.on_change(move |change| {
-            concerned(change, &sets, selects_revision).iter().for_each(|key| changed.add(key));
+            if !history::is_new_to_its_owner(change) {
+                concerned(change, &sets, selects_revision).iter().for_each(|key| changed.add(key));
+            }
         });
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.nodes.on_change(move |change| {

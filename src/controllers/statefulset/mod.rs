@@ -65,7 +65,9 @@ impl StatefulSetController {
         });
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.revisions.on_change(move |change| {
-            concerned(change, &sets, selects_revision).iter().for_each(|key| changed.add(key));
+            if !history::is_new_to_its_owner(change) {
+                concerned(change, &sets, selects_revision).iter().for_each(|key| changed.add(key));
+            }
         });
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.claims.on_change(move |change| {
