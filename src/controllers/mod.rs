@@ -8,6 +8,7 @@ mod availability;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 mod disruption_target;
 pub mod ephemeralvolume;
 pub mod garbagecollector;
@@ -43,6 +44,7 @@ use crate::stdx::{Clock, Tasks};
 use cronjob::CronJobController;
 use daemonset::DaemonSetController;
 use deployment::DeploymentController;
+use disruption::DisruptionController;
 use ephemeralvolume::EphemeralVolumeController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
@@ -56,6 +58,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
     ReplicationController, ServiceAccount,
 };
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
@@ -95,6 +98,7 @@ pub struct Caches {
     pub persistent_volumes: Arc<Cache<PersistentVolume>>,
     pub storage_classes: Arc<Cache<StorageClass>>,
     pub cron_jobs: Arc<Cache<CronJob>>,
+    pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
 }
 
 impl Caches {
@@ -119,6 +123,7 @@ impl Caches {
             persistent_volumes: Cache::start(client.clone(), everything(), tasks),
             storage_classes: Cache::start(client.clone(), everything(), tasks),
             cron_jobs: Cache::start(client.clone(), everything(), tasks),
+            disruption_budgets: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -171,6 +176,11 @@ pub fn start(
 
     starter.start_jobs(caches);
     starter.start_nodes(caches);
+
+    let own_client = starter.client::<DisruptionController>();
+    let controller = DisruptionController::new(own_client, caches, &config.kinds);
+    let queue = controller.queue();
+    starter.start(controller, queue);
 
     let own_client = starter.client::<NamespaceController>();
     let controller = NamespaceController::new(own_client, caches, &config.kinds);
