@@ -6,11 +6,14 @@ use crate::storage::Key;
 
 /// The prefix that all objects of a kind share, or those in one namespace.
 pub(super) fn prefix(kind: &Kind, namespace: Option<&str>) -> String {
-    let facts = &kind.facts;
-    let group = if facts.group.is_empty() { "core" } else { &facts.group };
+    let (group, plural) = match &kind.view {
+        Some(view) => (&view.group, &view.plural),
+        None => (&kind.facts.group, &kind.facts.plural),
+    };
+    let group = if group.is_empty() { "core" } else { group };
     match namespace {
-        Some(namespace) => format!("/{group}/{}/{namespace}/", facts.plural),
-        None => format!("/{group}/{}/", facts.plural),
+        Some(namespace) => format!("/{group}/{plural}/{namespace}/"),
+        None => format!("/{group}/{plural}/"),
     }
 }
 

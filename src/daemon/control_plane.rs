@@ -10,7 +10,7 @@ use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::{self, Caches, Caller, KindEntry};
 use crate::pki::TokenKey;
 use crate::provision;
-use crate::registry::KINDS;
+use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
 use crate::stdx::http::{HttpService, Request, Response};
 use crate::stdx::{Clock, Tasks, TasksError, blocking};
@@ -135,11 +135,7 @@ impl ControlPlane {
             };
             let settings = controllers::Config {
                 clock: clock.clone(),
-                kinds: KINDS
-                    .iter()
-                    .filter(|kind| kind.facts.is_stored())
-                    .map(|kind| KindEntry::of(&kind.facts))
-                    .collect(),
+                kinds: stored_kinds().map(|kind| KindEntry::of(&kind.facts)).collect(),
                 node_ranges: node_ranges(&config.cluster_cidrs)?,
                 service_cidrs: config.service_cidrs.clone(),
                 root_ca,

@@ -2,6 +2,8 @@
 
 use super::object::{Decoded, Resource, decode, decode_stored};
 use super::schema::TypeRef;
+use super::version::{Version, View};
+use bytes::Bytes;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -226,6 +228,8 @@ pub struct Kind {
     /// The kind's root in the schema table.
     pub schema: TypeRef,
     pub columns: Cow<'static, [Column]>,
+    /// For a version that is not stored: what it is a view of.
+    pub view: Option<View>,
     /// See [`Resource::CREATES_ON_UPDATE`].
     pub creates_on_update: bool,
     /// See [`Resource::UPDATES_UNCONDITIONALLY`].
@@ -242,15 +246,48 @@ impl Kind {
     /// The row of a built-in kind.
     #[must_use]
     pub const fn of<T: Resource>() -> Self {
+        Self::row::<T>(None)
+    }
+
+    const fn row<T: Resource>(view: Option<View>) -> Self {
         Self {
             facts: T::FACTS,
             schema: T::SCHEMA,
             columns: Cow::Borrowed(T::COLUMNS),
+            view,
             creates_on_update: T::CREATES_ON_UPDATE,
             updates_unconditionally: T::UPDATES_UNCONDITIONALLY,
             returns_deleted: T::RETURNS_DELETED,
             decode: decode::<T>,
             decode_stored: decode_stored::<T>,
+        }
+    }
+
+    /// The row of a version of a built-in kind that is served and not stored.
+    #[must_use]
+    pub const fn version_of<T: Version>() -> Self {
+        Self::row::<T>(Some(View::of::<T>()))
+    }
+
+    /// What this version shows of stored bytes.
+    ///
+    /// # Errors
+    /// Where they are not of the stored version.
+    pub fn shown(&self, stored: Bytes) -> Result<Bytes, serde_json::Error> {
+        match &self.view {
+            None => Ok(stored),
+            Some(view) => (view.of_stored)(&stored),
+        }
+    }
+
+    /// What is stored of bytes of this version.
+    ///
+    /// # Errors
+    /// Where they are not of this version.
+    pub fn stored(&self, shown: Bytes) -> Result<Bytes, serde_json::Error> {
+        match &self.view {
+            None => Ok(shown),
+            Some(view) => (view.to_stored)(&shown),
         }
     }
 }

@@ -12,10 +12,17 @@ pub mod kinds;
 pub mod metadata;
 mod object;
 pub mod schema;
+mod version;
 
 pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, Scope, Subresource, VERBS};
 pub use kinds::KINDS;
 pub use object::{Decoded, Object, Resource};
+pub use version::{Version, View};
+
+/// The kinds that are stored: each once, however many versions of it are served.
+pub fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(|kind| kind.view.is_none() && kind.facts.is_stored())
+}
 
 /// The kind served at `group`/`version`/`plural`.
 #[must_use]

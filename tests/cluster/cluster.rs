@@ -10,7 +10,7 @@ use kinglet::client::{
     ApiObject, Cache, Client, DeleteOptions, Patch, Propagation, Selection, key_of,
 };
 use kinglet::controllers::{self, Caches, Caller, KindEntry};
-use kinglet::registry::KINDS;
+use kinglet::registry::stored_kinds;
 use kinglet::stdx::{Clock, Tasks};
 use kinglet::storage::Store as _;
 use serde_json::{Value, json};
@@ -57,11 +57,7 @@ impl Cluster {
         };
         let config = controllers::Config {
             clock: Clock::system(),
-            kinds: KINDS
-                .iter()
-                .filter(|kind| kind.facts.is_stored())
-                .map(|kind| KindEntry::of(&kind.facts))
-                .collect(),
+            kinds: stored_kinds().map(|kind| KindEntry::of(&kind.facts)).collect(),
             node_ranges: vec![
                 controllers::nodeipam::NodeRange::new("10.42.0.0/16".parse().unwrap(), 24).unwrap(),
             ],

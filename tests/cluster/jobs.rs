@@ -39,6 +39,11 @@ fn is_true(status: &JobStatus, kind: &str) -> bool {
     conditions.any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
+/// Whether nothing keeps the pod.
+fn is_free(pod: &Pod) -> bool {
+    pod.metadata.finalizers.as_ref().is_none_or(Vec::is_empty)
+}
+
 #[track_caller]
 fn assert_counted(status: &JobStatus, succeeded: i32, failed: i32) {
     let counts = [status.succeeded, status.failed, status.active, status.ready, status.terminating];
@@ -56,7 +61,7 @@ async fn a_job_runs_until_enough_pods_have_succeeded() {
     assert_counted(&status, 5, 0);
     assert!(is_true(&status, "SuccessCriteriaMet") && status.completion_time.is_some());
     let pods = cluster.counted::<Pod>(5).await;
-    assert!(pods.iter().all(|pod| pod.metadata.finalizers.is_none()));
+    assert!(pods.iter().all(is_free));
     let events = eventually("six events", async || {
         Some(cluster.events("sum").await).filter(|events| events.len() == 6)
     })
@@ -139,7 +144,7 @@ async fn the_pods_of_a_deleted_job_go_with_it_or_are_freed() {
     cluster.delete::<Job>("gone", Propagation::Orphan).await;
     eventually("the orphan is free", async || {
         let pods = cluster.list::<Pod>().await;
-        (pods.len() == 1 && pods[0].metadata.finalizers.is_none()).then_some(())
+        (pods.len() == 1 && is_free(&pods[0])).then_some(())
     })
     .await;
 }

@@ -31,8 +31,18 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap() + "\n"
 }
 
+/// What the files of a kind are called. Those of a version that is not stored have it in their
+/// names.
+fn title(kind: &Kind) -> String {
+    let facts = &kind.facts;
+    match kind.view {
+        None => facts.kind.to_string(),
+        Some(_) => format!("{}.{}", facts.kind, facts.api_version().replace('/', ".")),
+    }
+}
+
 fn manifest(kind: &Kind) -> Value {
-    let path = golden(&format!("{}.json", kind.facts.kind));
+    let path = golden(&format!("{}.json", title(kind)));
     let text = fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("every kind has a manifest: {}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()
@@ -64,7 +74,7 @@ fn every_manifest_is_valid() {
 #[test]
 fn every_manifest_becomes_what_its_golden_file_says() {
     for kind in KINDS {
-        let name = format!("{}.stored.json", kind.facts.kind);
+        let name = format!("{}.stored.json", title(kind));
         compare(&name, &pretty(&created(kind).to_value()));
     }
 }
@@ -140,7 +150,7 @@ fn every_table_is_printed_as_its_golden_file_says() {
     for kind in KINDS {
         let row = stored(kind).row(now);
         assert_eq!(row.len(), kind.columns.len(), "{}", kind.facts.kind);
-        tables.push_str(&format!("{}\n", kind.facts.kind));
+        tables.push_str(&format!("{}\n", title(kind)));
         for (column, cell) in kind.columns.iter().zip(&row) {
             let wide = if column.priority > 0 { " (wide)" } else { "" };
             tables.push_str(&format!("  {}{wide}: {cell}\n", column.name));
@@ -159,7 +169,7 @@ fn selectable_fields_are_named_once() {
         let names: BTreeSet<_> = fields.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), fields.len(), "{}", kind.facts.kind);
         for (name, value) in fields {
-            listed.push_str(&format!("{} {name}={value}\n", kind.facts.kind));
+            listed.push_str(&format!("{} {name}={value}\n", title(kind)));
         }
     }
     compare("selectable_fields.txt", &listed);
@@ -202,4 +212,16 @@ fn facts_are_what_discovery_tells() {
     }
     let lines: Vec<_> = resources.iter().map(Value::to_string).collect();
     compare("facts.txt", &(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn what_a_version_says_is_not_lost_on_its_way_through_the_stored_one() {
+    for kind in KINDS.iter().filter(|kind| kind.view.is_some()) {
+        let shown = stored(kind).encode();
+        let bytes = kind.stored(shown.clone()).unwrap();
+        let again = kind.shown(bytes.clone()).unwrap();
+        let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+        assert_eq!(value(&again), value(&shown), "{}", title(kind));
+        assert_eq!(value(&kind.stored(again).unwrap()), value(&bytes), "{}", title(kind));
+    }
 }

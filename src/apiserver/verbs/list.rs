@@ -9,6 +9,7 @@ use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
 use super::Call;
+use super::store::{all_shown, shown};
 use crate::api::status::{Status, StatusMeta};
 use crate::api::{FieldError, FieldPath, Revision};
 use crate::stdx::http::{Response, streamed};
@@ -134,7 +135,8 @@ pub(super) async fn read(
             missing => missing.and_then(NonZeroUsize::new),
         };
         let read = store.list(request.clone()).await;
-        let read = read.map_err(|error| explain(&error, selection, options))?;
+        let mut read = read.map_err(|error| explain(&error, selection, options))?;
+        read.entries = all_shown(call.kind, read.entries)?;
         page.revision = read.revision;
         page.remaining = read.remaining;
         // Later pages show the same state as the first.
@@ -177,6 +179,7 @@ async fn read_one(
             read.entries.into_iter().next()
         }
     };
+    let found = found.map(|entry| shown(call.kind, entry)).transpose()?;
     let is_selected = |entry: &Entry| entry.key == *key && selection.matches(key, &entry.value);
     // A list that is continued has shown it.
     page.entries.extend(found.filter(|entry| options.after.is_none() && is_selected(entry)));

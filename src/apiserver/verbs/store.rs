@@ -48,7 +48,8 @@ impl Server {
         key: &ObjectKey,
     ) -> Result<Option<Entry>, Status> {
         let lookup = self.store.get(&keys::of(kind, key)).await;
-        Ok(lookup.map_err(|error| errors::of_read(&error))?.entry)
+        let entry = lookup.map_err(|error| errors::of_read(&error))?.entry;
+        entry.map(|entry| shown(kind, entry)).transpose()
     }
 
     /// The object, decoded.
@@ -63,6 +64,22 @@ impl Server {
         let entry = self.find(kind, key).await?.ok_or_else(|| errors::not_found(kind, key))?;
         Current::of(kind, entry)
     }
+}
+
+/// The entry as this version of its kind shows it.
+pub(super) fn shown(kind: &Kind, mut entry: Entry) -> Result<Entry, Status> {
+    if kind.view.is_some() {
+        entry.value = kind.shown(entry.value).map_err(Status::internal)?;
+    }
+    Ok(entry)
+}
+
+/// As [`shown`], of all entries of a page.
+pub(super) fn all_shown(kind: &Kind, entries: Vec<Entry>) -> Result<Vec<Entry>, Status> {
+    if kind.view.is_none() {
+        return Ok(entries);
+    }
+    entries.into_iter().map(|entry| shown(kind, entry)).collect()
 }
 
 impl Current {
@@ -91,7 +108,8 @@ pub(super) async fn insert(
             None => Ok(Outcome::Stored { value, revision: store.revision() }),
         };
     }
-    let create = Op::Create { key: storage_key.clone(), value: value.clone() };
+    let stored = call.kind.stored(value.clone()).map_err(Status::internal)?;
+    let create = Op::Create { key: storage_key.clone(), value: stored };
     let commit = Commit { ops: with(create, others), durability: Durability::Durable };
     match store.commit(commit).await {
         Ok(revision) => Ok(Outcome::Stored { value, revision }),
@@ -145,7 +163,8 @@ async fn replace(
     let is_heartbeat = reservation.ops.is_empty() && object.is_heartbeat(old);
     let durability = if is_heartbeat { Durability::Coalesced } else { Durability::Durable };
     let key = current.entry.key.clone();
-    let update = Op::Update { key, value: value.clone(), expected: revision };
+    let stored = call.kind.stored(value.clone()).map_err(Status::internal)?;
+    let update = Op::Update { key, value: stored, expected: revision };
     let commit = Commit { ops: with(update, reservation.ops), durability };
     match call.server.store.commit(commit).await {
         Ok(revision) => Ok(Outcome::Stored { value, revision }),

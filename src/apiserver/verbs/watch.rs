@@ -11,6 +11,7 @@ use super::Call;
 use super::list;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
+use crate::registry::Kind;
 use crate::stdx::http::{Response, streamed};
 use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
 use bytes::Bytes;
@@ -47,6 +48,7 @@ struct WatchOptions {
 
 /// A watch under way.
 struct Watcher {
+    kind: &'static Kind,
     selection: Selection,
     frames: FrameWriter,
     /// What is there, still to be shown.
@@ -99,6 +101,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let tells_end = options.begin == Begin::WithState { tell_end: true };
     let deadline = Instant::now() + options.timeout;
     let mut watcher = Watcher {
+        kind: call.kind,
         selection,
         frames,
         state: state.into_iter(),
@@ -177,6 +180,10 @@ impl Watcher {
         if !self.selection.covers(&event.key) {
             return;
         }
+        // What was stored is of the kind, so that every version of it can be shown.
+        let shown =
+            |stored: &Option<Bytes>| -> Option<Bytes> { self.kind.shown(stored.clone()?).ok() };
+        let (previous, value) = (shown(&event.previous), shown(&event.value));
         let everything = self.selection.is_everything();
         let shows = |stored: &Option<Bytes>| {
             stored
@@ -184,14 +191,14 @@ impl Watcher {
                 .is_some_and(|stored| everything || self.selection.matches(&event.key, stored))
         };
         // An object that comes to be selected appears, and one that no longer is disappears.
-        let (kind, stored) = match (shows(&event.previous), shows(&event.value)) {
+        let (kind, stored) = match (shows(&previous), shows(&value)) {
             (false, false) => return,
-            (false, true) => ("ADDED", &event.value),
-            (true, true) => ("MODIFIED", &event.value),
-            (true, false) => ("DELETED", &event.previous),
+            (false, true) => ("ADDED", value),
+            (true, true) => ("MODIFIED", value),
+            (true, false) => ("DELETED", previous),
         };
         if let Some(stored) = stored {
-            self.frames.event(kind, stored, event.revision);
+            self.frames.event(kind, &stored, event.revision);
             self.told = event.revision;
         }
     }

@@ -26,7 +26,7 @@ use crate::api::owner::controller_of;
 use crate::client::{Cache, Client, ResourceType, Seen, key_of};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use k8s_openapi::Resource as _;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use look::{has_finalizer, is_failed, is_finished};
@@ -133,7 +133,7 @@ impl JobController {
             (*known_uid, *failures) = (uid, Failures::default());
         }
         if let Some(spec) = &job.spec {
-            failures.learn(pods.iter().map(|pod| &**pod), |pod| is_failed(spec, pod));
+            failures.learn(pods.iter().map(|pod| &**pod), |pod| delays_others(spec, pod));
         }
         failures.clone()
     }
@@ -167,6 +167,12 @@ impl Controller for JobController {
             (ResourceType::of::<Pod>(), Arc::clone(&self.pods) as Arc<dyn Seen>),
         ]
     }
+}
+
+/// Whether the pod's end delays the next pods. A pod that was taken out of the count and then
+/// deleted has not failed: there were too many, or the Job was suspended.
+fn delays_others(spec: &JobSpec, pod: &Pod) -> bool {
+    is_failed(spec, pod) && (has_finalizer(pod) || pod.metadata.deletion_timestamp.is_none())
 }
 
 /// Whether no other controller has been named for the Job.

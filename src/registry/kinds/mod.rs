@@ -3,11 +3,13 @@
 mod apps;
 mod authentication;
 mod authorization;
+mod autoscaling;
 mod batch;
 mod certificates;
 mod coordination;
 mod core;
 mod discovery;
+mod events;
 mod node;
 mod policy;
 mod rbac;
@@ -24,6 +26,8 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
+use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler as HorizontalPodAutoscalerV1;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -33,6 +37,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event as EventV1;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -70,11 +75,14 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<SelfSubjectAccessReview>(),
     Kind::of::<SelfSubjectRulesReview>(),
     Kind::of::<SubjectAccessReview>(),
+    Kind::of::<HorizontalPodAutoscaler>(),
+    Kind::version_of::<HorizontalPodAutoscalerV1>(),
     Kind::of::<CronJob>(),
     Kind::of::<Job>(),
     Kind::of::<CertificateSigningRequest>(),
     Kind::of::<Lease>(),
     Kind::of::<EndpointSlice>(),
+    Kind::version_of::<EventV1>(),
     Kind::of::<RuntimeClass>(),
     Kind::of::<PodDisruptionBudget>(),
     Kind::of::<ClusterRoleBinding>(),

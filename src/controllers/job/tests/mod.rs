@@ -94,7 +94,7 @@ pub(super) fn look_at(job: Value, pods: &[&str]) -> ObservedJob {
         pods.iter().map(|text| serde_json::from_value(pod(text)).unwrap()).collect();
     let mut failures = Failures::default();
     let spec = job.spec.clone().unwrap();
-    failures.learn(pods.iter().map(|pod| &**pod), |pod| is_failed(&spec, pod));
+    failures.learn(pods.iter().map(|pod| &**pod), |pod| delays_others(&spec, pod));
     ObservedJob {
         job: Arc::new(job),
         pods,

@@ -109,6 +109,17 @@ fn failures_delay_the_next_pod() {
 }
 
 #[test]
+fn a_pod_that_was_removed_delays_nobody() {
+    check(
+        &json!({}),
+        &json!({"terminating": 1}),
+        &["a R deleted untracked"],
+        &["create", "status active=1 terminating=1"],
+    );
+    check(&json!({}), &json!({}), &["a F deleted untracked"], &["create", "status active=1"]);
+}
+
+#[test]
 fn what_cannot_be_made_is_not_told() {
     let mut observed = look_at(job(&json!({}), &json!({"startTime": null})), &[]);
     observed.attempt.failure = Some(Failure {
