@@ -6,6 +6,7 @@
 mod plan;
 
 use self::plan::{Permission, permission, spend, unprocessed};
+use super::super::admission::check_eviction;
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::metadata::whole_second;
 use super::super::query::WriteOptions;
@@ -52,6 +53,7 @@ async fn evict(call: &Call<'_>, key: &ObjectKey, wanted: &DeleteOptions) -> Resu
         let Some(pod) = current.object.as_any().downcast_ref::<Pod>() else {
             return Err(Status::internal("only pods can be evicted"));
         };
+        check_eviction(call, pod)?;
         let budgets = Budgets::of(call).await?;
         let permission = permission(pod, &budgets.decoded)?;
         let mut delete = wanted.clone();
