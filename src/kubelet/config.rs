@@ -1,5 +1,6 @@
 //! What a kubelet has to be told.
 
+use super::eviction::EvictionConfig;
 use super::files::resolv_conf::ClusterDns;
 use super::node::NodeSettings;
 use super::volumes::Volumes;
@@ -15,6 +16,7 @@ pub struct Config {
     /// All cgroups of this node's pods are below it: `/kinglet-1a2b3c4d`. Empty: the root.
     pub cgroup_root: String,
     pub node_files: NodeFiles,
+    pub eviction: EvictionConfig,
 }
 
 /// The node's own files that pods see or that theirs are made from.

@@ -10,6 +10,7 @@ pub mod claims;
 mod classes;
 mod config;
 pub mod container;
+pub mod eviction;
 mod exits;
 pub mod files;
 mod hooks;
@@ -37,6 +38,7 @@ use crate::stdx::{Backoff, Clock, Tasks, chain};
 use crate::sys::host::{HostFacts, has_selinux};
 use classes::Classes;
 use container::classes::NodeShare;
+use eviction::Evictions;
 use exits::Exits;
 use images::ImageFetcher;
 use k8s_openapi::api::core::v1::Service;
@@ -130,6 +132,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         images: ImageFetcher::new(Arc::clone(&runtime), events.clone()),
         starts: Shared::starts(),
         questions: Semaphore::new(prober::QUESTIONS_AT_ONCE_MAX),
+        evictions: Evictions::default(),
         ledger: Ledger::new(on_change),
         exits: Exits::new(Arc::clone(&runtime)),
         config,
@@ -153,6 +156,10 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     let shutdown = tasks.shutdown();
     tasks.spawn("class-cgroups", async move {
         shutdown.run_until_cancelled(classes::keep(classes)).await;
+    });
+    let (of_node, of_bell, shutdown) = (Arc::clone(&shared), bell.clone(), tasks.shutdown());
+    tasks.spawn("eviction", async move {
+        shutdown.run_until_cancelled(eviction::keep(of_node, of_bell)).await;
     });
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
     let images = shared.images.clone();

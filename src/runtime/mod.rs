@@ -35,6 +35,7 @@ pub use status::{
 
 use futures_util::future::BoxFuture;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -184,6 +185,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// What the processes of a container use. Fails where it is not running.
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>>;
+
+    /// Where what a container writes to its root file system is on this node, where that is known.
+    fn writable_layer(&self, _container: &ContainerId) -> Option<PathBuf> {
+        None
+    }
 
     /// Has the log of a running container opened anew, after its file was renamed.
     fn reopen_log(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;

@@ -6,7 +6,7 @@ use super::images::ImageConfig;
 use super::{ContainerId, Credentials, ImageId, ImageStatus, PullError, RuntimeError};
 use futures_util::future::BoxFuture;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The images of a node, and the root file systems made from them.
 ///
@@ -37,6 +37,11 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
         container: &ContainerId,
         target: &Path,
     ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// The directory of what a container writes, where that is known.
+    fn writable_layer(&self, _container: &ContainerId) -> Option<PathBuf> {
+        None
+    }
 
     /// Removes the layer that a container has written, after its mount is gone.
     fn release_rootfs(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;

@@ -13,6 +13,7 @@ pub mod mount;
 pub mod namespace;
 pub mod nft;
 pub mod open_files;
+pub mod pressure;
 pub mod process;
 pub mod process_namespace;
 pub mod process_watch;

@@ -8,6 +8,7 @@ mod away;
 mod claims;
 mod deletion;
 mod ephemeral;
+mod eviction;
 mod hooks;
 mod lifecycle;
 mod logs;

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use kinglet::apiserver::Identity;
 use kinglet::client::{Cache, Client, Selection};
+use kinglet::kubelet::eviction::EvictionConfig;
 use kinglet::kubelet::files::resolv_conf::ClusterDns;
 use kinglet::kubelet::node::NodeSettings;
 use kinglet::kubelet::volumes::Volumes;
@@ -128,6 +129,7 @@ pub(crate) struct Rig {
     pub(crate) network: Arc<FakeNetwork>,
     pub(crate) time: Time,
     pub(crate) files: TempDir,
+    eviction: EvictionConfig,
     pub(crate) kubelet: Kubelet,
     tasks: Option<Tasks>,
 }
@@ -135,6 +137,11 @@ pub(crate) struct Rig {
 impl Rig {
     /// A node that is ready.
     pub(crate) async fn start() -> Self {
+        Self::start_with(no_eviction()).await
+    }
+
+    /// A node that is ready, and is short of what this says.
+    pub(crate) async fn start_with(eviction: EvictionConfig) -> Self {
         // RUST_LOG=debug shows what went on where a test fails.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init().ok();
@@ -148,8 +155,10 @@ impl Rig {
         runtime.add_image("web:1");
         let network = FakeNetwork::new();
         let files = tempfile::tempdir().unwrap();
-        let (kubelet, tasks) = run(&line, &runtime, &network, &time, files.path());
-        let rig = Self { api, line, runtime, network, time, files, kubelet, tasks: Some(tasks) };
+        let (kubelet, tasks) =
+            run(&line, &runtime, &network, &time, (files.path(), eviction.clone()));
+        let tasks = Some(tasks);
+        let rig = Self { api, line, runtime, network, time, files, eviction, kubelet, tasks };
         rig.give_addresses().await;
         rig
     }
@@ -177,8 +186,8 @@ impl Rig {
     }
 
     pub(crate) fn start_kubelet(&mut self) {
-        let (kubelet, tasks) =
-            run(&self.line, &self.runtime, &self.network, &self.time, self.files.path());
+        let place = (self.files.path(), self.eviction.clone());
+        let (kubelet, tasks) = run(&self.line, &self.runtime, &self.network, &self.time, place);
         (self.kubelet, self.tasks) = (kubelet, Some(tasks));
     }
 
@@ -287,12 +296,20 @@ pub(crate) fn waiting(pod: &Value) -> &str {
     state["waiting"]["reason"].as_str().unwrap_or_default()
 }
 
+/// How full the disk of the machine is that the tests run on is nothing to them.
+fn no_eviction() -> EvictionConfig {
+    let mut config = EvictionConfig::usual();
+    config.thresholds.all.clear();
+    config.images.high_percent = 101;
+    config
+}
+
 fn run(
     line: &Arc<Line>,
     runtime: &Arc<FakeRuntime>,
     network: &Arc<FakeNetwork>,
     time: &Time,
-    files: &Path,
+    (files, eviction): (&Path, EvictionConfig),
 ) -> (Kubelet, Tasks) {
     let (hosts, resolv_conf) = (files.join("hosts"), files.join("resolv.conf"));
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
@@ -314,6 +331,7 @@ fn run(
         logs_dir: files.join("logs"),
         cgroup_root: "/kinglet-test".to_owned(),
         node_files: NodeFiles { hosts, resolv_conf },
+        eviction,
     };
     let mut tasks = Tasks::default();
     let service: Arc<dyn HttpService> = Arc::<Line>::clone(line);

@@ -4,6 +4,7 @@
 //! Start at [`plan::next()`]; [`ImageFetcher`] does it.
 
 mod fetch;
+pub mod garbage;
 pub mod keyring;
 pub mod plan;
 

@@ -1,10 +1,11 @@
 //! What this node is and has, as plain data, and where that is read from.
 
+use crate::kubelet::eviction::plan::Pressure;
 use crate::runtime::{ImageStatus, Runtime};
 use crate::stdx::blocking;
 use crate::sys::host::HostFacts;
 use k8s_openapi::api::core::v1::Taint;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -34,14 +35,14 @@ pub(super) enum PartState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Storage {
     pub(super) total_bytes: u64,
-    pub(super) available_bytes: u64,
 }
 
 /// Everything that the Node object is made of.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub(super) host: HostFacts,
-    pub(super) memory_available_bytes: u64,
+    /// What the node is short of.
+    pub(super) pressure: BTreeSet<Pressure>,
     pub(super) storage: Storage,
     /// By size (`2Mi`), in bytes.
     pub(super) huge_pages: Vec<(String, u64)>,
@@ -54,6 +55,7 @@ pub(super) struct Facts {
 pub(super) async fn observe(
     runtime: &dyn Runtime,
     network: PartState,
+    pressure: BTreeSet<Pressure>,
     data_dir: &Path,
 ) -> io::Result<Facts> {
     let (images, runtime) = match runtime.images().await {
@@ -65,7 +67,7 @@ pub(super) async fn observe(
     blocking(move || {
         Ok(Facts {
             host: HostFacts::observe()?,
-            memory_available_bytes: memory_available(&fs::read_to_string("/proc/meminfo")?),
+            pressure,
             storage: storage(&data_dir)?,
             huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
             images,
@@ -76,21 +78,12 @@ pub(super) async fn observe(
     .await
 }
 
-fn memory_available(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kibibytes.unwrap_or(u64::MAX >> 10) << 10
-}
-
 fn storage(directory: &Path) -> io::Result<Storage> {
     let facts = rustix::fs::statvfs(directory).map_err(|errno| {
         let error = io::Error::from(errno);
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
-    Ok(Storage {
-        total_bytes: facts.f_blocks.saturating_mul(facts.f_frsize),
-        available_bytes: facts.f_bavail.saturating_mul(facts.f_frsize),
-    })
+    Ok(Storage { total_bytes: facts.f_blocks.saturating_mul(facts.f_frsize) })
 }
 
 /// Directories are called `hugepages-2048kB`. A kernel without huge pages has none.
@@ -114,11 +107,6 @@ fn huge_pages(directory: &Path) -> Vec<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn available_memory_is_read() {
-        assert_eq!(memory_available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), 2 << 20);
-    }
 
     #[test]
     fn huge_pages_are_named_by_their_size() {

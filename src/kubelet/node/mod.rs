@@ -10,6 +10,7 @@ pub use facts::NodeSettings;
 
 use crate::api::ObjectKey;
 use crate::client::{Cache, Client, ClientError, Content, Patch, Selection};
+use crate::kubelet::eviction::plan::Pressure;
 use crate::network::{NetworkError, PodNetwork};
 use crate::runtime::Runtime;
 use crate::stdx::{Backoff, Clock, Tasks, chain, monotonic};
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use plan::Write;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,6 +58,8 @@ struct Keeper {
     network: Arc<dyn PodNetwork>,
     node: Arc<Cache<Node>>,
     network_state: Mutex<PartState>,
+    /// What the node is short of.
+    pressure: Mutex<BTreeSet<Pressure>>,
     changed: Notify,
     is_registered: watch::Sender<bool>,
     network_ready: watch::Sender<bool>,
@@ -81,6 +85,7 @@ impl NodeKeeper {
             network,
             node,
             network_state: Mutex::new(waiting),
+            pressure: Mutex::default(),
             changed: Notify::new(),
             is_registered: watch::Sender::new(false),
             network_ready: watch::Sender::new(false),
@@ -107,6 +112,15 @@ impl NodeKeeper {
     /// Something that the Node object says has changed, such as the images.
     pub fn look_again(&self) {
         self.0.changed.notify_one();
+    }
+
+    /// The node is short of these and of nothing else.
+    pub(super) fn set_pressure(&self, pressure: BTreeSet<Pressure>) {
+        let mut known = self.0.pressure.lock().expect("no panics under this lock");
+        if *known != pressure {
+            *known = pressure;
+            self.0.changed.notify_one();
+        }
     }
 
     /// Waits until pods can be put on the network.
@@ -153,7 +167,9 @@ impl Keeper {
     /// One look: what is wrong with the Node object is written.
     async fn look(&self) -> Result<(), Failure> {
         let network = self.network_state.lock().expect("no panics under this lock").clone();
-        let facts = facts::observe(&*self.runtime, network, &self.config.data_dir).await?;
+        let pressure = self.pressure.lock().expect("no panics under this lock").clone();
+        let directory = &self.config.data_dir;
+        let facts = facts::observe(&*self.runtime, network, pressure, directory).await?;
         let existing = self.node();
         let now = self.config.clock.now();
         for write in plan::plan(&self.config.settings, &facts, existing.as_deref(), now) {

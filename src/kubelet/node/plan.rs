@@ -4,6 +4,7 @@
 
 use super::facts::{Facts, NodeSettings, PartState};
 use crate::client::key_of;
+use crate::kubelet::eviction::plan::Pressure;
 use crate::runtime::RUNTIME_NAME;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
@@ -27,11 +28,6 @@ pub(super) const REPORT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 /// `nodeStatusMaxImages`), with at most this many names each (`maxNamesPerImageInNodeStatus`).
 const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
-
-/// Below these a node says that it is under pressure: upstream's default hard eviction thresholds
-/// `memory.available<100Mi` and `nodefs.available<10%`.
-const MEMORY_AVAILABLE_MIN: u64 = 100 << 20;
-const STORAGE_AVAILABLE_PERCENT_MIN: u64 = 10;
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq)]
@@ -301,24 +297,23 @@ fn seconds(time: Timestamp) -> Timestamp {
 }
 
 fn sayings(facts: &Facts) -> Vec<Saying> {
-    let storage = &facts.storage;
-    let storage_min = storage.total_bytes / 100 * STORAGE_AVAILABLE_PERCENT_MIN;
+    let is = |kind| facts.pressure.contains(&kind);
     vec![
         pressure(
             "MemoryPressure",
-            facts.memory_available_bytes < MEMORY_AVAILABLE_MIN,
+            is(Pressure::Memory),
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
         pressure(
             "DiskPressure",
-            storage.available_bytes < storage_min,
+            is(Pressure::Disk),
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         pressure(
             "PIDPressure",
-            false,
+            is(Pressure::Pid),
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),
@@ -413,8 +408,8 @@ mod tests {
                 memory_bytes: 1 << 30,
                 processors: 4,
             },
-            memory_available_bytes: 1 << 29,
-            storage: Storage { total_bytes: 100 << 30, available_bytes: 50 << 30 },
+            pressure: [].into(),
+            storage: Storage { total_bytes: 100 << 30 },
             huge_pages: vec![("2Mi".to_owned(), 4 << 20)],
             images: Vec::new(),
             runtime: PartState::Ready,
@@ -543,8 +538,7 @@ mod tests {
     #[test]
     fn little_room_is_pressure() {
         let mut full = facts();
-        full.memory_available_bytes = 1 << 20;
-        full.storage.available_bytes = 1 << 30;
+        full.pressure = [Pressure::Memory, Pressure::Disk].into();
         let bad: Vec<_> = sayings(&full).iter().filter(|it| it.is_true).map(|it| it.kind).collect();
         assert_eq!(bad, ["MemoryPressure", "DiskPressure", "Ready"]);
     }

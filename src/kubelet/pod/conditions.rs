@@ -58,7 +58,8 @@ pub(super) fn conditions(basis: &Basis<'_>) -> Vec<PodCondition> {
     let status = basis.pod.object().status.as_ref();
     let in_api = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let is_own = |kind: &str| OWN_CONDITIONS.contains(&kind) || OPTIONAL_CONDITIONS.contains(&kind);
-    let others = in_api.iter().filter(|it| !is_own(&it.type_));
+    let is_said = |kind: &str| basis.optional.iter().any(|optional| optional.kind == kind);
+    let others = in_api.iter().filter(|it| !is_own(&it.type_) && !is_said(&it.type_));
     let mut conditions: Vec<_> = others.cloned().collect();
     let sandbox = Verdict { holds: basis.sandbox_ready, reason: None, message: None };
     let own = [

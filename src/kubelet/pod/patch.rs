@@ -66,7 +66,8 @@ fn conditions(in_api: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
         conditions.find(|condition| condition.type_ == kind).cloned()
     };
     let kinds = OWN_CONDITIONS.iter().chain(&OPTIONAL_CONDITIONS);
-    let differing = kinds.clone().filter_map(|kind| {
+    // What others may say as well is written and not taken away.
+    let differing = kinds.clone().chain(&["DisruptionTarget"]).filter_map(|kind| {
         let (before, after) = (own(in_api, kind), own(wanted, kind)?);
         (before.as_ref() != Some(&after)).then_some(after)
     });

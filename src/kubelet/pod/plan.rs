@@ -37,9 +37,14 @@ pub struct Memory {
     /// Containers that were ended because their definition changed: they start again whatever the
     /// restart policy says.
     pub replaced: BTreeSet<ContainerId>,
+    /// How long containers may take to end, where that is not what the pod says.
+    pub grace: Option<SignedDuration>,
     /// When the pod began on this node.
     pub started_at: Option<Timestamp>,
 }
+
+/// The reason of pods that have to go because the node is short of something.
+pub const EVICTED: &str = "Evicted";
 
 /// Why a pod ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +201,8 @@ fn deadline(observed: &Observed<'_>) -> Option<Timestamp> {
 /// Ends the pod: containers first, sidecars after them and in the reverse order of their start,
 /// then the sandbox.
 fn end(observed: &Observed<'_>, ending: Ending, since: Timestamp) -> PodPlan {
-    let grace = SignedDuration::from_secs(observed.pod.grace_seconds());
+    let own = SignedDuration::from_secs(observed.pod.grace_seconds());
+    let grace = observed.memory.grace.map_or(own, |grace| grace.min(own));
     let kill_at = since.saturating_add(grace).unwrap_or(Timestamp::MAX);
     let left = kill_at.duration_since(observed.now).max(GRACE_MIN);
     let stop: Vec<_> = next_to_end(observed)

@@ -8,7 +8,7 @@ use super::conditions::{Basis, Optional, conditions};
 use super::container_status::{Group, statuses, whole_seconds};
 use super::facts::PodFacts;
 use super::phase::{Phase, Statuses, phase};
-use super::plan::{Ending, Waiting};
+use super::plan::{EVICTED, Ending, Waiting};
 use super::probes::Probes;
 use super::resize::{Denied, in_sync};
 use crate::api::pod::{is_sidecar, qos_class};
@@ -97,6 +97,10 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
 /// The conditions that are there only while they hold.
 fn optional(inputs: &Inputs<'_>) -> Vec<Optional> {
     let mut optional = Vec::new();
+    if let Some((Ending::Failed { reason: EVICTED, message }, _)) = inputs.ending {
+        let (reason, message) = ("TerminationByKubelet", message.clone());
+        optional.push(Optional { kind: "DisruptionTarget", reason, message });
+    }
     if inputs.ending.is_some() {
         return optional;
     }

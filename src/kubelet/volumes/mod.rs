@@ -14,7 +14,7 @@ mod usage;
 mod writer;
 
 pub use persistent::Persistent;
-pub use usage::Usage;
+pub use usage::{Usage, measure};
 
 use crate::kubelet::container::mounts::{PlannedMount, ReadyVolume};
 use crate::runtime::Mount;

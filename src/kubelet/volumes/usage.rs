@@ -38,7 +38,7 @@ impl Volumes {
             let name = entry.file_name().to_string_lossy().into_owned();
             // One that is being made.
             if !name.starts_with("..") {
-                all.insert(name, of(&entry.path())?);
+                all.insert(name, measure(&entry.path())?);
             }
         }
         Ok(all)
@@ -46,7 +46,10 @@ impl Volumes {
 }
 
 /// What a directory holds, without what is mounted in it. A file with several names counts once.
-fn of(path: &Path) -> io::Result<Usage> {
+///
+/// # Errors
+/// As the file system says.
+pub fn measure(path: &Path) -> io::Result<Usage> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = OwnedFd::from(rustix::fs::open(path, flags, Mode::empty())?);
     let found = File::from(root.try_clone()?).metadata()?;

@@ -87,6 +87,7 @@ impl PodWorker {
     async fn close_and_clear(&mut self, facts: &PodFacts, plan: &PodPlan) -> Result<(), EndError> {
         if !self.end.is_closed {
             self.shared.ledger.release(self.pod.uid());
+            self.shared.evictions.forget(self.pod.uid());
             close(&self.shared, facts.sandboxes()).await?;
             let (volumes, uid) = (self.shared.config.volumes.clone(), self.pod.uid().to_owned());
             tokio::task::spawn_blocking(move || volumes.tear_down(&uid)).await??;

@@ -187,6 +187,7 @@ impl PodWorker {
     async fn look(&mut self) -> Next {
         self.refresh();
         let now = self.shared.clock.now();
+        self.take_eviction(now);
         let facts = match self.observe(now).await {
             Ok(facts) => facts,
             Err(error) => {

@@ -3,6 +3,7 @@
 use crate::api::pod::{Amounts, amounts};
 use crate::client::{Cache, Client, EventRecorder};
 use crate::kubelet::Config;
+use crate::kubelet::eviction::Evictions;
 use crate::kubelet::exits::Exits;
 use crate::kubelet::images::ImageFetcher;
 use crate::kubelet::ledger::Ledger;
@@ -52,6 +53,7 @@ pub(in crate::kubelet) struct Shared {
     /// The right to ask one probe more at once.
     pub(in crate::kubelet) questions: Semaphore,
     pub(in crate::kubelet) ledger: Ledger,
+    pub(in crate::kubelet) evictions: Evictions,
     pub(in crate::kubelet) exits: Exits,
 }
 

@@ -5,8 +5,9 @@ use super::pod::PodWorker;
 use super::shared::Shared;
 use crate::client::EventType;
 use crate::kubelet::announce::{News, container_reference, pod_reference, slot_of};
+use crate::kubelet::eviction::Eviction;
 use crate::kubelet::hooks::Hook;
-use crate::kubelet::pod::plan::Stop;
+use crate::kubelet::pod::plan::{EVICTED, Ending, Stop};
 use crate::stdx::{chain, monotonic};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -21,6 +22,24 @@ const SAME_KILL: SignedDuration = SignedDuration::from_millis(500);
 const SIGNAL_TO_KILL_MIN: Duration = Duration::from_secs(2);
 
 impl PodWorker {
+    /// The node needs what the pod has: it ends, unless it does already.
+    pub(super) fn take_eviction(&mut self, now: Timestamp) {
+        let Some(eviction) = self.shared.evictions.of(self.pod.uid()) else { return };
+        if self.memory.ending.is_some() || self.pod.is_deleted() {
+            return;
+        }
+        let Eviction { message, grace } = eviction;
+        self.memory.grace = Some(grace);
+        self.memory.ending =
+            Some((Ending::Failed { reason: EVICTED, message: message.clone() }, now));
+        self.announcer.say(News {
+            regarding: pod_reference(&self.pod),
+            kind: EventType::Warning,
+            reason: EVICTED,
+            message,
+        });
+    }
+
     pub(super) fn stop(&mut self, stops: &[Stop], now: Timestamp) {
         for stop in stops {
             let kill_at = now.saturating_add(stop.grace).unwrap_or(Timestamp::MAX);

@@ -304,6 +304,10 @@ impl Runtime for ShimRuntime {
         self.to_its_end(move |engine| async move { engine.attach(&container, stdin).await })
     }
 
+    fn writable_layer(&self, container: &ContainerId) -> Option<PathBuf> {
+        self.engine.images.writable_layer(container)
+    }
+
     fn update_container(
         &self,
         container: &ContainerId,

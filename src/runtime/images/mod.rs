@@ -332,6 +332,11 @@ impl Images {
         Rootfs { lower, upper: own.join("upper"), work: own.join("work"), marks: self.store.marks }
     }
 
+    /// What a container writes to its root file system.
+    fn written_by(&self, container: &ContainerId) -> PathBuf {
+        self.store.layout.container(&container.0).join("upper")
+    }
+
     fn known(&self, image: &ImageId) -> Result<Digest, RuntimeError> {
         let id = parse_id(image)?;
         let is_here = self.store.catalog.current().images.contains_key(&id);

@@ -6,7 +6,7 @@ use super::{ImageConfig, Images, Progress, blocking, failed};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl ImageSource for Images {
     fn image(&self, reference: &str) -> BoxFuture<'_, Result<Option<ImageStatus>, RuntimeError>> {
@@ -35,6 +35,10 @@ impl ImageSource for Images {
     fn config(&self, image: &ImageId) -> BoxFuture<'_, Result<ImageConfig, RuntimeError>> {
         let image = image.clone();
         async move { Images::config(self, &image).await }.boxed()
+    }
+
+    fn writable_layer(&self, container: &ContainerId) -> Option<PathBuf> {
+        Some(self.written_by(container))
     }
 
     fn prepare_rootfs(

@@ -1,0 +1,72 @@
+//! Pods that go because the node is short of something.
+
+use crate::rig::{NODE, Rig, condition, container};
+use crate::support::eventually;
+use jiff::SignedDuration;
+use kinglet::kubelet::eviction::EvictionConfig;
+use kinglet::kubelet::eviction::plan::{Least, Signal, Threshold};
+use serde_json::json;
+
+/// A node that never has enough memory.
+fn short_of_memory() -> EvictionConfig {
+    let mut config = EvictionConfig::usual();
+    config.thresholds.all = vec![Threshold {
+        signal: Signal::MemoryAvailable,
+        least: Least::Amount(u64::MAX),
+        grace: None,
+        reclaim: Least::Amount(0),
+    }];
+    config.thresholds.transition = SignedDuration::from_secs(3_600);
+    config.images.high_percent = 101;
+    config
+}
+
+#[tokio::test]
+async fn a_node_that_is_short_of_memory_ends_a_pod() {
+    let rig = Rig::start_with(short_of_memory()).await;
+    eventually("the node to say so", async || {
+        let node = rig.api.get(&format!("/api/v1/nodes/{NODE}")).await.ok();
+        (condition(&node, "MemoryPressure") == "True").then_some(())
+    })
+    .await;
+    rig.create_pod("web", json!({})).await;
+    let pod = rig.phase_until("web", "Failed").await;
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("The node was low on resource: memory. Threshold"), "{message}");
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let target = conditions.iter().find(|it| it["type"] == "DisruptionTarget").unwrap();
+    assert_eq!(
+        (&target["status"], &target["reason"]),
+        (&json!("True"), &json!("TerminationByKubelet"))
+    );
+    rig.event_until("Evicted: The node was low on resource: memory").await;
+    rig.event_until("EvictionThresholdMet: Attempting to reclaim memory").await;
+    assert!(
+        rig.runtime.journal().contains(&"stop a/0 2".to_owned()),
+        "{:?}",
+        rig.runtime.journal()
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_takes_too_much_of_the_disk_goes() {
+    let rig = Rig::start().await;
+    let mut a = container("a");
+    a["volumeMounts"] = json!([{ "name": "data", "mountPath": "/data" }]);
+    a["resources"] = json!({ "limits": { "ephemeral-storage": "1Gi" } });
+    let volumes = json!([{ "name": "data", "emptyDir": { "sizeLimit": "1Mi" } }]);
+    rig.create_pod("web", json!({ "containers": [a], "volumes": volumes })).await;
+    rig.running("web").await;
+    let config = rig.runtime.config_of("a");
+    let data = config.mounts.iter().find(|it| it.container_path == "/data");
+    let data = data.unwrap().host_path.clone();
+    std::fs::write(data.join("much"), vec![1; 2 << 20]).unwrap();
+    // Any change has it looked at.
+    let label = json!({ "metadata": { "labels": { "a": "b" } } });
+    rig.api.patch("/api/v1/namespaces/default/pods/web", "merge", &label).await.ok();
+    let pod = rig.phase_until("web", "Failed").await;
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    let expected = "Usage of EmptyDir volume \"data\" exceeds the limit \"1Mi\". ";
+    assert_eq!(pod["status"]["message"], expected);
+}
