@@ -14,3 +14,4 @@ mod mistakes;
 mod old_kubectl;
 mod push;
 mod restart;
+mod storage;
