@@ -1,5 +1,5 @@
 //! ConfigMaps, Secrets and RuntimeClasses that pods of this node use, each watched only as long as a
-//! pod does.
+//! pod does, and no longer once it says that it is immutable.
 //!
 //! Start at [`ReferenceCaches::register`]. There is deliberately no copy of all of them: a node may
 //! see only those that its pods name, and most clusters have many more. Upstream's
@@ -45,7 +45,8 @@ impl<K> Default for Watches<K> {
 struct Watch<K> {
     cache: Arc<Cache<K>>,
     users: Users,
-    _tasks: Tasks,
+    /// `None`: what is in the cache says that it will never change.
+    tasks: Option<Tasks>,
 }
 
 /// The uids of the pods that use an object.
@@ -69,12 +70,16 @@ impl ReferenceCaches {
         let State { config_maps, secrets, runtime_classes } = &mut *state;
         let own = |name: &String| ObjectKey::namespaced(namespace, name);
         References {
-            config_maps: config_maps.register(self, uid, keys(&names.config_maps, own)),
-            secrets: secrets.register(self, uid, keys(&names.secrets, own)),
+            config_maps: config_maps.register(self, uid, keys(&names.config_maps, own), |it| {
+                it.immutable == Some(true)
+            }),
+            secrets: secrets
+                .register(self, uid, keys(&names.secrets, own), |it| it.immutable == Some(true)),
             runtime_classes: runtime_classes.register(
                 self,
                 uid,
                 keys(&names.runtime_classes, |name| ObjectKey::cluster(name)),
+                |_| false,
             ),
             // The pod's worker asks for these.
             tokens: BTreeMap::new(),
@@ -101,6 +106,7 @@ impl<K: ApiObject> Watches<K> {
         shared: &ReferenceCaches,
         uid: &str,
         keys: BTreeSet<ObjectKey>,
+        is_immutable: impl Fn(&K) -> bool,
     ) -> BTreeMap<String, Lookup<K>> {
         self.release(uid, |key| keys.contains(key));
         let mut lookups = BTreeMap::new();
@@ -108,6 +114,11 @@ impl<K: ApiObject> Watches<K> {
             let watch = self.0.entry(key.clone()).or_insert_with(|| Watch::start(shared, &key));
             watch.users.lock().expect("no panics under this lock").insert(uid.to_owned());
             let lookup = watch.look(&key);
+            if let Lookup::Found(object) = &lookup
+                && is_immutable(object)
+            {
+                watch.tasks = None;
+            }
             lookups.insert(key.name, lookup);
         }
         lookups
@@ -153,7 +164,7 @@ impl<K: ApiObject> Watch<K> {
             shutdown.run_until_cancelled(answered.synced()).await;
             tell();
         });
-        Self { cache, users, _tasks: tasks }
+        Self { cache, users, tasks: Some(tasks) }
     }
 
     fn look(&self, key: &ObjectKey) -> Lookup<K> {

@@ -93,6 +93,15 @@ pub struct Mount {
     pub propagation: MountPropagation,
 }
 
+/// A block device of the node that is a volume of a container.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeviceMapping {
+    pub container_path: String,
+    /// May be a link to the device.
+    pub host_path: PathBuf,
+    pub read_only: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HugepageLimit {
     /// `2MB`, `1GB`.
@@ -157,6 +166,8 @@ pub struct ContainerConfig {
     /// Over the image's working directory. Empty: the image's.
     pub working_directory: String,
     pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub devices: Vec<DeviceMapping>,
     pub security: SecurityConfig,
     pub resources: LinuxResources,
     /// Where the log goes, in the CRI format. Its directory exists.

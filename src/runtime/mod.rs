@@ -19,8 +19,8 @@ mod status;
 
 pub use crate::sys::cgroup::Usage;
 pub use config::{
-    Bandwidth, ContainerConfig, HugepageLimit, LinuxResources, Mount, MountPropagation,
-    NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
+    Bandwidth, ContainerConfig, DeviceMapping, HugepageLimit, LinuxResources, Mount,
+    MountPropagation, NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
 };
 pub use engine::{LogLimits, ShimRuntime, ShimRuntimeConfig};
 pub use error::{PullError, RuntimeError};

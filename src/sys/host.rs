@@ -134,6 +134,19 @@ pub fn device_nodes(directory: &Path) -> io::Result<Vec<DeviceNode>> {
     Ok(nodes)
 }
 
+/// The block device at a path; links on the way there are followed.
+///
+/// # Errors
+/// Where there is none.
+pub fn block_device(path: &Path) -> io::Result<DeviceNode> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.file_type().is_block_device() {
+        let text = format!("{} is not a block device", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(device_node(path.to_owned(), &metadata))
+}
+
 fn device_node(path: PathBuf, metadata: &fs::Metadata) -> DeviceNode {
     let is_block = metadata.file_type().is_block_device();
     DeviceNode {

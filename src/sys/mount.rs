@@ -38,6 +38,53 @@ pub fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Mounts a tree at another place, read-only with all that is mounted in it, which needs a kernel of
+/// 5.12 or later.
+///
+/// # Errors
+/// `Unsupported` where the kernel is older, and as it says; nothing is mounted then.
+pub fn bind_read_only_tree(source: &Path, target: &Path) -> io::Result<()> {
+    rustix::mount::mount_bind_recursive(source, target)?;
+    let changed = make_private(target).and_then(|()| set_read_only_tree(target));
+    if changed.is_err() {
+        unmount_all(target)?;
+    }
+    changed
+}
+
+/// mount_setattr(2), which libc has no function for.
+#[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+fn set_read_only_tree(target: &Path) -> io::Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    let wanted = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: `path` ends with a zero, `wanted` is as long as it is said to be, and both outlive the
+    // call, which only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            std::ptr::from_ref(&wanted),
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOSYS) => {
+                io::ErrorKind::Unsupported.into()
+            }
+            error => error,
+        }),
+    }
+}
+
 /// Keeps mounts below `target` from spreading to other mount namespaces, and theirs from coming in.
 ///
 /// # Errors

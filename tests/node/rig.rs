@@ -115,6 +115,7 @@ impl Rig {
             environment: vec![],
             working_directory: String::new(),
             mounts: vec![],
+            devices: vec![],
             security: SecurityConfig::default(),
             resources: LinuxResources::default(),
             log_path: self.directory.join("logs").join(name).join("0.log"),

@@ -1,11 +1,12 @@
 //! Volumes that take a kernel: memory instead of a disk, and files that belong to a group.
 
 use crate::rig::Rig;
-use kinglet::kubelet::container::mounts::PlannedMount;
+use kinglet::kubelet::container::mounts::{PlannedMount, Recursion};
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::volumes::plan::{FileContent, Source, VolumePlan};
 use kinglet::runtime::Runtime as _;
-use kinglet::runtime::{Mount, MountPropagation};
+use kinglet::runtime::{DeviceMapping, Mount, MountPropagation};
+use kinglet::sys::host::DeviceKind;
 use kinglet::sys::mount;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -89,7 +90,9 @@ fn sub_paths_follow_what_is_in_the_volume() {
             propagation: MountPropagation::Private,
         };
         let sub_path = Some(PathBuf::from("part"));
-        let planned = vec![PlannedMount { mount, volume: "v".to_owned(), sub_path }];
+        let volume = "v".to_owned();
+        let recursive_read_only = Recursion::Disabled;
+        let planned = vec![PlannedMount { mount, volume, sub_path, recursive_read_only }];
         let found = place.volumes.find_sub_paths("u1", "c", planned).unwrap();
         let seen = fs::read_to_string(&found[0].host_path).unwrap_or_else(|_error| {
             let entries = fs::read_dir(&found[0].host_path).unwrap();
@@ -114,6 +117,61 @@ fn sub_paths_follow_what_is_in_the_volume() {
     check("third");
     place.volumes.remove_pod("u1").unwrap();
     assert_eq!(place.mounts(), 0);
+}
+
+#[test]
+fn a_tree_is_read_only_with_all_that_is_mounted_in_it() {
+    let place = Place::new();
+    let volume = fs::canonicalize(place.directory.path()).unwrap().join("volume");
+    fs::create_dir_all(volume.join("below")).unwrap();
+    let size = mount::Tmpfs { size_bytes: 1 << 20, mode: 0o777, group: None };
+    mount::tmpfs(&volume.join("below"), size).unwrap();
+    let found = |recursive_read_only| {
+        let mount = Mount {
+            host_path: volume.clone(),
+            container_path: "/data".to_owned(),
+            read_only: true,
+            propagation: MountPropagation::Private,
+        };
+        let (volume, sub_path) = ("v".to_owned(), None);
+        let planned = PlannedMount { mount, volume, sub_path, recursive_read_only };
+        let found = place.volumes.find_sub_paths("u1", "c", vec![planned]).unwrap();
+        found[0].host_path.clone()
+    };
+    assert_eq!(found(Recursion::Disabled), volume);
+    let tree = found(Recursion::Enabled);
+    assert_eq!((found(Recursion::Enabled), place.mounts()), (tree.clone(), 3));
+    for path in ["x", "below/x"] {
+        let error = fs::write(tree.join(path), "").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{path}");
+        fs::write(volume.join(path), "").unwrap();
+        assert!(tree.join(path).exists());
+    }
+    place.volumes.tear_down("u1").unwrap();
+    assert_eq!(place.mounts(), 1);
+    mount::unmount_all(&volume).unwrap();
+}
+
+#[test]
+fn a_directory_of_a_claim_is_given_once() {
+    let place = Place::new();
+    let path = place.directory.path().join("data");
+    fs::create_dir_all(path.join("deep")).unwrap();
+    fs::write(path.join("deep/x"), "").unwrap();
+    let persistent =
+        kinglet::kubelet::volumes::Persistent { name: "pv".to_owned(), is_exclusive: false };
+    let plans = [VolumePlan {
+        persistent: Some(persistent),
+        ..volume("data", Source::Local { path: path.clone() })
+    }];
+    let set_up = || place.volumes.set_up("u1", &plans, 0, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(set_up()["data"].path, path);
+    assert_eq!((owner(&path).0, owner(&path.join("deep/x")).0), (GROUP, GROUP));
+    std::os::unix::fs::chown(path.join("deep/x"), None, Some(0)).unwrap();
+    set_up();
+    assert_eq!(owner(&path.join("deep/x")).0, 0, "what the pod does stays");
+    place.volumes.remove_pod("u1").unwrap();
+    assert!(path.join("deep/x").exists());
 }
 
 #[test]
@@ -172,5 +230,22 @@ async fn what_an_image_declares_is_a_volume_of_the_container() {
     rig.runtime().stop_container(&id, std::time::Duration::ZERO).await.unwrap();
     rig.runtime().remove_container(&id).await.unwrap();
     assert!(!kept.exists());
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_device_is_a_volume() {
+    let rig = Rig::start().await;
+    let nodes = kinglet::sys::host::device_nodes(Path::new("/dev")).unwrap();
+    let disk = nodes.iter().find(|it| it.kind == DeviceKind::Block).expect("a disk").clone();
+    let sandbox = rig.run_sandbox("web").await;
+    let mut config = rig.container_config("c", "[ -b /dev/own ] && [ ! -e /dev/fuse ]");
+    config.devices = vec![DeviceMapping {
+        container_path: "/dev/own".to_owned(),
+        host_path: disk.path,
+        read_only: true,
+    }];
+    let id = rig.run(&sandbox, config).await;
+    assert_eq!(rig.exit_of(&id).await.0, 0);
     rig.finish().await;
 }

@@ -28,7 +28,7 @@ pub(super) async fn find(
     client: Client,
     pod: BoundPod,
     name: String,
-    node: Option<Arc<Node>>,
+    node: Arc<Node>,
 ) -> Result<Arc<PersistentVolume>, String> {
     let mut volumes = pod.spec().volumes.iter().flatten();
     let volume = volumes.find(|volume| volume.name == name);
@@ -51,6 +51,6 @@ pub(super) async fn find(
             let why = chain(&error);
             told(format!("failed to fetch PV {name} from API server: {why}"))
         })?;
-    check_volume(&claim, &volume, node.as_deref()).map_err(told)?;
+    check_volume(&claim, &volume, &node).map_err(told)?;
     Ok(Arc::new(volume))
 }

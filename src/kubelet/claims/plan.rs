@@ -153,19 +153,16 @@ pub(super) fn check_claim(
 pub(super) fn check_volume(
     claim: &PersistentVolumeClaim,
     volume: &PersistentVolume,
-    node: Option<&Node>,
+    node: &Node,
 ) -> Result<(), String> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let owner = claim_of(volume).and_then(|reference| reference.uid.as_ref());
     if owner.is_none() || owner != claim.metadata.uid.as_ref() {
         return Err(format!("PV {name} is not bound to this claim"));
     }
-    let here = node.is_some_and(|node| {
-        let name = node.metadata.name.as_deref().unwrap_or_default();
-        is_reachable(volume, NodeIdentity { name, labels: node.metadata.labels.as_ref() })
-    });
-    let is_anywhere = volume.spec.as_ref().is_none_or(|spec| spec.node_affinity.is_none());
-    if here || is_anywhere {
+    let node_name = node.metadata.name.as_deref().unwrap_or_default();
+    let identity = NodeIdentity { name: node_name, labels: node.metadata.labels.as_ref() };
+    if is_reachable(volume, identity) {
         return Ok(());
     }
     Err(format!("NodeAffinity check failed for volume {name:?}: no matching NodeSelectorTerms"))
@@ -221,16 +218,15 @@ mod tests {
                 "spec": { "claimRef": { "uid": uid }, "nodeAffinity": affinity } }))
         };
         let plain = volume("c1", Value::Null);
-        assert_eq!(check_volume(&claim, &plain, None), Ok(()));
-        assert!(check_volume(&claim, &volume("c2", Value::Null), None).is_err());
+        assert_eq!(check_volume(&claim, &plain, &node), Ok(()));
+        assert!(check_volume(&claim, &volume("c2", Value::Null), &node).is_err());
         let local = volume("c1", affinity);
-        assert_eq!(check_volume(&claim, &local, Some(&node)), Ok(()));
+        assert_eq!(check_volume(&claim, &local, &node), Ok(()));
         let elsewhere: Node = typed(json!({ "metadata": { "name": "n2" } }));
         assert_eq!(
-            check_volume(&claim, &local, Some(&elsewhere)).unwrap_err(),
+            check_volume(&claim, &local, &elsewhere).unwrap_err(),
             "NodeAffinity check failed for volume \"v\": no matching NodeSelectorTerms"
         );
-        assert!(check_volume(&claim, &local, None).is_err());
     }
 
     #[test]

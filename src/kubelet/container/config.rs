@@ -4,7 +4,9 @@
 use super::ConfigError;
 use super::environment::{Environment, Sources, environment};
 use super::fields::Surroundings;
-use super::mounts::{PlannedMount, PodFiles, ReadyVolume, file_mounts, volume_mounts};
+use super::mounts::{
+    PlannedMount, PodFiles, ReadyVolume, file_mounts, volume_devices, volume_mounts,
+};
 use super::references::References;
 use super::resources::container_resources;
 use super::security::{security, verify_labels};
@@ -67,6 +69,7 @@ pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, 
     }
     let security = security(facts.pod, spec, &facts.image.user)?;
     let volume_mounts = volume_mounts(spec, facts.volumes, &environment)?;
+    let devices = volume_devices(spec, facts.volumes)?;
     let taken: Vec<Mount> = volume_mounts.iter().map(|planned| planned.mount.clone()).collect();
     let mut mounts = file_mounts(&places.pod_files, &taken, security.read_only_root);
     mounts.extend(termination_mount(spec, places.termination_message));
@@ -80,6 +83,7 @@ pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, 
         args: expanded(&environment, spec.args.as_deref()),
         working_directory: spec.working_dir.clone().unwrap_or_default(),
         mounts,
+        devices,
         resources: container_resources(facts.pod, spec, facts.node_memory_bytes),
         security,
         log_path: places.log,

@@ -3,7 +3,7 @@
 
 use super::ConfigError;
 use super::environment::Environment;
-use crate::runtime::{Mount, MountPropagation};
+use crate::runtime::{DeviceMapping, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -25,6 +25,18 @@ pub struct PlannedMount {
     pub volume: String,
     /// Relative, without steps back.
     pub sub_path: Option<PathBuf>,
+    pub recursive_read_only: Recursion,
+}
+
+/// Whether what is mounted below a read-only mount is read-only as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recursion {
+    #[default]
+    Disabled,
+    /// Where the kernel can do that.
+    IfPossible,
+    /// Or the container is not made.
+    Enabled,
 }
 
 /// The files that every container of a pod sees, unless it has something of its own there.
@@ -58,9 +70,6 @@ fn planned(
         volume: mount.name.clone(),
         container: container.name.clone(),
     })?;
-    if mount.recursive_read_only.as_deref() == Some("Enabled") {
-        return Err(ConfigError::Unsupported { what: "recursiveReadOnly: Enabled".to_owned() });
-    }
     if volume.is_device {
         let what = format!(
             "volume {:?} has volumeMode Block, but is specified in volumeMounts",
@@ -82,7 +91,42 @@ fn planned(
         },
         volume: mount.name.clone(),
         sub_path: sub_path.map(inside).transpose()?,
+        recursive_read_only: match mount.recursive_read_only.as_deref() {
+            Some("Enabled") => Recursion::Enabled,
+            Some("IfPossible") => Recursion::IfPossible,
+            _ => Recursion::Disabled,
+        },
     })
+}
+
+/// The container's block devices, in its order (upstream `makeBlockVolumes`,
+/// pkg/kubelet/kubelet_pods.go).
+///
+/// # Errors
+/// For a volume that the pod does not have, or that has a file system.
+pub fn volume_devices(
+    container: &Container,
+    volumes: &BTreeMap<String, ReadyVolume>,
+) -> Result<Vec<DeviceMapping>, ConfigError> {
+    let devices = container.volume_devices.iter().flatten();
+    let mapped = devices.map(|device| match volumes.get(&device.name) {
+        None => Err(ConfigError::NoVolume {
+            volume: device.name.clone(),
+            container: container.name.clone(),
+        }),
+        Some(volume) if !volume.is_device => Err(ConfigError::WrongMode {
+            what: format!(
+                "volume {:?} has volumeMode Filesystem, but is specified in volumeDevices",
+                device.name
+            ),
+        }),
+        Some(volume) => Ok(DeviceMapping {
+            container_path: absolute(&device.device_path),
+            host_path: volume.path.clone(),
+            read_only: volume.read_only,
+        }),
+    });
+    mapped.collect()
 }
 
 fn absolute(path: &str) -> String {
@@ -180,6 +224,32 @@ mod tests {
         check(sub("/etc"), "subPath \"/etc\" must stay inside its volume");
         let expression = json!({ "name": "data", "mountPath": "/d", "subPathExpr": "$(A)/x" });
         check(expression, "/v/data:/d:rw $(A)/x");
+    }
+
+    #[test]
+    fn devices_and_file_systems_are_not_mixed_up() {
+        let ready = |is_device| ReadyVolume { path: "/dev/x".into(), read_only: false, is_device };
+        let volumes =
+            BTreeMap::from([("disk".to_owned(), ready(true)), ("data".to_owned(), ready(false))]);
+        let devices = |name: &str| {
+            let device = json!({ "name": name, "devicePath": "/dev/own" });
+            let container = json!({ "name": "a", "volumeDevices": [device] });
+            volume_devices(&serde_json::from_value(container).unwrap(), &volumes)
+        };
+        let mapped = devices("disk").unwrap();
+        assert_eq!((&*mapped[0].container_path, mapped.len()), ("/dev/own", 1));
+        assert_eq!(
+            devices("data").unwrap_err().to_string(),
+            "volume \"data\" has volumeMode Filesystem, but is specified in volumeDevices"
+        );
+        let mount = json!({ "name": "disk", "mountPath": "/d" });
+        let container = json!({ "name": "a", "volumeMounts": [mount] });
+        let container = serde_json::from_value(container).unwrap();
+        let error = volume_mounts(&container, &volumes, &Environment::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "volume \"disk\" has volumeMode Block, but is specified in volumeMounts"
+        );
     }
 
     #[test]

@@ -248,7 +248,11 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
             name: mount.name.clone(),
             mount_path: mount.mount_path.clone(),
             read_only: read_only.then_some(true),
-            recursive_read_only: read_only.then(|| "Disabled".to_owned()),
+            recursive_read_only: read_only.then(|| {
+                // Where the kernel cannot, the container is not made.
+                let is_recursive = mount.recursive_read_only.as_deref() == Some("Enabled");
+                if is_recursive { "Enabled" } else { "Disabled" }.to_owned()
+            }),
         }
     });
     Some(status.collect())

@@ -16,7 +16,7 @@ mod writer;
 pub use persistent::Persistent;
 pub use usage::{Usage, measure};
 
-use crate::kubelet::container::mounts::{PlannedMount, ReadyVolume};
+use crate::kubelet::container::mounts::{PlannedMount, ReadyVolume, Recursion};
 use crate::runtime::Mount;
 use crate::stdx::chain;
 use crate::sys::host::has_swap;
@@ -47,6 +47,12 @@ pub enum VolumeError {
     /// Something on the node is not as it must be; that may change without a word.
     #[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
     OnNode { volume: String, why: String },
+    #[error("volume {volume:?} cannot be made read-only with all that is mounted in it")]
+    ReadOnly {
+        volume: String,
+        #[source]
+        source: io::Error,
+    },
     /// Upstream says no more, so that nobody learns of the node's files.
     #[error("failed to prepare subPath for volumeMount {volume:?} of container {container:?}")]
     SubPath {
@@ -258,15 +264,29 @@ impl Volumes {
         planned: Vec<PlannedMount>,
     ) -> Result<Vec<Mount>, VolumeError> {
         let mut mounts = Vec::with_capacity(planned.len());
-        for (index, PlannedMount { mut mount, volume, sub_path }) in planned.into_iter().enumerate()
-        {
+        for (index, planned) in planned.into_iter().enumerate() {
+            let PlannedMount { mut mount, volume, sub_path, recursive_read_only } = planned;
+            let place = |directory: &str| {
+                let places = self.pod_dir(uid).join(directory);
+                places.join(&volume).join(container).join(index.to_string())
+            };
             if let Some(sub_path) = sub_path {
-                let places = self.pod_dir(uid).join("volume-subpaths");
-                let target = places.join(&volume).join(container).join(index.to_string());
+                let target = place("volume-subpaths");
                 sub_path::bind(&mount.host_path, &sub_path, &target).map_err(|source| {
+                    let volume = volume.clone();
                     VolumeError::SubPath { volume, container: container.to_owned(), source }
                 })?;
                 mount.host_path = target;
+            }
+            if mount.read_only && recursive_read_only != Recursion::Disabled {
+                let target = place("volume-subpaths/kinglet~read-only");
+                match sub_path::bind_read_only_tree(&mount.host_path, &target) {
+                    Ok(()) => mount.host_path = target,
+                    Err(error)
+                        if error.kind() == ErrorKind::Unsupported
+                            && recursive_read_only == Recursion::IfPossible => {}
+                    Err(source) => return Err(VolumeError::ReadOnly { volume, source }),
+                }
             }
             mounts.push(mount);
         }

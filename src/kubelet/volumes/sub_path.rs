@@ -40,6 +40,19 @@ pub(super) fn bind(volume: &Path, sub_path: &Path, target: &Path) -> io::Result<
     mount::bind(&source, target)
 }
 
+/// Mounts a tree at `target`, read-only with all that is mounted in it. Does nothing where something
+/// is mounted already.
+///
+/// # Errors
+/// `Unsupported` where the kernel is too old, and as it says.
+pub(super) fn bind_read_only_tree(source: &Path, target: &Path) -> io::Result<()> {
+    if mount::is_mounted(target)? {
+        return Ok(());
+    }
+    prepare_target(target, fs::metadata(source)?.is_dir())?;
+    mount::bind_read_only_tree(source, target)
+}
+
 fn prepare_target(target: &Path, is_directory: bool) -> io::Result<()> {
     let parent = target.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o750).create(parent)?;
@@ -63,7 +76,8 @@ fn open_within(volume: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
 
 /// Makes what is missing of the path, each directory with the volume's own mode.
 fn make_within(volume: &Path, sub_path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(volume)?.permissions().mode() & 0o777;
+    // With the bit by which new files belong to the group of their directory.
+    let mode = fs::metadata(volume)?.permissions().mode() & 0o2777;
     let mut done = PathBuf::new();
     for part in sub_path.components() {
         let Component::Normal(name) = part else { continue };
@@ -119,7 +133,7 @@ mod tests {
         symlink("/tmp", volume.join("absolute")).unwrap();
         make_within(&volume, Path::new("a/b")).unwrap();
         let mode = fs::metadata(volume.join("a/b")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o777);
+        assert_eq!(mode & 0o2777, 0o777);
         assert!(make_within(&volume, Path::new("absolute/x")).is_err());
     }
 }

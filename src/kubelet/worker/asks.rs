@@ -7,8 +7,14 @@ use crate::kubelet::claims::find;
 use crate::kubelet::tokens::{Token, TokenAsk, Tokens, adopt, ask, asks};
 use crate::stdx::{blocking, chain};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tracing::debug;
+
+/// What volumes of one node name it by.
+const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 
 impl PodWorker {
     /// Begins to ask for what is due. The answers come beside the looks: an API server that is away
@@ -31,12 +37,25 @@ impl PodWorker {
     pub(super) fn look_for_claims(&mut self, now: Timestamp) {
         for volume in self.claims.due(now) {
             let (client, pod) = (self.shared.client.clone(), self.pod.clone());
-            let node = self.shared.keeper.node();
+            let node = self.shared.keeper.node().unwrap_or_else(|| self.node_to_be());
             self.begin(Box::pin(async move {
                 let result = find(client, pod, volume.clone(), node).await;
                 Done::Claim { volume, result }
             }));
         }
+    }
+
+    /// As the node will register: a process that has just started has not seen its object yet.
+    fn node_to_be(&self) -> Arc<Node> {
+        let settings = &self.shared.config.node;
+        let mut labels = settings.labels.clone();
+        labels.insert(HOSTNAME_LABEL.to_owned(), settings.name.clone());
+        let metadata = ObjectMeta {
+            name: Some(settings.name.clone()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        };
+        Arc::new(Node { metadata, ..Node::default() })
     }
 
     /// The tokens that an earlier process has left in the volumes.

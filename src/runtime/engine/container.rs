@@ -78,14 +78,17 @@ impl Engine {
         self.images.prepare_rootfs(&config.image, id, &files.rootfs()).await?;
         config.mounts.extend(image_mounts(&files, &image, &config).await?);
         let (rootfs, privileged) = (files.rootfs(), config.security.privileged);
-        let (user_files, devices) = blocking(move || {
-            let devices = if privileged { Some(host::devices()?) } else { None };
-            Ok((host::user_files(&rootfs)?, devices))
+        let wanted = config.devices.clone();
+        let (user_files, devices, volume_devices) = blocking(move || {
+            let devices = if privileged { host::devices()? } else { Vec::new() };
+            Ok((host::user_files(&rootfs)?, devices, host::volume_devices(&wanted)?))
         })
         .await
         .map_err(|error: io::Error| failed(OPERATION, error))?;
         let user = spec::resolve_user(&image.user, &config.security, &user_files)?;
-        let with_devices = devices.map(|devices| HostTraits { devices, ..self.host.clone() });
+        let has_devices = !(devices.is_empty() && volume_devices.is_empty());
+        let with_devices =
+            has_devices.then(|| HostTraits { devices, volume_devices, ..self.host.clone() });
         let host = with_devices.as_ref().unwrap_or(&self.host);
         let mut paths = shared_paths(&sandbox.record.config, &sandbox.files);
         if let Some(target) = &config.process_namespace_of {

@@ -1,14 +1,15 @@
 //! What specifications need to know of the machine, and what of a root file system.
 
+use super::super::config::DeviceMapping;
 use super::super::spec::{HostTraits, UserFiles, capabilities_held};
 use crate::sys::cgroup::Cgroups;
-use crate::sys::host::{self, DeviceKind, HostFacts};
+use crate::sys::host::{self, DeviceKind, DeviceNode, HostFacts};
 use crate::sys::open_files;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A user database larger than this is refused: no image needs one.
 const USER_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -33,27 +34,40 @@ pub(super) fn observe(cgroups: &Cgroups) -> io::Result<HostTraits> {
             .collect(),
         capabilities: capabilities_held(host::effective_capabilities()?),
         devices: Vec::new(),
+        volume_devices: Vec::new(),
     })
 }
 
 /// The device nodes of the machine, for privileged containers.
 pub(super) fn devices() -> io::Result<Vec<LinuxDevice>> {
     let nodes = host::device_nodes(Path::new("/dev"))?;
-    let devices = nodes.into_iter().map(|node| {
-        let mut device = LinuxDevice::default();
-        device.set_path(node.path);
-        device.set_typ(match node.kind {
-            DeviceKind::Block => LinuxDeviceType::B,
-            DeviceKind::Character => LinuxDeviceType::C,
-        });
-        device.set_major(i64::from(node.major));
-        device.set_minor(i64::from(node.minor));
-        device.set_file_mode(Some(node.mode));
-        device.set_uid(Some(node.uid));
-        device.set_gid(Some(node.gid));
-        device
+    Ok(nodes.into_iter().map(device).collect())
+}
+
+/// The devices that are volumes of a container, and which of them can only be read.
+pub(super) fn volume_devices(wanted: &[DeviceMapping]) -> io::Result<Vec<(LinuxDevice, bool)>> {
+    let found = wanted.iter().map(|wanted| {
+        let node = host::block_device(&wanted.host_path)?;
+        let mut device = device(node);
+        device.set_path(PathBuf::from(&wanted.container_path));
+        Ok((device, wanted.read_only))
     });
-    Ok(devices.collect())
+    found.collect()
+}
+
+fn device(node: DeviceNode) -> LinuxDevice {
+    let mut device = LinuxDevice::default();
+    device.set_path(node.path);
+    device.set_typ(match node.kind {
+        DeviceKind::Block => LinuxDeviceType::B,
+        DeviceKind::Character => LinuxDeviceType::C,
+    });
+    device.set_major(i64::from(node.major));
+    device.set_minor(i64::from(node.minor));
+    device.set_file_mode(Some(node.mode));
+    device.set_uid(Some(node.uid));
+    device.set_gid(Some(node.gid));
+    device
 }
 
 /// Reads the users and groups of a root file system; what is not there is empty.

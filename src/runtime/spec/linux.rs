@@ -3,8 +3,8 @@
 use super::super::{HugepageLimit, LinuxResources as Limits, NamespaceMode, RuntimeError};
 use super::{Inputs, mounts, seccomp};
 use oci_spec::runtime::{
-    Linux, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNamespace,
-    LinuxNamespaceType, LinuxPids, LinuxResources,
+    Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory,
+    LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(super) fn render(inputs: Inputs<'_>) -> Result<Linux, RuntimeError> {
     linux.set_resources(Some(resources(inputs)));
     let propagation = mounts::root_propagation(&inputs.container.mounts);
     linux.set_rootfs_propagation(Some(propagation.to_owned()));
-    linux.set_devices(security.privileged.then(|| inputs.host.devices.clone()));
+    linux.set_devices(devices(inputs));
     let unmasked = security.privileged || security.unmasked_proc;
     linux.set_masked_paths((!unmasked).then(|| {
         let everywhere = MASKED_PATHS.map(str::to_owned);
@@ -89,6 +89,30 @@ fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> LinuxNamespace 
     namespace
 }
 
+/// The machine's devices for privileged containers, and what is a volume for whoever has it.
+fn devices(inputs: Inputs<'_>) -> Option<Vec<LinuxDevice>> {
+    let is_privileged = inputs.container.security.privileged;
+    let volumes = inputs.host.volume_devices.iter().map(|(device, _)| device.clone());
+    let mut devices: Vec<LinuxDevice> = volumes.collect();
+    if is_privileged {
+        let taken = |node: &&LinuxDevice| devices.iter().all(|it| it.path() != node.path());
+        let others: Vec<_> = inputs.host.devices.iter().filter(taken).cloned().collect();
+        devices.extend(others);
+    }
+    (is_privileged || !devices.is_empty()).then_some(devices)
+}
+
+/// What a container may do with a device that is its volume.
+fn access(device: &LinuxDevice, read_only: bool) -> LinuxDeviceCgroup {
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(true);
+    rule.set_typ(Some(device.typ()));
+    rule.set_major(Some(device.major()));
+    rule.set_minor(Some(device.minor()));
+    rule.set_access(Some(if read_only { "rm" } else { "rwm" }.to_owned()));
+    rule
+}
+
 fn resources(inputs: Inputs<'_>) -> LinuxResources {
     let limits = &inputs.container.resources;
     let mut rule = LinuxDeviceCgroup::default();
@@ -97,7 +121,9 @@ fn resources(inputs: Inputs<'_>) -> LinuxResources {
     rule.set_access(Some("rwm".to_owned()));
 
     let mut resources = LinuxResources::default();
-    resources.set_devices(Some(vec![rule]));
+    let volumes = inputs.host.volume_devices.iter();
+    let volumes = volumes.map(|(device, read_only)| access(device, *read_only));
+    resources.set_devices(Some(std::iter::once(rule).chain(volumes).collect()));
     resources.set_cpu(cpu(limits));
     resources.set_memory(memory(limits, inputs.host.swap_limits));
     resources.set_pids(limits.pids_limit.map(|limit| {

@@ -74,6 +74,8 @@ pub(super) struct HostTraits {
     pub(super) capabilities: Vec<Capability>,
     /// The device nodes of the machine, for privileged containers.
     pub(super) devices: Vec<LinuxDevice>,
+    /// Those that are volumes of this container, each with whether it can only be read.
+    pub(super) volume_devices: Vec<(LinuxDevice, bool)>,
 }
 
 /// The specification of a container.

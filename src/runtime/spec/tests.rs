@@ -30,6 +30,7 @@ fn plain() -> Scenario {
         environment: vec![("NAME".to_owned(), "a=b".to_owned())],
         working_directory: String::new(),
         mounts: vec![],
+        devices: vec![],
         security: SecurityConfig::default(),
         resources: LinuxResources::default(),
         log_path: PathBuf::from("/var/log/pods/x/web/0.log"),
