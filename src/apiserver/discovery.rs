@@ -5,6 +5,7 @@
 
 use super::encoding::json_response;
 use super::etag::{self, Hash};
+use super::metrics;
 use crate::registry::{Body, KINDS, Kind, Subresource};
 use crate::stdx::http::Response;
 use http::header::{ACCEPT, HeaderValue, VARY};
@@ -70,6 +71,8 @@ fn groups() -> Vec<&'static str> {
             groups.push(group);
         }
     }
+    // Its objects are not stored and have no rows in the table.
+    groups.push(metrics::GROUP);
     groups
 }
 
@@ -81,6 +84,9 @@ fn versions(group: &str) -> Vec<&'static str> {
         if !versions.contains(&version) {
             versions.push(version);
         }
+    }
+    if group == metrics::GROUP {
+        versions.push(metrics::VERSION);
     }
     versions
 }
@@ -102,6 +108,9 @@ fn kinds_of(group: &str, version: &str) -> Vec<&'static Kind> {
 }
 
 fn resource_list(group: &str, version: &str) -> Option<Value> {
+    if (group, version) == (metrics::GROUP, metrics::VERSION) {
+        return Some(measured_list());
+    }
     let kinds = kinds_of(group, version);
     let first = kinds.first()?;
     let mut resources = Vec::new();
@@ -121,6 +130,30 @@ fn resource_list(group: &str, version: &str) -> Option<Value> {
         "groupVersion": first.facts.api_version(),
         "resources": resources,
     }))
+}
+
+fn measured_list() -> Value {
+    let resource = |(plural, kind, is_namespaced): &(&str, &str, bool)| {
+        json!({
+            "name": plural, "singularName": "", "namespaced": is_namespaced, "kind": kind,
+            "verbs": metrics::VERBS,
+        })
+    };
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": format!("{}/{}", metrics::GROUP, metrics::VERSION),
+        "resources": metrics::RESOURCES.iter().map(resource).collect::<Vec<_>>(),
+    })
+}
+
+fn aggregated_measured((plural, kind, is_namespaced): &(&str, &str, bool)) -> Value {
+    json!({
+        "resource": plural, "singularResource": "",
+        "scope": if *is_namespaced { "Namespaced" } else { "Cluster" },
+        "responseKind": {"group": metrics::GROUP, "version": metrics::VERSION, "kind": kind},
+        "verbs": metrics::VERBS,
+    })
 }
 
 fn resource(kind: &Kind) -> Value {
@@ -207,6 +240,9 @@ fn aggregated_group(group: &str) -> Value {
                     "responseKind": {"group": "", "version": "v1", "kind": "Binding"},
                     "verbs": ["create"],
                 }));
+            }
+            if group == metrics::GROUP {
+                resources.extend(metrics::RESOURCES.iter().map(aggregated_measured));
             }
             json!({"version": version, "freshness": "Current", "resources": resources})
         })

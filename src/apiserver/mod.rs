@@ -28,6 +28,7 @@ mod keys;
 mod listener;
 mod local;
 mod metadata;
+mod metrics;
 mod openapi;
 mod query;
 pub mod rbac;

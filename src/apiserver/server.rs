@@ -15,7 +15,7 @@ use super::local::LocalService;
 use super::query::Query;
 use super::request::RequestInfo;
 use super::tokens::{KeyError, Tokens};
-use super::{discovery, health, openapi, verbs};
+use super::{discovery, health, metrics, openapi, verbs};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
 use crate::stdx::http::{HttpService, Request, Response};
@@ -139,6 +139,7 @@ impl Server {
             return status_response(&body_too_large(), &asked.headers);
         }
         let answered = match &asked.info.resource {
+            Some(path) if path.group == metrics::GROUP => metrics::answer(self, asked, path).await,
             Some(path) => verbs::answer(self, asked, identity, path, body).await,
             None => self.answer_document(asked).await,
         };

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod directory_watch;
 pub mod host;
 pub mod inherited;
+pub mod load;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

@@ -59,6 +59,25 @@ impl Machine {
         self.command(program, arguments).output().unwrap()
     }
 
+    /// As [`Machine::try_run`], with something to read.
+    pub fn try_run_with(&self, program: &str, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(program, arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            // A program may end without reading all of it.
+            scope.spawn(move || stdin.write_all(input).ok());
+            child.wait_with_output().unwrap()
+        })
+    }
+
+    /// Starts a program and does not wait for it.
+    pub fn spawn(&self, program: &str, arguments: &[&str]) -> Background {
+        let mut command = self.command(program, arguments);
+        Background(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     #[track_caller]
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.try_run(program, arguments);
@@ -267,6 +286,17 @@ impl Drop for Machine {
             std::io::stderr().write_all(self.server_log().as_bytes()).ok();
         }
         namespace::unpin(&self.network).ok();
+    }
+}
+
+/// A program that is ended with this.
+pub struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // One that has ended already is what is wanted here.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

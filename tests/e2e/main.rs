@@ -15,3 +15,4 @@ mod old_kubectl;
 mod push;
 mod restart;
 mod storage;
+mod streams;

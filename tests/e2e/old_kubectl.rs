@@ -4,7 +4,7 @@
 use super::machine::Machine;
 
 /// Where packaging/deps.sh puts it.
-const PROGRAM: &str = "/var/cache/kinglet-tests/kubectl-1.20";
+pub const PROGRAM: &str = "/var/cache/kinglet-tests/kubectl-1.20";
 
 const DEPLOYMENT: &str = "
 apiVersion: apps/v1

@@ -7,6 +7,7 @@ mod facts;
 mod plan;
 
 pub use facts::NodeSettings;
+pub(super) use plan::KUBELET_VERSION;
 
 use crate::api::ObjectKey;
 use crate::client::{Cache, Client, ClientError, Content, Patch, Selection};

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// The version of Kubernetes that this kubelet behaves as.
-pub(super) const KUBELET_VERSION: &str =
+pub(in crate::kubelet) const KUBELET_VERSION: &str =
     concat!("v1.35.0+kinglet", env!("CARGO_PKG_VERSION_MAJOR"));
 
 /// A status without changes is written again after this long (upstream

@@ -7,9 +7,12 @@ mod commands;
 mod logs;
 mod ports;
 mod query;
+mod stats;
 
+use super::node::KUBELET_VERSION;
 use super::worker::Shared;
 use crate::api::ObjectKey;
+use crate::stdx::chain;
 use crate::stdx::http::{HttpService, Request, Response, full};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,6 +22,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use percent_encoding::percent_decode_str;
 use query::Query;
 use serde_json::{Value, json};
+use stats::{Extent, Observed, Stats};
 use std::io;
 use std::sync::Arc;
 
@@ -46,19 +50,20 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct KubeletService {
     shared: Arc<Shared>,
+    stats: Arc<Stats>,
 }
 
 impl KubeletService {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, stats: Arc::default() }
     }
 }
 
 impl HttpService for KubeletService {
     fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
-        let shared = Arc::clone(&self.shared);
+        let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
         Box::pin(async move {
-            let answered = answer(&shared, &request).await;
+            let answered = answer(&shared, &stats, &request).await;
             Ok(answered.unwrap_or_else(|refusal| plain(refusal.code, refusal.text)))
         })
     }
@@ -78,7 +83,7 @@ fn json_response(value: &Value) -> Response {
     response
 }
 
-async fn answer(shared: &Arc<Shared>, request: &Request) -> Result<Response, Refusal> {
+async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Response, Refusal> {
     let segments: Vec<_> = request
         .uri()
         .path()
@@ -97,6 +102,25 @@ async fn answer(shared: &Arc<Shared>, request: &Request) -> Result<Response, Ref
         }
         ["pods"] if is_read => Ok(pods(shared, |_pod| true)),
         ["runningpods"] if is_read => Ok(pods(shared, is_running)),
+        ["stats", "summary"] if is_read => {
+            let is_short = query.is_set("only_cpu_and_memory");
+            let extent = if is_short { Extent::Essential } else { Extent::All };
+            let observed = observe(shared, stats, extent).await?;
+            Ok(json_response(&stats::summary::render(&observed, extent)))
+        }
+        ["metrics"] if is_read => {
+            let observed = observe(shared, stats, Extent::Essential).await?;
+            let pods = shared.pods.list().iter().filter(|pod| is_running(pod)).count();
+            Ok(plain(StatusCode::OK, stats::metrics::kubelet(&observed, KUBELET_VERSION, pods)))
+        }
+        ["metrics", "resource"] if is_read => {
+            let observed = observe(shared, stats, Extent::Essential).await?;
+            Ok(plain(StatusCode::OK, stats::metrics::resource(&observed)))
+        }
+        ["metrics", "cadvisor"] if is_read => {
+            let observed = observe(shared, stats, Extent::All).await?;
+            Ok(plain(StatusCode::OK, stats::metrics::cadvisor(&observed)))
+        }
         ["containerLogs", namespace, pod, container] if is_read => {
             let key = ObjectKey::namespaced(namespace, pod);
             logs::container_logs(shared, &key, container, &query).await
@@ -123,13 +147,19 @@ async fn answer(shared: &Arc<Shared>, request: &Request) -> Result<Response, Ref
         }
         [
             "healthz" | "pods" | "runningpods" | "containerLogs" | "run" | "exec" | "attach"
-            | "portForward",
+            | "portForward" | "stats" | "metrics",
             ..,
         ] if !is_read => {
             Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"))
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
     }
+}
+
+async fn observe(shared: &Shared, stats: &Stats, extent: Extent) -> Result<Observed, Refusal> {
+    let observed = stats.observe(shared, extent).await;
+    observed
+        .map_err(|error| Refusal::internal(format!("cannot look at the node: {}", chain(&error))))
 }
 
 /// The uid, in a path that has one: after kind, namespace and name.

@@ -35,7 +35,10 @@ impl Engine {
             return Err(RuntimeError::Refused { operation: OPERATION, message });
         };
         let config = &container.record.config;
-        let stdin = (stdin && config.stdin).then(|| open_input(&container.files.stdin()));
+        let stdin = match stdin && config.stdin {
+            true => Some(open_input(&container.files.stdin()).await),
+            false => None,
+        };
         let stdin = stdin.transpose().map_err(|error| failed(OPERATION, error))?;
         let bundle = container.files.bundle().to_owned();
         let source = blocking(move || connect(&bundle))

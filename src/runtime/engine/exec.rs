@@ -143,7 +143,7 @@ struct Pipes {
     names: Names,
     stdout: super::pipes::PipeOutput,
     stderr: Option<super::pipes::PipeOutput>,
-    /// Keep the pipes from ending before the shim has opened them.
+    /// Keep the outputs from ending before the shim has opened them.
     held: Vec<pipe::Sender>,
 }
 
@@ -170,8 +170,8 @@ impl Pipes {
         let (outlets, released) = Outlets::new(exited.clone());
         let stdout = outlets.open(names.stdout.path())?;
         let stderr = names.stderr.as_ref().map(|name| outlets.open(name.path())).transpose()?;
-        let all = [names.stdin.as_ref(), Some(&names.stdout), names.stderr.as_ref()];
-        let held = all.into_iter().flatten().map(|name| hold(name.path()));
+        let outputs = [Some(&names.stdout), names.stderr.as_ref()];
+        let held = outputs.into_iter().flatten().map(|name| hold(name.path()));
         let held = held.collect::<io::Result<_>>()?;
         Ok((Self { names, stdout, stderr, held }, released))
     }
@@ -209,11 +209,15 @@ impl Kept {
             stdout: &text(Some(&names.stdout)),
             stderr: &text(names.stderr.as_ref()),
         };
+        let turn = self.container.sandbox.exec_start().await;
         self.shim.exec(new).await?;
         self.shim.start(self.process()).await?;
+        drop(turn);
+        let stdin = match &names.stdin {
+            Some(name) => Some(open_input(name.path()).await.map_err(CallError::lost)?),
+            None => None,
+        };
         // The shim has the other ends open by now; when it closes them, that was all.
-        let stdin = names.stdin.as_ref().map(|name| open_input(name.path())).transpose();
-        let stdin = stdin.map_err(CallError::lost)?;
         drop(held);
         let session = Session {
             stdin: stdin.map(|stdin| Box::new(stdin) as _),

@@ -4,6 +4,7 @@
 //! ends because its reader does, and no input because its writer does. The end of an input is told
 //! to the shim; the end of an output is that of the process.
 
+use crate::stdx::blocking;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::convert::Infallible;
@@ -23,6 +24,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// How long nothing may come of an output after its process has ended, where something that it
 /// started still holds it.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a shim may take to open its end of an input.
+const READER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A named pipe, which goes with this.
 #[derive(Debug)]
@@ -51,9 +55,20 @@ pub(super) fn hold(path: &Path) -> io::Result<pipe::Sender> {
     pipe::OpenOptions::new().read_write(true).open_sender(path)
 }
 
-/// The end of a pipe that somebody reads already.
-pub(super) fn open_input(path: &Path) -> io::Result<pipe::Sender> {
-    pipe::OpenOptions::new().open_sender(path)
+/// The end of a pipe that is written to. Returns when somebody reads: shims open their end of an
+/// input whenever they get round to it, and what is written before may be lost.
+pub(super) async fn open_input(path: &Path) -> io::Result<pipe::Sender> {
+    let writer = path.to_owned();
+    // The kernel waits for the reader.
+    let opening = blocking(move || fs::File::options().write(true).open(writer));
+    match tokio::time::timeout(READER_WITHIN, opening).await {
+        Ok(opened) => pipe::Sender::from_file(opened?),
+        Err(_elapsed) => {
+            // A reader, so that nobody waits any more.
+            drop(hold(path)?);
+            Err(io::ErrorKind::TimedOut.into())
+        }
+    }
 }
 
 /// Says when nobody holds an output any more.

@@ -12,7 +12,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+/// So many further processes are started at once in the containers of a sandbox. A shim starts them
+/// one after another, and while it does, it keeps everybody else waiting (containerd's
+/// `checkProcesses`, runtime/v2/runc/task/service.go, v1.6).
+const EXEC_STARTS_AT_ONCE_MAX: usize = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
@@ -32,6 +37,8 @@ pub(super) struct Sandbox {
     /// Whether it may have processes that nobody keeps track of. Until they are ended, nothing else
     /// of its pod is made.
     is_untracked: AtomicBool,
+    /// The right to have the shim start a further process.
+    exec_starts: Semaphore,
 }
 
 impl Sandbox {
@@ -43,7 +50,8 @@ impl Sandbox {
         shim: Option<Shim>,
     ) -> Self {
         let shim = Mutex::new(shim.map(Arc::new));
-        Self { id, record, files, cgroup, shim, is_untracked: AtomicBool::new(false) }
+        let exec_starts = Semaphore::new(EXEC_STARTS_AT_ONCE_MAX);
+        Self { id, record, files, cgroup, shim, is_untracked: AtomicBool::new(false), exec_starts }
     }
 
     pub(super) fn is_untracked(&self) -> bool {
@@ -52,6 +60,11 @@ impl Sandbox {
 
     pub(super) fn set_untracked(&self, is_untracked: bool) {
         self.is_untracked.store(is_untracked, Ordering::Release);
+    }
+
+    /// Waits for the turn to start a further process.
+    pub(super) async fn exec_start(&self) -> SemaphorePermit<'_> {
+        self.exec_starts.acquire().await.expect("this semaphore is never closed")
     }
 
     pub(super) fn shim(&self) -> Option<Arc<Shim>> {
