@@ -1,8 +1,8 @@
 //! Who asks: the names that authentication finds out and authorization judges.
 
+use crate::pki::{BadCertificate, CertificateUser};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Whoever has not said who they are.
 pub(super) const ANONYMOUS: &str = "system:anonymous";
@@ -29,15 +29,6 @@ pub struct Identity {
     uid: String,
     groups: Vec<String>,
     extra: Extra,
-}
-
-/// Why a client certificate names nobody.
-#[derive(Debug, thiserror::Error)]
-pub enum BadCertificate {
-    #[error("the client certificate cannot be read")]
-    Malformed(#[source] x509_parser::error::X509Error),
-    #[error("the client certificate has no common name")]
-    Nameless,
 }
 
 impl Identity {
@@ -85,31 +76,15 @@ impl Identity {
     /// # Errors
     /// Where the certificate names nobody.
     pub fn of_certificate(der: &[u8]) -> Result<Self, BadCertificate> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|error| {
-            BadCertificate::Malformed(match error {
-                x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => {
-                    error
-                }
-                x509_parser::nom::Err::Incomplete(_) => {
-                    x509_parser::error::X509Error::InvalidCertificate
-                }
-            })
-        })?;
-        let subject = certificate.subject();
-        let user = subject
-            .iter_common_name()
-            .find_map(|name| name.as_str().ok())
-            .filter(|name| !name.is_empty())
-            .ok_or(BadCertificate::Nameless)?;
-        let groups: Vec<_> =
-            subject.iter_organization().filter_map(|name| name.as_str().ok()).collect();
+        let CertificateUser { user, groups } = CertificateUser::of(der)?;
+        let groups: Vec<_> = groups.iter().map(String::as_str).collect();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
         let mut credential = "X509SHA256=".to_owned();
         for byte in hash.as_ref() {
             write!(credential, "{byte:02x}").expect("a String takes any text");
         }
         let extra = Extra::from([(CREDENTIAL_ID.to_owned(), vec![credential])]);
-        Ok(Self { extra, ..Self::new(user, &groups) })
+        Ok(Self { extra, ..Self::new(&user, &groups) })
     }
 
     /// Somebody with exactly these groups.

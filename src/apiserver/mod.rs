@@ -43,6 +43,6 @@ mod watch_frame;
 pub use bootstrap::BootstrapError;
 pub use config::Config;
 pub use health::GIT_VERSION;
-pub use identity::{BadCertificate, Extra, Identity};
+pub use identity::{Extra, Identity};
 pub use server::{NodeService, Server};
 pub use tokens::{KeyError, TokenSettings};

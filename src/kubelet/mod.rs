@@ -15,6 +15,7 @@ mod exits;
 pub mod files;
 mod hooks;
 mod http_get;
+pub mod https;
 pub mod images;
 mod last_words;
 mod ledger;

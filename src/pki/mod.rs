@@ -10,6 +10,7 @@ mod authority;
 mod kubeconfig;
 mod leaf;
 mod request;
+mod subject;
 mod tls;
 mod token_key;
 
@@ -17,6 +18,7 @@ pub use any_server::AnyServer;
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
 pub use request::{BadRequest, CertificateRequest};
+pub use subject::{BadCertificate, CertificateUser};
 pub use tls::{ServerTls, TlsError};
 pub use token_key::{TokenAlgorithm, TokenKey};
 
@@ -105,6 +107,20 @@ impl Pki {
     pub fn serving(&self, names: &[String], now: Timestamp) -> Result<Leaf, PkiError> {
         let file = "serving-kube-apiserver";
         leaf::open(&self.directory, file, &self.server, &Purpose::Server { names }, now)
+    }
+
+    /// The certificate that a kubelet shows, good for all of `names`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, made or written.
+    pub fn serving_kubelet(&self, names: &[String], now: Timestamp) -> Result<Leaf, PkiError> {
+        leaf::open(
+            &self.directory,
+            "serving-kubelet",
+            &self.server,
+            &Purpose::Server { names },
+            now,
+        )
     }
 
     /// A client certificate, kept under the name `file`.

@@ -1,0 +1,205 @@
+//! The kubelet's port: its answers over HTTPS, for who has shown who they are and may have them.
+//!
+//! Start at [`serve`]. What is answered is the same as in this process; only who asks is found out
+//! here, by [`access`].
+
+mod access;
+mod attributes;
+
+use super::Kubelet;
+use crate::client::Client;
+use crate::pki::CertificateUser;
+use crate::stdx::http::{HttpService, Request, Response, Upgrade, full, read_whole};
+use crate::stdx::{Tasks, chain};
+use access::{Access, Denied, User};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// More connections are not accepted until one ends.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// After a failed accept nothing is accepted for this long, so that the failure does not become a
+/// busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A TLS handshake that takes longer ends its connection.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request whose head has not arrived after this long ends its connection, also where none has
+/// begun.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Nothing that is asked here has a body; a longer one is refused.
+const REQUEST_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// A peer that acknowledges nothing for this long is gone.
+const PEER_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Answers on `listener` until the tasks are told to stop. `client`, with the node's identity, says
+/// who may ask.
+pub fn serve(
+    kubelet: &Kubelet,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    client: Client,
+    tasks: &mut Tasks,
+) {
+    let port = Arc::new(Port {
+        service: kubelet.service(),
+        access: Access::new(client, kubelet.node_name().to_owned()),
+        closing: tasks.shutdown(),
+    });
+    tasks.spawn("kubelet-port", accept(port, listener, TlsAcceptor::from(tls)));
+}
+
+struct Port {
+    service: Arc<dyn HttpService>,
+    access: Access,
+    closing: CancellationToken,
+}
+
+async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: TlsAcceptor) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned();
+        let next = async {
+            let place = place.await.expect("this semaphore is never closed");
+            (listener.accept().await, place)
+        };
+        tokio::select! {
+            () = port.closing.cancelled() => return,
+            (accepted, place) = next => match accepted {
+                Ok((stream, _peer)) => {
+                    let (port, acceptor) = (Arc::clone(&port), acceptor.clone());
+                    connections.spawn(async move {
+                        let closing = port.closing.clone();
+                        closing.run_until_cancelled(greet(port, stream, acceptor)).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(error = chain(&error), "a connection to the kubelet was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_ended) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The handshake, and then the connection.
+async fn greet(port: Arc<Port>, stream: TcpStream, acceptor: TlsAcceptor) {
+    if let Err(error) = set_options(&stream) {
+        debug!(error = chain(&error), "socket options could not be set");
+    }
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let user = user(&stream);
+            let connection = Connection { port, user, upgraded: Mutex::default() };
+            Arc::new(connection).drive(stream).await;
+        }
+        Ok(Err(error)) => debug!(error = chain(&error), "a TLS handshake failed"),
+        Err(_elapsed) => {}
+    }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(PEER_SILENCE_MAX / 2)
+        .with_interval(PEER_SILENCE_MAX / 6)
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(PEER_SILENCE_MAX))
+}
+
+/// Who the verified certificate at the other end speaks for.
+fn user(stream: &TlsStream<TcpStream>) -> Option<User> {
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates()?.first()?;
+    CertificateUser::of(certificate).ok().map(User::from)
+}
+
+struct Connection {
+    port: Arc<Port>,
+    /// As far as a certificate says.
+    user: Option<User>,
+    /// What the connection becomes when the answer that is on its way is out.
+    upgraded: Mutex<Option<(OnUpgrade, Upgrade)>>,
+}
+
+impl Connection {
+    async fn drive(self: Arc<Self>, stream: TlsStream<TcpStream>) {
+        let service = service_fn(|request| {
+            let connection = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(connection.answer(request).await.unwrap_or_else(refuse)) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PEER_SILENCE_MAX / 2)
+            .keep_alive_timeout(PEER_SILENCE_MAX / 2);
+        let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        if let Err(error) = served {
+            debug!(error = chain(&*error), "a connection to the kubelet broke");
+        }
+        let upgraded = self.upgraded.lock().expect("no panics under this lock").take();
+        if let Some((connection, upgrade)) = upgraded {
+            match connection.await {
+                Ok(connection) => upgrade.run(Box::new(TokioIo::new(connection))).await,
+                Err(error) => debug!(error = chain(&error), "a connection was not upgraded"),
+            }
+        }
+    }
+
+    async fn answer(&self, mut request: http::Request<Incoming>) -> Result<Response, Denied> {
+        let connection = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        self.port.access.admit(self.user.as_ref(), &head).await?;
+        let body = body.map_err(io::Error::other).boxed_unsync();
+        let body = timeout(REQUEST_HEAD_TIMEOUT, read_whole(body, REQUEST_BODY_BYTES_MAX)).await;
+        let Ok(Ok(body)) = body else {
+            let text = "the body of the request did not arrive, or is too long".to_owned();
+            return Err(Denied { code: StatusCode::BAD_REQUEST, text });
+        };
+        let answered = self.port.service.call(Request::from_parts(head, body)).await;
+        let mut response = answered.map_err(|error| Denied {
+            code: StatusCode::INTERNAL_SERVER_ERROR,
+            text: chain(&error),
+        })?;
+        if let Some(upgrade) = Upgrade::take(&mut response) {
+            let upgraded = Some((connection, upgrade));
+            *self.upgraded.lock().expect("no panics under this lock") = upgraded;
+        }
+        Ok(response)
+    }
+}
+
+fn refuse(denied: Denied) -> Response {
+    let mut response = Response::new(full(Bytes::from(denied.text)));
+    *response.status_mut() = denied.code;
+    response
+}
