@@ -79,6 +79,9 @@ struct NodeArgs {
     /// Label of this node, key=value
     #[arg(long, env = "KINGLET_NODE_LABEL", value_delimiter = ',', value_parser = values::label)]
     node_label: Vec<(String, String)>,
+    /// Port of this node's kubelet
+    #[arg(long, env = "KINGLET_KUBELET_PORT", default_value_t = 10250)]
+    kubelet_port: u16,
     /// Taint of this node, key=value:Effect
     #[arg(long, env = "KINGLET_NODE_TAINT", value_delimiter = ',', value_parser = values::taint)]
     node_taint: Vec<Taint>,
@@ -231,6 +234,7 @@ impl Args {
             registries_file: files.private_registry,
             bind_address: listen.bind_address,
             https_port: listen.https_listen_port,
+            kubelet_port: node.kubelet_port,
             advertise_address: advertise,
             tls_sans: listen.tls_san,
             node_name: name,

@@ -21,14 +21,12 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// As many pods as upstream's kubelet takes.
 const PODS_MAX: u32 = 110;
-
-/// What the Node object says; the port itself is a later matter.
-const KUBELET_PORT: u16 = 10250;
 
 /// See the module.
 #[derive(Debug)]
@@ -44,6 +42,7 @@ impl Agent {
         control_plane: &ControlPlane,
     ) -> anyhow::Result<Self> {
         let layout = Layout::of(&config.data_dir);
+        let listener = listen(config).await?;
         // Sockets and namespaces are root's business.
         make_directory(&layout.run(), 0o700)?;
         let mut tasks = Tasks::default();
@@ -62,7 +61,7 @@ impl Agent {
         let client = control_plane.client(Identity::node(&config.node_name));
         let parts = kubelet::Parts {
             services: Cache::start_unawaited(client.clone(), Selection::default(), &mut tasks),
-            client,
+            client: client.clone(),
             runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
             network,
             clock: clock.clone(),
@@ -76,6 +75,7 @@ impl Agent {
         let kubelet =
             kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
         control_plane.local_node().set(kubelet.service());
+        kubelet::https::serve(&kubelet, listener, control_plane.kubelet_tls(), client, &mut tasks);
         if config.has(Component::LocalStorage) {
             let settings = provision::Config {
                 node: config.node_name.clone(),
@@ -111,6 +111,17 @@ impl Agent {
     }
 }
 
+async fn listen(config: &ServerConfig) -> anyhow::Result<TcpListener> {
+    let address = config.kubelet_address();
+    TcpListener::bind(address).await.with_context(|| {
+        let port = address.port();
+        format!(
+            "cannot listen on {address} for the kubelet; `ss -ltnp sport = :{port}` says who has the \
+             port, and --kubelet-port chooses another"
+        )
+    })
+}
+
 fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
     kubelet::Config {
         node: NodeSettings {
@@ -119,7 +130,7 @@ fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
             labels: config.node_labels.clone(),
             taints: config.node_taints.clone(),
             pods_max: PODS_MAX,
-            kubelet_port: KUBELET_PORT,
+            kubelet_port: config.kubelet_port,
         },
         cluster_dns: ClusterDns {
             addresses: config.cluster_dns.clone(),

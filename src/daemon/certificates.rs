@@ -34,6 +34,7 @@ pub(super) struct Certificates {
     clock: Clock,
     pki: Pki,
     tls: ServerTls,
+    kubelet_tls: ServerTls,
     first_due: Timestamp,
 }
 
@@ -48,13 +49,21 @@ impl Certificates {
         let pki = Pki::open(directory, clock.now())?;
         let serving = pki.serving(&serving_names(config), clock.now())?;
         let tls = ServerTls::new(&serving, pki.client_ca())?;
+        let kubelet = pki.serving_kubelet(&kubelet_names(config), clock.now())?;
+        let kubelet_tls = ServerTls::new(&kubelet, pki.client_ca())?;
+        let first_due = serving.due().min(kubelet.due());
         let (config, clock) = (config.clone(), clock.clone());
-        Ok(Arc::new(Self { config, clock, pki, tls, first_due: serving.due() }))
+        Ok(Arc::new(Self { config, clock, pki, tls, kubelet_tls, first_due }))
     }
 
     /// What the API server is reached with.
     pub(super) fn tls(&self) -> &ServerTls {
         &self.tls
+    }
+
+    /// What the kubelet is reached with.
+    pub(super) fn kubelet_tls(&self) -> &ServerTls {
+        &self.kubelet_tls
     }
 
     /// Whom clients of the API server trust, as PEM.
@@ -111,7 +120,9 @@ impl Certificates {
     fn renew(&self) -> anyhow::Result<Timestamp> {
         let serving = self.pki.serving(&serving_names(&self.config), self.clock.now())?;
         self.tls.replace(&serving)?;
-        let due = serving.due().min(self.hand_out()?);
+        let kubelet = self.pki.serving_kubelet(&kubelet_names(&self.config), self.clock.now())?;
+        self.kubelet_tls.replace(&kubelet)?;
+        let due = serving.due().min(kubelet.due()).min(self.hand_out()?);
         info!(%due, "certificates are renewed; the next time is due");
         Ok(due)
     }
@@ -121,6 +132,15 @@ impl Certificates {
 fn wait(now: Timestamp, due: Timestamp) -> Duration {
     let left = Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO);
     left.clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)
+}
+
+/// Every name and address that the kubelet is reached by.
+fn kubelet_names(config: &ServerConfig) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), config.node_name.clone()];
+    let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+    let addresses = loopback.into_iter().chain(config.node_ips.iter().copied());
+    names.extend(addresses.map(|address| address.to_string()));
+    names
 }
 
 /// Every name and address that clients may use for the API server.

@@ -35,6 +35,7 @@ pub struct ServerConfig {
     pub registries_file: PathBuf,
     pub bind_address: IpAddr,
     pub https_port: u16,
+    pub kubelet_port: u16,
     pub advertise_address: IpAddr,
     /// Names and addresses.
     pub tls_sans: Vec<String>,
@@ -60,6 +61,10 @@ impl ServerConfig {
 
     pub(super) fn listen_address(&self) -> SocketAddr {
         SocketAddr::new(self.bind_address, self.https_port)
+    }
+
+    pub(super) fn kubelet_address(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_address, self.kubelet_port)
     }
 }
 

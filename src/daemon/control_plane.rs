@@ -44,6 +44,7 @@ pub(super) struct ControlPlane {
     nodes: Arc<LocalNode>,
     /// What the controllers look at, where they are here.
     caches: Option<Caches>,
+    kubelet_tls: Arc<rustls::ServerConfig>,
     api_tasks: Tasks,
     loop_tasks: Tasks,
 }
@@ -106,11 +107,13 @@ impl ControlPlane {
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
         let admin_due = certificates.hand_out()?;
+        let kubelet_tls = certificates.kubelet_tls().config();
         let root_ca = Arc::from(certificates.server_ca());
         let kept = certificates.keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
+        let loop_tasks = Tasks::default();
         let mut control_plane =
-            Self { store, api, nodes, caches: None, api_tasks, loop_tasks: Tasks::default() };
+            Self { store, api, nodes, caches: None, kubelet_tls, api_tasks, loop_tasks };
         control_plane.start_loops(config, clock, root_ca)?;
         Ok(control_plane)
     }
@@ -182,6 +185,11 @@ impl ControlPlane {
                 client,
             },
         }
+    }
+
+    /// What the kubelet's port shows and believes.
+    pub(super) fn kubelet_tls(&self) -> Arc<rustls::ServerConfig> {
+        Arc::clone(&self.kubelet_tls)
     }
 
     /// Where the kubelet is to be known.

@@ -74,6 +74,7 @@ pub struct Parts {
 /// A kubelet that works. Its tasks belong to whoever started it.
 #[derive(Clone, Debug)]
 pub struct Kubelet {
+    node_name: String,
     service: Arc<dyn HttpService>,
     keeper: NodeKeeper,
     images: ImageFetcher,
@@ -85,6 +86,12 @@ impl Kubelet {
     #[must_use]
     pub fn service(&self) -> Arc<dyn HttpService> {
         Arc::clone(&self.service)
+    }
+
+    /// The node that this is the agent of.
+    #[must_use]
+    pub fn node_name(&self) -> &str {
+        &self.node_name
     }
 
     /// To be told when images have come or gone that no pod has asked for: pods may wait for them.
@@ -162,6 +169,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     tasks.spawn("eviction", async move {
         shutdown.run_until_cancelled(eviction::keep(of_node, of_bell)).await;
     });
+    let node_name = shared.config.node.name.clone();
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
     let images = shared.images.clone();
     let (workers_bell, bell) = (bell.clone(), bell);
@@ -172,7 +180,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         shutdown.cancelled().await;
     });
     tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
-    Ok(Kubelet { service, keeper, images, bell })
+    Ok(Kubelet { node_name, service, keeper, images, bell })
 }
 
 /// Frees what pods that are gone had on the network, and lets others onto it only after that, so
