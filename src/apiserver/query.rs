@@ -2,7 +2,7 @@
 
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -25,6 +25,14 @@ impl Query {
             (decode(key), decode(value))
         });
         Self { pairs: pairs.collect() }
+    }
+
+    /// The text that this was read from, or one that means the same.
+    #[must_use]
+    pub(super) fn encode(&self) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pair = |(key, value): &(String, String)| format!("{}={}", encode(key), encode(value));
+        self.pairs.iter().map(pair).collect::<Vec<_>>().join("&")
     }
 
     /// The first value of `name`.

@@ -1,12 +1,13 @@
-//! The way to an API server over the network: HTTP/2 over TLS, one connection for everything.
+//! The way to an API server over the network: HTTP/2 over TLS, one connection for everything; or to a
+//! kubelet over HTTP/1, whose answers may take their connection over.
 
 use super::kubeconfig::{Credentials, Kubeconfig};
-use crate::stdx::http::{HttpService, Request, Response};
+use crate::stdx::http::{HttpService, Request, Response, relay};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::Uri;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::{Authority, InvalidUri, Scheme};
+use http::{StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
@@ -43,6 +44,14 @@ pub enum RemoteError {
     Token(#[source] http::header::InvalidHeaderValue),
 }
 
+/// Which versions of HTTP are spoken.
+#[derive(Clone, Copy, Debug)]
+enum Versions {
+    All,
+    /// HTTP/1 alone: only its connections can become something else.
+    One,
+}
+
 /// An API server on the network. Give it to [`Client::new`](super::Client::new).
 #[derive(Clone)]
 pub struct Remote {
@@ -57,6 +66,18 @@ impl Remote {
     /// # Errors
     /// Where the address, certificates or key are of no use. Nothing is sent yet.
     pub fn new(config: &Kubeconfig) -> Result<Self, RemoteError> {
+        Self::speaking(config, Versions::All)
+    }
+
+    /// A server whose answers may take their connections over.
+    ///
+    /// # Errors
+    /// As [`Remote::new`].
+    pub fn upgradable(config: &Kubeconfig) -> Result<Self, RemoteError> {
+        Self::speaking(config, Versions::One)
+    }
+
+    fn speaking(config: &Kubeconfig, versions: Versions) -> Result<Self, RemoteError> {
         let server = config.server.clone();
         let address: Uri = server
             .parse()
@@ -70,11 +91,12 @@ impl Remote {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(config)?)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls_config(config)?).https_only();
+        let connector = match versions {
+            Versions::All => connector.enable_all_versions().wrap_connector(tcp),
+            Versions::One => connector.enable_http1().wrap_connector(tcp),
+        };
         let pool = Pool::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -108,6 +130,9 @@ impl HttpService for Remote {
             }
             let request = http::Request::from_parts(head, Full::new(body));
             let response = pool.request(request).await.map_err(io::Error::other)?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(relay(response));
+            }
             Ok(response.map(|body| body.map_err(io::Error::other).boxed_unsync()))
         })
     }

@@ -74,7 +74,7 @@ impl Agent {
         })?;
         let kubelet =
             kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
-        control_plane.local_node().set(kubelet.service());
+        control_plane.nodes().set_kubelet(kubelet.service());
         kubelet::https::serve(&kubelet, listener, control_plane.kubelet_tls(), client, &mut tasks);
         if config.has(Component::LocalStorage) {
             let settings = provision::Config {

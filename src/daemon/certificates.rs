@@ -5,7 +5,7 @@
 //! they began with.
 
 use super::config::ServerConfig;
-use crate::pki::{Pki, ServerTls, Subject, kubeconfig};
+use crate::pki::{Leaf, Pki, ServerTls, Subject, kubeconfig};
 use crate::stdx::{Backoff, Clock, blocking, write_atomically};
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -64,6 +64,12 @@ impl Certificates {
     /// What the kubelet is reached with.
     pub(super) fn kubelet_tls(&self) -> &ServerTls {
         &self.kubelet_tls
+    }
+
+    /// What the API server shows kubelets.
+    pub(super) fn kubelet_client(&self) -> anyhow::Result<Leaf> {
+        let subject = Subject { user: "system:kube-apiserver", groups: &["system:masters"] };
+        Ok(self.pki.client("client-kube-apiserver-kubelet", subject, self.clock.now())?)
     }
 
     /// Whom clients of the API server trust, as PEM.

@@ -2,6 +2,7 @@
 
 use super::certificates::Certificates;
 use super::config::{Component, Layout, ServerConfig};
+use super::nodes::Nodes;
 use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
@@ -12,19 +13,15 @@ use crate::pki::TokenKey;
 use crate::provision;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
-use crate::stdx::http::{HttpService, Request, Response};
 use crate::stdx::{Clock, Tasks, TasksError, blocking};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
 use crate::sys::open_files;
 use anyhow::Context as _;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use ipnet::IpNet;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -41,38 +38,12 @@ const CONNECTIONS_MAX: usize = 10_000;
 pub(super) struct ControlPlane {
     store: Arc<Sqlite>,
     api: Arc<apiserver::Server>,
-    nodes: Arc<LocalNode>,
+    nodes: Arc<Nodes>,
     /// What the controllers look at, where they are here.
     caches: Option<Caches>,
     kubelet_tls: Arc<rustls::ServerConfig>,
     api_tasks: Tasks,
     loop_tasks: Tasks,
-}
-
-/// The kubelet of this process, known to the API server before it has started.
-#[derive(Debug)]
-pub(super) struct LocalNode {
-    name: String,
-    kubelet: OnceLock<Arc<dyn HttpService>>,
-}
-
-impl LocalNode {
-    pub(super) fn set(&self, kubelet: Arc<dyn HttpService>) {
-        // There is one agent in a server, and it starts once.
-        self.kubelet.set(kubelet).ok();
-    }
-}
-
-impl NodeService for LocalNode {
-    fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>> {
-        match self.kubelet.get().filter(|_| node == self.name) {
-            Some(kubelet) => kubelet.call(request),
-            None => {
-                let error = io::Error::other(format!("node {node} has no kubelet in this process"));
-                async { Err(error) }.boxed()
-            }
-        }
-    }
 }
 
 impl ControlPlane {
@@ -83,8 +54,7 @@ impl ControlPlane {
         let listener = listen(config.listen_address()).await?;
         let store = open_store(&layout).await?;
         let certificates = Certificates::open(config, &layout.tls(), clock)?;
-        let nodes =
-            Arc::new(LocalNode { name: config.node_name.clone(), kubelet: OnceLock::new() });
+        let nodes = Arc::new(Nodes::new(config.node_name.clone(), Arc::clone(&certificates)));
         let api = apiserver::Server::new(
             apiserver::Config {
                 clock: clock.clone(),
@@ -99,6 +69,7 @@ impl ControlPlane {
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&nodes) as Arc<dyn NodeService>,
         );
+        nodes.set_client(Client::new(api.local(Identity::api_server()), USER_AGENT));
         let mut api_tasks = Tasks::default();
         api_tasks.spawn("store", until_ended(store.ended(), api_tasks.shutdown()));
         let key = open_token_key(Arc::clone(&api), layout.tls(), api_tasks.shutdown());
@@ -193,7 +164,7 @@ impl ControlPlane {
     }
 
     /// Where the kubelet is to be known.
-    pub(super) fn local_node(&self) -> &LocalNode {
+    pub(super) fn nodes(&self) -> &Nodes {
         &self.nodes
     }
 

@@ -10,6 +10,7 @@ mod certificates;
 mod config;
 mod control_plane;
 pub mod images;
+mod nodes;
 mod removal;
 mod scheduler_caches;
 mod server;

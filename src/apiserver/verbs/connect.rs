@@ -5,6 +5,9 @@
 //! The kubelet speaks every protocol that clients do, so that nothing is translated on the way, as
 //! upstream's API server does for its kubelets.
 
+use super::super::authz::{Ask, Decision, forbidden};
+use super::super::rbac::Action;
+use super::super::request::Verb;
 use super::Call;
 use super::log::{PLAIN, container};
 use crate::api::status::{Reason, Status};
@@ -38,6 +41,7 @@ pub(super) async fn to_pod(call: &Call<'_>, subresource: &str) -> Result<Respons
         .as_any()
         .downcast_ref()
         .ok_or_else(|| Status::internal("only pods are talked to"))?;
+    authorize(call, subresource).await?;
     let path = kubelet_path(call, pod, subresource)?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     let Some(node) = node.filter(|node| !node.is_empty()) else {
@@ -53,6 +57,30 @@ pub(super) async fn to_pod(call: &Call<'_>, subresource: &str) -> Result<Respons
         let why = format!("cannot reach the kubelet of node {node:?}: {}", chain(&error));
         Status::new(Reason::ServiceUnavailable, why)
     })
+}
+
+/// A WebSocket begins with GET, and takes the right to create all the same (upstream
+/// `AuthorizePodWebsocketUpgradeCreatePermission`, v1.35).
+async fn authorize(call: &Call<'_>, subresource: &str) -> Result<(), Status> {
+    if call.verb != Verb::Get {
+        return Ok(());
+    }
+    let ask = Ask::of(
+        call.identity,
+        Action::Resource {
+            verb: Verb::Create.as_str(),
+            group: "",
+            resource: "pods",
+            subresource,
+            name: call.name.unwrap_or_default(),
+            namespace: call.namespace,
+        },
+    );
+    let server = call.server;
+    match server.authorizer.judge(&ask, || server.store.revision()).await {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) => Err(forbidden(&ask, &reason)),
+    }
 }
 
 fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {

@@ -16,6 +16,7 @@ mod get;
 mod list;
 mod log;
 mod patch;
+mod proxy;
 mod review;
 mod scale;
 mod store;
@@ -23,6 +24,7 @@ mod token;
 mod update;
 mod watch;
 
+pub(super) use self::proxy::PodClient;
 pub(super) use self::update::Part;
 use super::encoding::{self, Accepted};
 use super::identity::Identity;
@@ -126,6 +128,9 @@ pub(super) async fn answer(
     path: &ResourcePath,
     body: Bytes,
 ) -> Result<Response, Status> {
+    if path.subresource.as_deref() == Some("proxy") {
+        return proxy::answer(server, asked, path, body).await;
+    }
     // A binding can also be posted beside the pods; the pod is named in the body then.
     let is_bindings = path.group.is_empty() && path.resource == "bindings";
     let plural = if is_bindings { "pods" } else { &path.resource };

@@ -19,9 +19,11 @@ use message::Told;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 /// A larger message ends the connection (upstream takes as much: `DefaultMaxPayloadBytes` of
 /// golang.org/x/net/websocket).
@@ -170,6 +172,9 @@ async fn write(
             Outgoing::Reply(_) | Outgoing::Refuse(_) | Outgoing::Control(_) => {}
         }
     }
+    // Clients take an end without a reason for a broken connection.
+    let reason = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    sink.send(Message::Close(Some(reason))).await?;
     sink.close().await
 }
 

@@ -6,7 +6,7 @@ use super::{podspec, resources, taints};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{cidr, parse_cidr, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::Value;
@@ -20,7 +20,14 @@ impl Resource for Node {
     const FACTS: KindFacts = KindFacts::built_in::<Self>(BuiltIn {
         singular: "node",
         short_names: &[Cow::Borrowed("no")],
-        subresources: &[Subresource::STATUS],
+        subresources: &[
+            Subresource {
+                name: "proxy",
+                body: Body::Other { group: "", version: "", kind: "NodeProxyOptions" },
+                verbs: &["create", "delete", "get", "patch", "update"],
+            },
+            Subresource::STATUS,
+        ],
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::NODE;

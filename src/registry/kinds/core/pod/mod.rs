@@ -26,6 +26,9 @@ use std::borrow::Cow;
 /// What takes a connection over.
 const CONNECT: &[&str] = &["create", "get"];
 
+/// What hands requests on, whatever they are.
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
 /// What is in the query of a request, and never in a body.
 const fn options(kind: &'static str) -> Body {
     Body::Other { group: "", version: "", kind }
@@ -61,6 +64,7 @@ impl Resource for Pod {
                 verbs: CONNECT,
             },
             Subresource { name: "resize", body: Body::Parent, verbs: &["get", "patch", "update"] },
+            Subresource { name: "proxy", body: options("PodProxyOptions"), verbs: PROXY },
             Subresource::STATUS,
         ],
         ..BuiltIn::NAMESPACED

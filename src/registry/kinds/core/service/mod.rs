@@ -9,7 +9,7 @@ mod validate;
 
 use crate::api::{FieldError, names};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{ALL, Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ClientIPConfig, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus, SessionAffinityConfig,
@@ -30,7 +30,14 @@ impl Resource for Service {
         singular: "service",
         short_names: &[Cow::Borrowed("svc")],
         categories: ALL,
-        subresources: &[Subresource::STATUS],
+        subresources: &[
+            Subresource {
+                name: "proxy",
+                body: Body::Other { group: "", version: "", kind: "ServiceProxyOptions" },
+                verbs: &["create", "delete", "get", "patch", "update"],
+            },
+            Subresource::STATUS,
+        ],
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::SERVICE;
