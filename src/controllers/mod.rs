@@ -24,6 +24,7 @@ mod ownership;
 pub mod persistentvolume;
 mod pod_template;
 mod pod_writes;
+pub mod podautoscaler;
 pub mod podgc;
 pub mod replicaset;
 pub mod rootcacertpublisher;
@@ -52,6 +53,7 @@ use job::JobController;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -65,6 +67,7 @@ use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
 use nodelifecycle::NodeLifecycleController;
 use persistentvolume::PersistentVolumeController;
+use podautoscaler::PodAutoscalerController;
 use podgc::PodGarbageCollector;
 use replicaset::{ReplicaSetController, ReplicationControllerController};
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
@@ -99,6 +102,7 @@ pub struct Caches {
     pub storage_classes: Arc<Cache<StorageClass>>,
     pub cron_jobs: Arc<Cache<CronJob>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
+    pub autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
 }
 
 impl Caches {
@@ -124,6 +128,7 @@ impl Caches {
             storage_classes: Cache::start(client.clone(), everything(), tasks),
             cron_jobs: Cache::start(client.clone(), everything(), tasks),
             disruption_budgets: Cache::start(client.clone(), everything(), tasks),
+            autoscalers: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -179,6 +184,11 @@ pub fn start(
 
     let own_client = starter.client::<DisruptionController>();
     let controller = DisruptionController::new(own_client, caches, &config.kinds);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let own_client = starter.client::<PodAutoscalerController>();
+    let controller = PodAutoscalerController::new(own_client, caches, &config.kinds);
     let queue = controller.queue();
     starter.start(controller, queue);
 

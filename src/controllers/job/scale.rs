@@ -5,7 +5,7 @@
 use super::backoff::wait_of_index;
 use super::look::{Look, completion_index, has_finalizer, index_failures_of_all};
 use super::render::render_pod;
-use super::track::untrack;
+use super::track::untrack_unchanged;
 use crate::api::pod::{is_bound, is_ready, phase};
 use crate::control::{Detail, Planned, Report, Write};
 use crate::controllers::availability::{is_terminating, ready_since};
@@ -29,7 +29,7 @@ impl Change {
     /// Removes pods that are not to count any more: first from the count, then from the cluster.
     fn remove(pods: &[&Pod]) -> Self {
         let tracked = pods.iter().filter(|pod| has_finalizer(pod));
-        let untracked: Vec<Planned> = tracked.map(|pod| untrack(pod).into()).collect();
+        let untracked: Vec<Planned> = tracked.map(|pod| untrack_unchanged(pod).into()).collect();
         let mut change = Self::delete(pods);
         if !untracked.is_empty() {
             change.steps.insert(0, untracked);

@@ -14,7 +14,7 @@ use crate::client::Patch;
 use crate::control::Write;
 use k8s_openapi::api::batch::v1::{JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// A status names at most this many uncounted pods, which keeps it below 20 KiB; the next looks name
@@ -146,11 +146,19 @@ pub(super) fn shown(count: usize) -> Option<i32> {
     i32::try_from(count).ok().filter(|count| *count != 0)
 }
 
-/// Takes the finalizer off a pod that is counted, or that is not to count.
+/// Takes the finalizer off a pod that is counted.
 pub(super) fn untrack(pod: &Pod) -> Write {
-    let patch = json!({"metadata": {
-        "uid": pod.metadata.uid,
-        "$deleteFromPrimitiveList/finalizers": [TRACKING_FINALIZER],
-    }});
-    Write::patch(pod, Patch::Strategic(patch))
+    remove_finalizer(json!({"uid": pod.metadata.uid}), pod)
+}
+
+/// Takes the finalizer off a pod that is not to count, unless it has changed: it may have ended
+/// meanwhile, and would be lost. (Upstream does without this.)
+pub(super) fn untrack_unchanged(pod: &Pod) -> Write {
+    let (uid, version) = (&pod.metadata.uid, &pod.metadata.resource_version);
+    remove_finalizer(json!({"uid": uid, "resourceVersion": version}), pod)
+}
+
+fn remove_finalizer(mut metadata: Value, pod: &Pod) -> Write {
+    metadata["$deleteFromPrimitiveList/finalizers"] = json!([TRACKING_FINALIZER]);
+    Write::patch(pod, Patch::Strategic(json!({"metadata": metadata})))
 }

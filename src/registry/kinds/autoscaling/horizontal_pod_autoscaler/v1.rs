@@ -86,7 +86,9 @@ impl Version for HorizontalPodAutoscaler {
         let spec = stored.spec.unwrap_or_default();
         let status = stored.status.unwrap_or_default();
         let mut annotations = metadata.annotations.take().unwrap_or_default();
-        [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR].map(|name| annotations.remove(name));
+        for name in [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR] {
+            annotations.remove(name);
+        }
         let metrics = spec.metrics.unwrap_or_default();
         let percent = metrics.iter().find_map(cpu_percent);
         let others: Vec<Value> = metrics
