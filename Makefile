@@ -66,6 +66,7 @@ ifeq ($(IS_ROOT),yes)
 	$(CARGO) build --release
 	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench cluster
 	$(CARGO) bench --profile measure --bench scheduling
+	$(CARGO) bench --profile measure --bench access
 else
 	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make bench"; exit 1
 endif

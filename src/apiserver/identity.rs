@@ -1,6 +1,7 @@
 //! Who asks: the names that authentication finds out and authorization judges.
 
 use crate::pki::{BadCertificate, CertificateUser};
+use crate::registry::Creator;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -120,6 +121,12 @@ impl Identity {
     #[must_use]
     pub fn groups(&self) -> &[String] {
         &self.groups
+    }
+
+    /// As objects have it that tell who made them.
+    pub(super) fn as_creator(&self) -> Creator<'_> {
+        let Self { user, uid, groups, extra } = self;
+        Creator { user, uid, groups, extra }
     }
 
     #[must_use]

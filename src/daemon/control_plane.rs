@@ -63,7 +63,10 @@ impl ControlPlane {
                 service_cidrs: config.service_cidrs.clone(),
                 node_ports: config.node_ports.first..=config.node_ports.last,
                 event_ttl: apiserver::Config::EVENT_TTL,
-                tokens: TokenSettings::of_cluster(&config.cluster_domain),
+                tokens: TokenSettings {
+                    root_ca: Arc::from(certificates.server_ca()),
+                    ..TokenSettings::of_cluster(&config.cluster_domain)
+                },
                 connections_max: connections_max(open_files),
             },
             Arc::clone(&store) as Arc<dyn Store>,

@@ -16,7 +16,7 @@ mod version;
 
 pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, Scope, Subresource, VERBS};
 pub use kinds::KINDS;
-pub use object::{Decoded, Object, Resource};
+pub use object::{Creator, Decoded, Object, Resource};
 pub use version::{Version, View};
 
 /// The kinds that are stored: each once, however many versions of it are served.

@@ -14,6 +14,16 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+/// Who makes an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Creator<'a> {
+    pub user: &'a str,
+    /// Empty for users that have none.
+    pub uid: &'a str,
+    pub groups: &'a [String],
+    pub extra: &'a BTreeMap<String, Vec<String>>,
+}
+
 /// The behaviour of one kind. All hooks are pure; the default of each is "nothing special".
 ///
 /// The hooks have the meaning of upstream's registry strategies (`rest.RESTCreateStrategy` and
@@ -55,7 +65,7 @@ pub trait Resource:
     fn prepare_create(&mut self) {}
 
     /// After [`Resource::prepare_create`]: writes down who made the object, where the kind asks.
-    fn stamp_creator(&mut self, _user: &str, _groups: &[String]) {}
+    fn stamp_creator(&mut self, _creator: Creator<'_>) {}
 
     /// Before an update: puts back what an update may not change, such as the status.
     fn prepare_update(&mut self, _old: &Self) {}
@@ -143,7 +153,7 @@ pub trait Object: Debug + Send + Sync {
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     fn apply_defaults(&mut self);
     fn prepare_create(&mut self);
-    fn stamp_creator(&mut self, user: &str, groups: &[String]);
+    fn stamp_creator(&mut self, creator: Creator<'_>);
     fn prepare_update(&mut self, old: &dyn Object);
     fn prepare_status_update(&mut self, old: &dyn Object);
     fn prepare_part(&mut self, subresource: &str, old: &dyn Object);
@@ -191,8 +201,8 @@ impl<T: Resource> Object for T {
         Resource::prepare_create(self);
     }
 
-    fn stamp_creator(&mut self, user: &str, groups: &[String]) {
-        Resource::stamp_creator(self, user, groups);
+    fn stamp_creator(&mut self, creator: Creator<'_>) {
+        Resource::stamp_creator(self, creator);
     }
 
     fn prepare_update(&mut self, old: &dyn Object) {

@@ -4,7 +4,7 @@
 use super::support::{Answer, Api, config, store};
 use super::tls::{Served, drive, serve, serve_api};
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -215,6 +215,38 @@ async fn a_token_ends() {
         now.store(1_800_000_000 + seconds, Ordering::Relaxed);
         assert_eq!(served.shows(&token).await, expected, "{seconds}");
     }
+}
+
+#[tokio::test]
+async fn a_secret_can_hold_a_token_without_an_end() {
+    let served = serve().await;
+    let api = &served.api;
+    let secret = json!({
+        "metadata": {"name": "s", "annotations": {"kubernetes.io/service-account.name": "bot"}},
+        "type": "kubernetes.io/service-account-token",
+    });
+    let early = api.post(SECRETS, &secret).await.ok();
+    assert!(early.get("data").is_none(), "there is no such account yet: {early}");
+    account(api, "bot").await;
+    let path = format!("{SECRETS}/s");
+    let filled = api.put(&path, &secret).await.ok();
+    let data = |key: &str| {
+        let text = filled["data"][key].as_str().unwrap();
+        String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap()
+    };
+    assert_eq!(data("namespace"), "default");
+    let token = data("token");
+    assert_eq!(claims(&token)["iss"], "kubernetes/serviceaccount");
+    assert_eq!(served.shows(&token).await, BOT);
+    let other = json!({"data": {"token": BASE64_STANDARD.encode("other")}});
+    api.patch(&path, "merge", &other).await.ok();
+    assert_eq!(served.shows(&token).await, "401 Unauthorized");
+    api.patch(&path, "merge", &json!({"data": {"token": BASE64_STANDARD.encode(&token)}}))
+        .await
+        .ok();
+    assert_eq!(served.shows(&token).await, BOT);
+    api.delete(&path).await.ok();
+    assert_eq!(served.shows(&token).await, "401 Unauthorized");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod guarded;
 mod issue;
 mod issuer;
 mod keys;
+mod legacy;
 mod plan;
 
 use self::bootstrap::BootstrapToken;
@@ -45,6 +46,8 @@ pub struct TokenSettings {
     pub issuer: String,
     /// The audiences that mean this API server. Never empty; tokens that ask for none have these.
     pub audiences: Vec<String>,
+    /// Whom clients of this server trust, as PEM: `ca.crt` of Secrets with tokens.
+    pub root_ca: Arc<str>,
 }
 
 impl TokenSettings {
@@ -52,7 +55,8 @@ impl TokenSettings {
     #[must_use]
     pub fn of_cluster(domain: &str) -> Self {
         let issuer = format!("https://kubernetes.default.svc.{domain}");
-        Self { audiences: vec![issuer.clone(), "kinglet".to_owned()], issuer }
+        let audiences = vec![issuer.clone(), "kinglet".to_owned()];
+        Self { issuer, audiences, root_ca: Arc::from("") }
     }
 }
 

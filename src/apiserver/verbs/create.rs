@@ -45,6 +45,7 @@ pub(super) async fn create_submitted(
         admission.mutate(Operation::Create(object.as_mut())).await?;
         check_escalation(call, object.as_ref(), None).await?;
         let (key, reservation) = finish(call, object.as_mut()).await?;
+        call.server.tokens.fill(object.as_mut()).await?;
         let grounds = admission.validate(Operation::Create(object.as_mut())).await?;
         let mut others = reservation.ops;
         others.extend(grounds.0);
@@ -81,7 +82,7 @@ async fn finish(
     };
     metadata::prepare_create(object.metadata_mut(), &birth);
     object.prepare_create();
-    object.stamp_creator(call.identity.user(), call.identity.groups());
+    object.stamp_creator(call.identity.as_creator());
     // Some kinds have labels or defaults that follow from the name, which may be new.
     object.apply_defaults();
     object.metadata_mut().generation = object.first_generation();

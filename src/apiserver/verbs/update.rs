@@ -96,6 +96,7 @@ pub(super) async fn revise(
             object.prepare_update(old);
             object.apply_defaults();
             check_escalation(call, object.as_ref(), Some(old)).await?;
+            call.server.tokens.fill(object.as_mut()).await?;
             reservation = allocate::reserve(call.server, Some(old), object.as_mut()).await?;
             begin_generation(object.as_mut(), old);
             object.validate_update(old)

@@ -13,7 +13,7 @@ mod validate;
 
 use crate::api::{FieldError, names};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{Body, BuiltIn, Column, Creator, KindFacts, Resource, Subresource, cells};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestStatus,
@@ -61,11 +61,11 @@ impl Resource for CertificateSigningRequest {
     }
 
     /// Nobody asks in the name of somebody else.
-    fn stamp_creator(&mut self, user: &str, groups: &[String]) {
-        self.spec.username = Some(user.to_owned());
-        self.spec.groups = Some(groups.to_vec());
-        self.spec.uid = None;
-        self.spec.extra = None;
+    fn stamp_creator(&mut self, creator: Creator<'_>) {
+        self.spec.username = Some(creator.user.to_owned());
+        self.spec.groups = Some(creator.groups.to_vec());
+        self.spec.uid = Some(creator.uid.to_owned()).filter(|uid| !uid.is_empty());
+        self.spec.extra = Some(creator.extra.clone()).filter(|extra| !extra.is_empty());
     }
 
     fn prepare_update(&mut self, old: &Self) {

@@ -1,7 +1,7 @@
 //! Tables of requests for certificates and what is wrong with them.
 
-use crate::registry::Object;
 use crate::registry::kinds::testing::{Case, check, check_part, check_status_update, check_update};
+use crate::registry::{Creator, Object};
 use serde_json::{Value, json};
 
 /// A request that openssl made, and a certificate for it.
@@ -83,9 +83,12 @@ fn names_of_signers() {
 #[test]
 fn nobody_asks_for_somebody_else_and_nothing_is_asked_twice() {
     let mut object = pending().created();
-    object.stamp_creator("bob", &["a".to_owned()]);
+    let extra = [("key".to_owned(), vec!["value".to_owned()])].into();
+    let groups = ["a".to_owned()];
+    object.stamp_creator(Creator { user: "bob", uid: "7", groups: &groups, extra: &extra });
     let spec = object.to_value()["spec"].clone();
     assert_eq!((&spec["username"], &spec["groups"]), (&json!("bob"), &json!(["a"])));
+    assert_eq!((&spec["uid"], &spec["extra"]), (&json!("7"), &json!({"key": ["value"]})));
     // An update of the object itself changes neither what was asked nor what was answered.
     check_update(&pending(), &signed().with(json!({"spec": {"usages": []}})), &[]);
 }
