@@ -62,9 +62,8 @@ impl Writer {
             }
             Task::Report(told) => self.report(pod, told).await?,
             Task::Preempt(told, preemption) => {
-                let reported = self.report(pod, told).await;
-                self.preempt(pod, preemption).await;
-                reported?;
+                self.report(pod, told).await?;
+                self.preempt(pod, preemption).await?;
             }
         }
         Ok(Outcome::Done)
@@ -156,28 +155,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Stops the victims. What fails is tried again with the next attempt to place the pod.
-    async fn preempt(&self, pod: &PodFacts, preemption: &Preemption) {
+    /// Stops the victims. The first that cannot be stopped ends it: the pod is tried again, and they
+    /// may be others then.
+    async fn preempt(&self, pod: &PodFacts, preemption: &Preemption) -> Result<(), ClientError> {
         for displaced in &preemption.displaced {
-            let cleared = self.patch_status(displaced, json!({"nominatedNodeName": null})).await;
-            self.warn_of(displaced, cleared);
+            gone_is_fine(self.patch_status(displaced, json!({"nominatedNodeName": null})).await)?;
         }
         for victim in &preemption.victims {
-            let stopped = self.stop(victim, pod).await;
-            if stopped.is_ok() {
-                let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
-                self.record(&victim.pod, EventType::Normal, "Preempted", message);
-            }
-            self.warn_of(victim, stopped);
+            gone_is_fine(self.stop(victim, pod).await)?;
+            let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
+            self.record(&victim.pod, EventType::Normal, "Preempted", message);
         }
-    }
-
-    fn warn_of(&self, pod: &PodFacts, result: Result<(), ClientError>) {
-        if let Err(error) = result
-            && !error.is_not_found()
-        {
-            warn!(pod = %pod.key, error = chain(&error), "making room for another pod failed; will retry");
-        }
+        Ok(())
     }
 
     /// Upstream `PreemptPod` (pkg/scheduler/framework/preemption, v1.35).
@@ -197,6 +186,10 @@ impl Writer {
         let options = DeleteOptions { uid: Some(victim.uid.clone()), ..DeleteOptions::default() };
         self.client.delete::<Pod>(&victim.key, &options).await
     }
+}
+
+fn gone_is_fine(result: Result<(), ClientError>) -> Result<(), ClientError> {
+    result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
 }
 
 /// With the generation of the pod for which it was found.

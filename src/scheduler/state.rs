@@ -187,6 +187,7 @@ impl State {
             (Task::Bind { .. } | Task::PrepareVolumes { .. }, Outcome::Failed(why)) => {
                 self.give_up(pod, why, now);
             }
+            (Task::Preempt(..), Outcome::Failed(_)) => self.queue.failed(&pod.uid, now),
             (Task::Preempt(..), _) => self.queue.release(&pod.uid, now),
             (Task::Report(_), _)
             | (Task::Bind { .. }, Outcome::Prepared(_))

@@ -258,6 +258,53 @@ fn an_important_pod_takes_the_room_of_a_less_important_one() {
 }
 
 #[test]
+fn devices_go_to_the_most_important_level_by_level() {
+    let mut cluster = Cluster::new(0);
+    cluster.node("n", json!({"status": {"allocatable": {"example.com/fakecpu": "1k"}}}));
+    let mut bound = 0;
+    for (level, (pods, devices)) in [(5, "200"), (3, "300"), (2, "450")].into_iter().enumerate() {
+        for index in 0..pods {
+            let resources = json!({"requests": {"example.com/fakecpu": devices}});
+            let priority = 10 * (level + 1);
+            let containers = json!([{"name": "c", "resources": resources}]);
+            let name = format!("level{level}-{index}");
+            cluster.pod(&name, json!({"priority": priority, "containers": containers}));
+            cluster.run();
+            // What was stopped ends at once.
+            let is_stopped = |pod: &Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
+            let stopped: Vec<_> = cluster
+                .pods
+                .iter()
+                .filter(|(_, pod)| is_stopped(pod))
+                .map(|(name, _)| name.clone())
+                .collect();
+            stopped.iter().for_each(|name| cluster.set(name, None));
+            cluster.run();
+        }
+        let is_of_level = |(name, pod): &(&String, &Arc<Pod>)| {
+            name.starts_with(&format!("level{level}")) && crate::api::pod::is_bound(pod)
+        };
+        bound += usize::from(cluster.pods.iter().filter(is_of_level).count() == pods);
+    }
+    assert_eq!(bound, 3, "each level has all of its pods before the next comes");
+    assert!(cluster.pods.values().filter(|pod| crate::api::pod::is_bound(pod)).count() == 2);
+}
+
+#[test]
+fn a_pod_whose_claim_was_promised_to_another_is_told_when_that_gives_up() {
+    let mut cluster = Cluster::new(1);
+    cluster.class("driver", "WaitForFirstConsumer");
+    cluster.claim("data", json!({}));
+    cluster.pod("a", with_claim("data"));
+    cluster.pod("b", with_claim("data"));
+    let done = cluster.run();
+    assert_eq!(done[0], "a needs on n0 data=new");
+    assert!(done[1].contains("unbound immediate PersistentVolumeClaims"), "{done:?}");
+    cluster.set("a", None);
+    assert_eq!(cluster.run(), ["b needs on n0 data=new"]);
+}
+
+#[test]
 fn a_gated_pod_is_not_tried_before_its_gates_are_gone() {
     let mut cluster = Cluster::new(1);
     cluster.pod("a", json!({"schedulingGates": [{"name": "wait"}]}));

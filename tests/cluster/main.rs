@@ -16,6 +16,7 @@ mod remote;
 mod replicasets;
 mod replication_controllers;
 mod rollout;
+mod scheduling;
 mod statefulsets;
 #[path = "../support/mod.rs"]
 mod support;

@@ -240,6 +240,8 @@ fn hint(pod: &PodFacts, event: &Event<'_>) -> bool {
         | Event::CsiNodeAdded
         | Event::CapacityAdded => true,
         Event::NodeChanged(old, new) => old.metadata.labels != new.metadata.labels,
+        // What was promised to its claims may be promised to others again.
+        Event::PodGone(gone) => !gone.ask.claims.is_empty(),
         Event::ClaimAdded(key) | Event::ClaimChanged(key) => {
             pod.ask.claims.iter().any(|used| used.key == **key)
         }
