@@ -16,3 +16,4 @@ mod push;
 mod restart;
 mod storage;
 mod streams;
+mod workloads;
