@@ -163,10 +163,17 @@ fn failed_pod_that_goes(change: &Change<Pod>) -> Option<(&str, &str)> {
 }
 
 /// What of a node matters to DaemonSets: not that it lives, which it says all the time.
-fn matters(node: Option<&Node>) -> Option<(Option<&BTreeMap<String, String>>, &[Taint])> {
+#[derive(PartialEq)]
+struct Matters<'a> {
+    labels: Option<&'a BTreeMap<String, String>>,
+    taints: &'a [Taint],
+}
+
+fn matters(node: Option<&Node>) -> Option<Matters<'_>> {
     let node = node?;
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref());
-    Some((node.metadata.labels.as_ref(), taints.unwrap_or_default()))
+    let labels = node.metadata.labels.as_ref();
+    Some(Matters { labels, taints: taints.unwrap_or_default() })
 }
 
 /// The sets which a node suits otherwise than before.

@@ -5,6 +5,7 @@ use super::render::is_updated;
 use crate::api::pod::{is_bound, is_ready, phase};
 use crate::control::Report;
 use crate::controllers::availability::is_available;
+use crate::controllers::history::REVISION_LABEL;
 use crate::controllers::share::{Rounding, scaled};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, RollingUpdateDaemonSet};
@@ -169,10 +170,10 @@ impl<'a> Nodes<'a> {
         }
         let is_new = |pod: &&&Pod| {
             let labels = pod.metadata.labels.as_ref();
-            let hash = labels.and_then(|it| it.get(crate::controllers::history::REVISION_LABEL));
+            let hash = labels.and_then(|labels| labels.get(REVISION_LABEL));
             hash.is_some_and(|hash| hash == self.hash)
         };
-        let (new, old): (Vec<&Pod>, Vec<&Pod>) = running.iter().partition(|pod| is_new(&pod));
+        let (new, old): (Vec<&Pod>, Vec<&Pod>) = running.iter().partition(is_new);
         moves.deletes.extend(new.iter().skip(1).chain(old.iter().skip(1)));
         if let (Some(new), Some(old)) = (new.first(), old.first())
             && (!is_ready(old) || self.is_available(new))

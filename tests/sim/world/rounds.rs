@@ -14,12 +14,7 @@ impl World {
     /// Acts until nobody has anything to do; says how many rounds that took, unless there are more
     /// than `rounds_max`.
     pub(crate) fn settle(&mut self, rounds_max: usize) -> Option<usize> {
-        for round in 0..rounds_max {
-            if !self.round() {
-                return Some(round);
-            }
-        }
-        None
+        (0..rounds_max).find(|_| !self.round())
     }
 
     /// Says whether anything has happened.
