@@ -147,6 +147,7 @@ impl Rig {
         tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init().ok();
         let time = Time::default();
         let api = Api::start().await;
+        api.give_authority("default").await;
         let service = api.server.local(Identity::new("kubelet", &["system:masters"]));
         let tokens =
             FakeTokens { clock: time.clock(), asked: Mutex::default(), refusals: Mutex::default() };

@@ -129,19 +129,22 @@ impl Api {
         api
     }
 
-    /// Gives a namespace the account as which its pods run, and the authority that they trust.
+    /// Gives a namespace the account as which its pods run.
     pub(crate) async fn give_account(&self, namespace: &str) {
+        self.give(namespace, "serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    }
+
+    /// Gives a namespace the authority that its pods trust, without which none of them starts.
+    pub(crate) async fn give_authority(&self, namespace: &str) {
         let authority =
             json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "the authority"}});
-        for (plural, object) in [
-            ("serviceaccounts", json!({"metadata": {"name": "default"}})),
-            ("configmaps", authority),
-        ] {
-            let path = format!("/api/v1/namespaces/{namespace}/{plural}");
-            let answer = self.post(&path, &object).await;
-            // Where the store is not new, it may be there.
-            assert!(matches!(answer.code, 201 | 409), "{}", answer.text());
-        }
+        self.give(namespace, "configmaps", authority).await;
+    }
+
+    async fn give(&self, namespace: &str, plural: &str, object: Value) {
+        let answer = self.post(&format!("/api/v1/namespaces/{namespace}/{plural}"), &object).await;
+        // Where the store is not new, it may be there.
+        assert!(matches!(answer.code, 201 | 409), "{}", answer.text());
     }
 
     /// The same server for somebody else.
