@@ -1,15 +1,20 @@
 //! Clients that ask the API server over TLS, each on a connection of its own.
 
 use super::machine::Machine;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use kinglet::api::ObjectKey;
 use kinglet::client::remote::Remote;
 use kinglet::client::{Client, Content, Kubeconfig};
+use kinglet::stdx::http::{HttpService as _, Upgrade};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -93,6 +98,24 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Runs `true` in a pod so often, each time over a connection of its own. Median and 99th
+    /// percentile of the round trips, in milliseconds.
+    pub fn execs(&self, pod: &str, count: usize) -> (f64, f64) {
+        let service = Remote::upgradable(&self.kubeconfig).unwrap();
+        let path =
+            format!("/api/v1/namespaces/default/pods/{pod}/exec?command=true&stdout=1&stderr=1");
+        let mut times: Vec<f64> = self.run(async || {
+            let mut times = Vec::new();
+            for _ in 0..count {
+                let asked = now();
+                exec(&service, &path).await;
+                times.push(asked.elapsed().as_secs_f64() * 1000.0);
+            }
+            times
+        });
+        (percentile(&mut times, 50), percentile(&mut times, 99))
+    }
+
     /// The median of so many lists of 10,000, in milliseconds.
     pub fn list(&self, count: usize) -> f64 {
         let path = format!("{CONFIG_MAPS}?limit=10000");
@@ -168,6 +191,39 @@ async fn wait_running(client: &Client, name: &str, began: Instant) {
         }
         assert!(began.elapsed() < POD_DEADLINE, "pod {name} does not start: {:?}", pod.status);
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Runs a command to its end over a WebSocket.
+async fn exec(service: &Remote, path: &str) {
+    let mut request = http::Request::get(path);
+    for (name, value) in [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", "v5.channel.k8s.io"),
+    ] {
+        request = request.header(name, value);
+    }
+    let mut response = service.call(request.body(Bytes::new()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let serving = Upgrade::take(&mut response).unwrap().run(Box::new(far));
+    let talking = async {
+        let mut socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let mut outcome = Vec::new();
+        while let Some(Ok(message)) = socket.next().await {
+            let bytes = message.into_data();
+            if bytes.first() == Some(&3) {
+                outcome.extend_from_slice(&bytes[1..]);
+            }
+        }
+        assert!(String::from_utf8_lossy(&outcome).contains("Success"), "{outcome:?}");
+    };
+    tokio::select! {
+        () = talking => {}
+        () = serving => panic!("the connection ended before the command had"),
     }
 }
 

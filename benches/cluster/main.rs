@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 const IDLE_SECONDS: u64 = 60;
 const PODS_ONE_BY_ONE: usize = 50;
 const PODS_AT_ONCE: usize = 30;
+const EXECS: usize = 100;
 const LISTED_OBJECTS: usize = 10_000;
 const LISTS: usize = 20;
 
@@ -130,6 +131,8 @@ fn pods_one_by_one(machine: &Machine) {
     let (p50, p99) = (load::percentile(&mut times, 50), load::percentile(&mut times, 99));
     let measured = format!("p50 {p50:.0} ms, p99 {p99:.0} ms");
     row("pod start, image present, one by one", &measured, "150 / 400 ms");
+    let (p50, p99) = load.execs("first", EXECS);
+    row("exec, one after another", &format!("p50 {p50:.0} ms, p99 {p99:.0} ms"), "20 ms");
     machine.kubectl(&["delete", "pod", "-l", "app=bench", "--timeout=120s"]);
 }
 
