@@ -52,10 +52,22 @@ async fn check<F>(headers: HeaderMap, ports: &[u16], talk: impl FnOnce(DuplexStr
 where
     F: Future<Output = ()>,
 {
+    check_with(1_024, headers, ports, talk).await;
+}
+
+/// Over a connection that holds so many bytes.
+async fn check_with<F>(
+    bytes: usize,
+    headers: HeaderMap,
+    ports: &[u16],
+    talk: impl FnOnce(DuplexStream) -> F,
+) where
+    F: Future<Output = ()>,
+{
     let (dial, server) = dial().await;
     let mut response = answer(&headers, Ok(ports.to_vec()), dial).unwrap();
     assert_eq!(response.status(), 101);
-    let (near, far) = tokio::io::duplex(1_024);
+    let (near, far) = tokio::io::duplex(bytes);
     let serving = Upgrade::take(&mut response).unwrap().run(Box::new(far));
     let both = async { tokio::join!(serving, talk(near)) };
     let both = tokio::time::timeout(Duration::from_secs(20), both);
@@ -96,6 +108,25 @@ async fn talk_spdy(stream: DuplexStream) {
 #[tokio::test]
 async fn spdy_forwards_ports() {
     check(request("SPDY/3.1", "portforward.k8s.io"), &[], talk_spdy).await;
+}
+
+#[tokio::test]
+async fn a_hundred_connections_go_on_at_once() {
+    const CONNECTIONS: u32 = 100;
+    let headers = request("SPDY/3.1", "portforward.k8s.io");
+    let talk = async |stream| {
+        let mut client = Client::new(stream);
+        for (number, first) in (1..).step_by(4).enumerate().take(CONNECTIONS as usize) {
+            let request = number.to_string();
+            let headers = |kind| [("streamtype", kind), ("port", "80"), ("requestid", &*request)];
+            client.open(first, &headers("error")).await;
+            client.open(first + 2, &headers("data")).await;
+            client.data(first + 2, b"olleh", true).await;
+        }
+        let said = client.read_streams(CONNECTIONS as usize * 2).await;
+        assert_eq!(said.values().filter(|text| *text == "hello").count(), CONNECTIONS as usize);
+    };
+    check_with(1 << 20, headers, &[], talk).await;
 }
 
 #[tokio::test]

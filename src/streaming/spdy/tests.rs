@@ -74,6 +74,24 @@ impl Client {
         String::from_utf8(read).unwrap()
     }
 
+    /// What streams bring until so many of them have ended.
+    pub(in crate::streaming) async fn read_streams(
+        &mut self,
+        count: usize,
+    ) -> BTreeMap<u32, String> {
+        let mut said: BTreeMap<u32, String> = BTreeMap::new();
+        let mut ended = 0;
+        while ended < count
+            && let Some(frame) = self.next().await
+        {
+            if let Frame::Data { id, bytes, is_last } = frame {
+                said.entry(id).or_default().push_str(std::str::from_utf8(&bytes).unwrap());
+                ended += usize::from(is_last);
+            }
+        }
+        said
+    }
+
     /// Everything that comes until the connection ends, in short.
     pub(in crate::streaming) async fn read_all(&mut self) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
