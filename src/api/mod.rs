@@ -15,6 +15,7 @@ pub mod node_selector;
 pub mod owner;
 pub mod pod;
 mod quantity;
+pub mod quota;
 pub mod status;
 pub mod volume;
 

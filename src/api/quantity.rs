@@ -112,6 +112,12 @@ impl Quantity {
         Self { nanos: milli * NANOS_IN_MILLI, ..self }
     }
 
+    /// Rounded up to whole units.
+    #[must_use]
+    pub fn rounded_to_units(self) -> Self {
+        Self { nanos: divide_away_from_zero(self.nanos, NANOS) * NANOS, ..self }
+    }
+
     #[must_use]
     pub fn is_integer(self) -> bool {
         self.nanos % NANOS == 0

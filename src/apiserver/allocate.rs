@@ -8,6 +8,7 @@
 mod plan;
 
 use self::plan::{Band, Family};
+use super::admission::Grounds;
 use super::config::Config;
 use super::errors;
 use super::server::Server;
@@ -33,6 +34,16 @@ const NODE_PORTS: &str = "/kinglet.dev/nodeports/";
 #[derive(Debug, Default)]
 pub(super) struct Reservation {
     pub(super) ops: Vec<Op>,
+    /// What the object was admitted on, kept until it is stored.
+    grounds: Option<Grounds>,
+}
+
+impl Reservation {
+    /// Adds what the object was admitted on.
+    pub(super) fn rest_on(&mut self, mut grounds: Grounds) {
+        self.ops.append(&mut grounds.ops);
+        self.grounds = Some(grounds);
+    }
 }
 
 /// What is taken for an object in this attempt, so that it does not take one thing twice.
@@ -66,7 +77,7 @@ pub(super) async fn reserve(
     for record in held.difference(&kept) {
         taking.give_back(record).await?;
     }
-    Ok(Reservation { ops: taking.ops })
+    Ok(Reservation { ops: taking.ops, grounds: None })
 }
 
 /// The records that go with an object that is removed.
@@ -78,7 +89,7 @@ pub(super) async fn release(server: &Server, old: &dyn Object) -> Result<Reserva
     for record in records(service) {
         taking.give_back(&record).await?;
     }
-    Ok(Reservation { ops: taking.ops })
+    Ok(Reservation { ops: taking.ops, grounds: None })
 }
 
 /// The first address of a range, which is the API server's.

@@ -8,7 +8,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io;
@@ -208,6 +209,13 @@ pub struct ObjectList<K> {
     pub revision: Revision,
 }
 
+/// One page of a list of which only the length matters.
+#[derive(Deserialize)]
+struct CountedPage {
+    metadata: ListMeta,
+    items: Vec<IgnoredAny>,
+}
+
 /// One page of a list as it comes over the wire.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "K: Deserialize<'de>"))]
@@ -303,6 +311,22 @@ impl Client {
         let mut items = Vec::new();
         let revision = self.list_pages(&selection.path(resource), accept, &mut items).await?;
         Ok(ObjectList { items, revision })
+    }
+
+    /// How many objects of a kind there are in a namespace, without reading them.
+    ///
+    /// # Errors
+    /// Where the server does not say.
+    pub async fn count(
+        &self,
+        resource: &ResourceType,
+        selection: &Selection,
+    ) -> Result<i64, ClientError> {
+        let path = selection.path(resource).with("limit", "1");
+        let answer = self.fetch(Method::GET, path.as_str(), JSON, None).await?;
+        let page: CountedPage = serde_json::from_slice(&answer).map_err(ClientError::Malformed)?;
+        let shown = i64::try_from(page.items.len()).unwrap_or(i64::MAX);
+        Ok(shown.saturating_add(page.metadata.remaining_item_count.unwrap_or_default()))
     }
 
     /// Reads a list page by page. Where a later page is not to be had any more because the history

@@ -27,6 +27,7 @@ mod pod_writes;
 pub mod podautoscaler;
 pub mod podgc;
 pub mod replicaset;
+pub mod resourcequota;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
 mod share;
@@ -58,7 +59,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-    ReplicationController, ServiceAccount,
+    ReplicationController, ResourceQuota, ServiceAccount,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -70,6 +71,7 @@ use persistentvolume::PersistentVolumeController;
 use podautoscaler::PodAutoscalerController;
 use podgc::PodGarbageCollector;
 use replicaset::{ReplicaSetController, ReplicationControllerController};
+use resourcequota::ResourceQuotaController;
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
 use serviceaccount::ServiceAccountController;
 use statefulset::StatefulSetController;
@@ -96,6 +98,7 @@ pub struct Caches {
     pub persistent_volume_claims: Arc<Cache<PersistentVolumeClaim>>,
     /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
     pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
+    pub resource_quotas: Arc<Cache<ResourceQuota>>,
     pub service_accounts: Arc<Cache<ServiceAccount>>,
     pub jobs: Arc<Cache<Job>>,
     pub persistent_volumes: Arc<Cache<PersistentVolume>>,
@@ -122,6 +125,7 @@ impl Caches {
             controller_revisions: Cache::start(client.clone(), everything(), tasks),
             persistent_volume_claims: Cache::start(client.clone(), everything(), tasks),
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
+            resource_quotas: Cache::start(client.clone(), everything(), tasks),
             service_accounts: Cache::start(client.clone(), everything(), tasks),
             jobs: Cache::start(client.clone(), everything(), tasks),
             persistent_volumes: Cache::start(client.clone(), everything(), tasks),
@@ -199,6 +203,11 @@ pub fn start(
 
     let controller = GarbageCollector::new(starter.client::<GarbageCollector>(), &feed);
     let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let own_client = starter.client::<ResourceQuotaController>();
+    let controller = ResourceQuotaController::new(own_client, caches, &config.kinds);
+    let queue = controller.queue(&feed);
     starter.start(controller, queue);
 
     let controller = ServiceAccountController::new(caches);

@@ -1,10 +1,15 @@
 //! A certificate authority: a key and a certificate that signs others.
 
+use super::der::algorithm;
 use super::{PkiError, read, write};
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SigningKey as _,
+};
 use std::path::Path;
 use std::time::SystemTime;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::parse_x509_certificate;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::time::ASN1Time;
@@ -21,6 +26,10 @@ pub(super) struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
     public_key: Vec<u8>,
+    /// Its name, as it is encoded.
+    subject: Vec<u8>,
+    /// By which certificates name the key that has signed them.
+    key_id: Option<Vec<u8>>,
     /// From the first moment to the last.
     validity: (Timestamp, Timestamp),
 }
@@ -73,13 +82,18 @@ impl Authority {
             return Err("it may not sign certificates".to_owned());
         }
         let public_key = parsed.public_key().raw.to_vec();
+        let subject = parsed.subject().as_raw().to_vec();
+        let key_id = parsed.extensions().iter().find_map(|it| match it.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        });
         let validity = parsed.validity();
         let moment = |time: ASN1Time| {
             Timestamp::from_second(time.timestamp()).map_err(|error| error.to_string())
         };
         let validity = (moment(validity.not_before)?, moment(validity.not_after)?);
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(text)?;
-        Ok(Self { certificate, issuer, public_key, validity })
+        Ok(Self { certificate, issuer, public_key, subject, key_id, validity })
     }
 
     /// The certificate, as PEM.
@@ -94,6 +108,37 @@ impl Authority {
         key: &KeyPair,
     ) -> Result<String, rcgen::Error> {
         parameters.signed_by(key, &self.issuer).map(|certificate| certificate.pem())
+    }
+
+    /// How what it signs says that it was signed; `None` for a key that cannot sign certificates.
+    pub(super) fn signature_algorithm(&self) -> Option<&'static [u8]> {
+        let own = self.issuer.key().algorithm();
+        [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, algorithm::ECDSA_SHA256),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, algorithm::ECDSA_SHA384),
+            (&rcgen::PKCS_ED25519, algorithm::ED25519),
+            (&rcgen::PKCS_RSA_SHA256, algorithm::RSA_SHA256),
+        ]
+        .into_iter()
+        .find_map(|(known, identifier)| (own == known).then_some(identifier))
+    }
+
+    pub(super) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.issuer.key().sign(bytes)
+    }
+
+    /// Its name, as it is encoded.
+    pub(super) fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    pub(super) fn key_id(&self) -> Option<&[u8]> {
+        self.key_id.as_deref()
+    }
+
+    /// The last moment at which it is good.
+    pub(super) fn end(&self) -> Timestamp {
+        self.validity.1
     }
 
     /// Whether this authority has signed `certificate`.

@@ -7,6 +7,8 @@
 
 mod any_server;
 mod authority;
+mod der;
+mod issue;
 mod kubeconfig;
 mod leaf;
 mod request;
@@ -15,6 +17,7 @@ mod tls;
 mod token_key;
 
 pub use any_server::AnyServer;
+pub use issue::{IssueError, Issuer, Terms, Usage};
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
 pub use request::{BadRequest, CertificateRequest};
@@ -27,13 +30,14 @@ use jiff::Timestamp;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The certificates of a cluster.
 #[derive(Debug)]
 pub struct Pki {
     directory: PathBuf,
-    server: Authority,
-    client: Authority,
+    server: Arc<Authority>,
+    client: Arc<Authority>,
 }
 
 /// Why a certificate cannot be used or made.
@@ -94,8 +98,8 @@ impl Pki {
             .map_err(|source| PkiError::Write { path: directory.to_owned(), source })?;
         Ok(Self {
             directory: directory.to_owned(),
-            server: Authority::open(directory, "server-ca", now)?,
-            client: Authority::open(directory, "client-ca", now)?,
+            server: Arc::new(Authority::open(directory, "server-ca", now)?),
+            client: Arc::new(Authority::open(directory, "client-ca", now)?),
         })
     }
 
@@ -134,6 +138,18 @@ impl Pki {
         now: Timestamp,
     ) -> Result<Leaf, PkiError> {
         leaf::open(&self.directory, file, &self.client, &Purpose::Client(subject), now)
+    }
+
+    /// Makes certificates that the API server believes.
+    #[must_use]
+    pub fn client_issuer(&self) -> Issuer {
+        Issuer(Arc::clone(&self.client))
+    }
+
+    /// Makes certificates that clients of servers trust.
+    #[must_use]
+    pub fn server_issuer(&self) -> Issuer {
+        Issuer(Arc::clone(&self.server))
     }
 
     /// Whom clients trust, as PEM.

@@ -15,6 +15,7 @@ mod list_paging;
 mod nodes;
 mod patch;
 mod protobuf;
+mod quota;
 mod races;
 mod rbac;
 mod reviews;

@@ -12,6 +12,7 @@ mod ipam;
 mod jobs;
 mod namespace_content;
 mod namespaces;
+mod quota;
 mod remote;
 mod replicasets;
 mod replication_controllers;

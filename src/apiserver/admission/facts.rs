@@ -125,6 +125,24 @@ async fn read(server: &Server, want: &Want) -> Result<Vec<Fact>, Status> {
     entries.into_iter().map(fact).collect()
 }
 
+/// The objects of a kind in a namespace, as they are stored.
+pub(super) async fn read_in<T: Clone + 'static>(
+    server: &Server,
+    (group, plural): (&str, &str),
+    namespace: &str,
+) -> Result<Vec<(Entry, T)>, Status> {
+    let Some(kind) = registry::find(group, "v1", plural) else {
+        return Ok(Vec::new());
+    };
+    let mut all = Vec::new();
+    for entry in list(server, keys::prefix(kind, Some(namespace))).await? {
+        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+        let typed = object.as_any().downcast_ref::<T>().cloned();
+        all.extend(typed.map(|typed| (entry, typed)));
+    }
+    Ok(all)
+}
+
 async fn list(server: &Server, prefix: String) -> Result<Vec<Entry>, Status> {
     let request = ListRequest { prefix, after: None, limit: None, at: None };
     let page = server.store.list(request).await.map_err(|error| errors::of_read(&error))?;

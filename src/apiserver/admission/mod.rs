@@ -5,6 +5,7 @@
 //! by its kind ([`Admission::mutate`]), and all judge it afterwards ([`Admission::validate`]).
 //! Built-in kinds have been defaulted before, as upstream's decoder does.
 
+mod certificate_approval;
 mod certificate_subject;
 mod claim_resize;
 mod default_class;
@@ -14,7 +15,10 @@ mod facts;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod node_taint;
+mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_protection;
@@ -22,7 +26,11 @@ mod tolerations;
 
 use self::facts::{Facts, Gathered, Want};
 pub(super) use self::node_restriction::{check_eviction, check_token};
+use self::resource_quota::Turn;
+pub(super) use self::resource_quota::Turns;
+use super::authz::{Ask, Authorizer, Decision};
 use super::identity::Identity;
+use super::rbac::Action;
 use super::verbs::{Call, Part};
 use crate::api::status::{Status, Subject};
 use crate::registry::{Kind, Object};
@@ -45,14 +53,19 @@ struct Attributes<'a> {
     namespace: Option<&'a str>,
     /// Who asks.
     identity: &'a Identity,
+    authorizer: &'a Authorizer,
     /// What generated names are made from.
     entropy: u128,
     operation: Operation<'a>,
 }
 
-/// What must still be so when the object is stored: operations for the same commit.
+/// What must still be so when the object is stored, and what is written with it. Kept until then.
 #[derive(Debug, Default)]
-pub(super) struct Grounds(pub(super) Vec<Op>);
+pub(super) struct Grounds {
+    /// Operations for the same commit.
+    pub(super) ops: Vec<Op>,
+    turn: Option<Turn>,
+}
 
 type Wants = fn(&Attributes<'_>) -> Vec<Want>;
 
@@ -77,18 +90,23 @@ struct Plugin {
     judgement: Option<Judgement>,
 }
 
-/// In upstream's order (kubeapiserver pkg/kubeapiserver/options/plugins.go, v1.35).
+/// In upstream's order (kubeapiserver pkg/kubeapiserver/options/plugins.go, v1.35). ResourceQuota,
+/// the last, is not among them: it is the only one that writes ([`resource_quota::charge`]).
 const PLUGINS: &[Plugin] = &[
     namespace_lifecycle::PLUGIN,
     limit_ranger::PLUGIN,
     service_account::PLUGIN,
     node_restriction::PLUGIN,
+    node_taint::PLUGIN,
+    pod_security::PLUGIN,
     priority::PLUGIN,
     tolerations::PLUGIN,
     default_storage_class::PLUGIN,
     storage_protection::PLUGIN,
     claim_resize::PLUGIN,
     runtime_class::PLUGIN,
+    certificate_approval::APPROVAL,
+    certificate_approval::SIGNING,
     certificate_subject::PLUGIN,
     default_ingress_class::PLUGIN,
 ];
@@ -139,7 +157,9 @@ impl<'a> Admission<'a> {
             (judgement.judge)(&attributes, &self.gathered.facts(&wants), &mut warnings)?;
         }
         warnings.into_iter().for_each(|text| self.call.warn(text));
-        Ok(Grounds(self.gathered.grounds()))
+        let mut grounds = Grounds { ops: self.gathered.grounds(), turn: None };
+        resource_quota::charge(self.call, &attributes, &mut grounds).await?;
+        Ok(grounds)
     }
 
     fn attributes<'b>(&self, operation: Operation<'b>) -> Attributes<'b>
@@ -147,7 +167,8 @@ impl<'a> Admission<'a> {
         'a: 'b,
     {
         let Call { kind, namespace, identity, .. } = *self.call;
-        Attributes { kind, namespace, identity, entropy: self.entropy, operation }
+        let authorizer = &self.call.server.authorizer;
+        Attributes { kind, namespace, identity, authorizer, entropy: self.entropy, operation }
     }
 }
 
@@ -186,6 +207,11 @@ impl Attributes<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether whoever asks may do something else as well.
+    fn decide(&self, action: Action<'_>) -> Decision {
+        self.authorizer.decide(&Ask::of(self.identity, action))
     }
 
     /// Upstream `admission.NewForbidden`.

@@ -48,7 +48,7 @@ pub(super) async fn create_submitted(
         call.server.tokens.fill(object.as_mut()).await?;
         let grounds = admission.validate(Operation::Create(object.as_mut())).await?;
         let mut others = reservation.ops;
-        others.extend(grounds.0);
+        others.extend(grounds.ops.iter().cloned());
         match store::insert(call, &key, object.as_ref(), others, dry_run).await {
             Ok(Outcome::Stored { value, revision } | Outcome::Removed { value, revision }) => {
                 return call.respond(StatusCode::CREATED, &value, revision);

@@ -119,7 +119,7 @@ pub(super) async fn revise(
         return Err(Status::invalid(&facts.group, &facts.kind, name, &problems));
     }
     let grounds = admission.validate(Operation::Update { object: object.as_mut(), old, part });
-    reservation.ops.extend(grounds.await?.0);
+    reservation.rest_on(grounds.await?);
     Ok(match is_finished(object.as_ref(), old) {
         true => Next::Remove(object),
         false => Next::Write(object, reservation),
