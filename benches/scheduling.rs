@@ -12,9 +12,10 @@
 use futures_util::future::BoxFuture;
 use http::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kinglet::api::ObjectKey;
 use kinglet::api::pod::node_name;
 use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
-use kinglet::client::{Cache, Client, Content, EventRecorder, Selection};
+use kinglet::client::{Cache, Client, Content, EventRecorder, Patch, Selection};
 use kinglet::scheduler::{self, Scheduler, reporter};
 use kinglet::stdx::http::{Request, Response};
 use kinglet::stdx::{Clock, Tasks, monotonic};
@@ -139,6 +140,16 @@ impl Cluster {
         creates.join_all().await;
     }
 
+    /// Takes the taint away that new nodes have until a controller sees them ready.
+    async fn untaint(&self, nodes: usize) {
+        let patches = stream::iter(0..nodes).map(|index| async move {
+            let key = ObjectKey::cluster(node_name_of(index));
+            let patch = Patch::Merge(json!({"spec": {"taints": null}}));
+            self.admin.patch::<Node>(&key, &patch, None).await.unwrap();
+        });
+        patches.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
+    }
+
     async fn until_bound(&self, count: usize, began: Instant) {
         while self.bound.load(Ordering::Relaxed) < count {
             assert!(began.elapsed() < DEADLINE, "{:?} of {count}", self.bound);
@@ -154,6 +165,7 @@ async fn run(kind: &str, nodes: usize, pods: usize) {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     cluster.create("/api/v1/namespaces/default/serviceaccounts", std::iter::once(account)).await;
     cluster.create("/api/v1/nodes", (0..nodes).map(node)).await;
+    cluster.untaint(nodes).await;
     cluster.start_scheduler();
     // The first pod is bound once everything is known.
     cluster.create(PODS_PATH, std::iter::once(pod(kind, "first"))).await;
@@ -213,8 +225,12 @@ fn check(cluster: &Cluster, nodes: usize, pods: usize) {
     println!("  {pods} pods are on {} of {nodes} nodes, at most {most} on one", by_node.len());
 }
 
+fn node_name_of(index: usize) -> String {
+    format!("node-{index:04}")
+}
+
 fn node(index: usize) -> Value {
-    let name = format!("node-{index:04}");
+    let name = node_name_of(index);
     let node = json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {

@@ -17,6 +17,9 @@ async fn add_node(cluster: &Cluster, name: &str) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     let node: Node = serde_json::from_value(node).unwrap();
     cluster.client.create(&node).await.unwrap();
+    // It would not be ready otherwise.
+    let untaint = json!({"spec": {"taints": null}});
+    cluster.api.patch(&format!("/api/v1/nodes/{name}"), "merge", &untaint).await.ok();
 }
 
 async fn with_nodes(count: usize) -> Cluster {

@@ -245,7 +245,8 @@ fn selinux_except(subject: &Subject<'_>, types: &[&str]) -> Option<Violation> {
 /// Before there were fields for it.
 pub(super) fn seccomp_annotations(subject: &Subject<'_>) -> Option<Violation> {
     let annotations = subject.metadata.annotations.as_ref()?;
-    let of_parts = subject.containers.iter().map(|part| SECCOMP_ANNOTATION_PREFIX.to_owned() + part.name);
+    let of_parts =
+        subject.containers.iter().map(|part| SECCOMP_ANNOTATION_PREFIX.to_owned() + part.name);
     let forbidden: BTreeSet<String> = std::iter::once(SECCOMP_ANNOTATION.to_owned())
         .chain(of_parts)
         .filter_map(|name| Some((annotations.get(&name)?, name)))
@@ -304,8 +305,7 @@ pub(super) fn sysctls_32(subject: &Subject<'_>) -> Option<Violation> {
 }
 
 fn sysctls_beyond(subject: &Subject<'_>, minor: u32) -> Option<Violation> {
-    let is_safe =
-        |name: &str| SYSCTLS.iter().any(|(safe, since)| *safe == name && *since <= minor);
+    let is_safe = |name: &str| SYSCTLS.iter().any(|(safe, since)| *safe == name && *since <= minor);
     let security = subject.spec.security_context.as_ref();
     let set = security.and_then(|it| it.sysctls.as_deref()).unwrap_or_default();
     let forbidden: Vec<&str> =

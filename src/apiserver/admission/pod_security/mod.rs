@@ -27,11 +27,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) const PLUGIN: Plugin = Plugin {
-    name: "PodSecurity",
-    mutation: None,
-    judgement: Some(Judgement { wants, judge }),
-};
+pub(super) const PLUGIN: Plugin =
+    Plugin { name: "PodSecurity", mutation: None, judgement: Some(Judgement { wants, judge }) };
 
 /// When a namespace begins to ask for more, at most this many of its pods are looked at (upstream
 /// `namespaceMaxPodsToCheck`).
@@ -42,7 +39,10 @@ enum Case<'a> {
     Pod(&'a Pod),
     /// What pods will be made from: nothing is refused here, but whoever makes it is warned.
     Template(&'a ObjectMeta, &'a PodSpec),
-    Namespace { new: &'a Namespace, old: Option<&'a Namespace> },
+    Namespace {
+        new: &'a Namespace,
+        old: Option<&'a Namespace>,
+    },
 }
 
 fn wants(attributes: &Attributes<'_>) -> Vec<Want> {
@@ -54,7 +54,9 @@ fn wants(attributes: &Attributes<'_>) -> Vec<Want> {
                 _ => Want::one("", "namespaces", key),
             }]
         }
-        (Some(Case::Namespace { new, old: Some(old) }), _) if newly_enforced(new, old).is_some() => {
+        (Some(Case::Namespace { new, old: Some(old) }), _)
+            if newly_enforced(new, old).is_some() =>
+        {
             let name = new.metadata.name.as_deref().unwrap_or_default();
             vec![Want::all_in("", "pods", name)]
         }
@@ -167,11 +169,7 @@ fn judge_pod(
 ) -> Result<(), Status> {
     let violations = evaluate(asked.enforce, subject);
     if !violations.is_empty() {
-        let why = format!(
-            "violates PodSecurity \"{}\": {}",
-            asked.enforce,
-            details(&violations)
-        );
+        let why = format!("violates PodSecurity \"{}\": {}", asked.enforce, details(&violations));
         return Err(attributes.forbidden(&why));
     }
     if asked.warn != asked.enforce {

@@ -45,7 +45,8 @@ fn the_baseline_keeps_pods_off_their_node() {
         &json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}),
         "hostPath volumes (volume \"v\")",
     );
-    let ports = json!([{"containerPort": 1, "hostPort": 80}, {"containerPort": 2, "hostPort": 443}]);
+    let ports =
+        json!([{"containerPort": 1, "hostPort": 80}, {"containerPort": 2, "hostPort": 443}]);
     baseline(
         &json!({"spec": {"containers": [{"name": "a", "ports": ports}]}}),
         "hostPort (container \"a\" uses hostPorts 443, 80)",
