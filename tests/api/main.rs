@@ -14,6 +14,7 @@ mod limits;
 mod list_paging;
 mod nodes;
 mod patch;
+mod pod_security;
 mod protobuf;
 mod quota;
 mod races;

@@ -69,6 +69,6 @@ fn may(attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
             name,
             namespace: None,
         };
-        matches!(attributes.decide(action), Decision::Allow)
+        matches!(attributes.decide(action), Decision::Allow(_))
     })
 }
