@@ -142,12 +142,11 @@ impl Cluster {
 
     /// Takes the taint away that new nodes have until a controller sees them ready.
     async fn untaint(&self, nodes: usize) {
-        let patches = stream::iter(0..nodes).map(|index| async move {
+        let patch = Patch::Merge(json!({"spec": {"taints": null}}));
+        for index in 0..nodes {
             let key = ObjectKey::cluster(node_name_of(index));
-            let patch = Patch::Merge(json!({"spec": {"taints": null}}));
             self.admin.patch::<Node>(&key, &patch, None).await.unwrap();
-        });
-        patches.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
+        }
     }
 
     async fn until_bound(&self, count: usize, began: Instant) {
