@@ -19,5 +19,6 @@ mod replication_controllers;
 mod rollout;
 mod scheduling;
 mod statefulsets;
+mod storage;
 #[path = "../support/mod.rs"]
 mod support;
