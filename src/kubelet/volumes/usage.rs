@@ -5,7 +5,6 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -51,7 +50,7 @@ impl Volumes {
 /// As the file system says.
 pub fn measure(path: &Path) -> io::Result<Usage> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = OwnedFd::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let root = rustix::fs::open(path, flags, Mode::empty())?;
     let found = File::from(root.try_clone()?).metadata()?;
     let device = found.dev();
     let mut usage = Usage { bytes: found.blocks() * BLOCK_BYTES, inodes: 1 };
