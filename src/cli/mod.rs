@@ -3,6 +3,7 @@
 //!
 //! Start at [`main()`]. This is the only module that prints to stdout.
 
+mod certificate;
 mod check;
 mod config_file;
 mod image;
@@ -31,6 +32,8 @@ enum Command {
     Server(Box<server::Args>),
     /// Import, pull, list and remove container images of this node
     Image(image::Args),
+    /// Look after the certificates of a server
+    Certificate(certificate::Args),
     /// Say what this host lacks, and how to get it
     Check(check::Args),
     /// Stop all pods of a data directory and remove their mounts, interfaces and cgroups
@@ -74,6 +77,7 @@ fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Server(args) => server::run(*args),
         Command::Killall(args) => server::killall(args),
         Command::Image(args) => image::run(args),
+        Command::Certificate(args) => certificate::run(args),
         Command::Check(args) => check::run(&args),
         Command::Version => {
             print(&format!("kinglet {VERSION} (Kubernetes v1.35)\n"))?;

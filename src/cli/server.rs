@@ -285,7 +285,7 @@ fn kubeconfig_path(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     absolute(given.as_deref().unwrap_or(Path::new("/etc/kinglet/kinglet.yaml")))
 }
 
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))
 }
 

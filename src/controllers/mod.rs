@@ -5,6 +5,7 @@
 //! it decides (`plan.rs`, pure). Controllers never import each other.
 
 mod availability;
+pub mod certificates;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
@@ -43,6 +44,7 @@ pub use metadata::KindEntry;
 use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use crate::control::{ClientExecutor, Controller, Queue, run};
 use crate::stdx::{Clock, Tasks};
+use certificates::{CertificateController, Signers};
 use cronjob::CronJobController;
 use daemonset::DaemonSetController;
 use deployment::DeploymentController;
@@ -56,6 +58,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
@@ -99,6 +102,7 @@ pub struct Caches {
     /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
     pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
     pub resource_quotas: Arc<Cache<ResourceQuota>>,
+    pub certificate_signing_requests: Arc<Cache<CertificateSigningRequest>>,
     pub service_accounts: Arc<Cache<ServiceAccount>>,
     pub jobs: Arc<Cache<Job>>,
     pub persistent_volumes: Arc<Cache<PersistentVolume>>,
@@ -125,6 +129,7 @@ impl Caches {
             controller_revisions: Cache::start(client.clone(), everything(), tasks),
             persistent_volume_claims: Cache::start(client.clone(), everything(), tasks),
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
+            certificate_signing_requests: Cache::start(client.clone(), everything(), tasks),
             resource_quotas: Cache::start(client.clone(), everything(), tasks),
             service_accounts: Cache::start(client.clone(), everything(), tasks),
             jobs: Cache::start(client.clone(), everything(), tasks),
@@ -158,6 +163,8 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// The certificate by which pods know the API server, as PEM.
     pub root_ca: Arc<str>,
+    /// Who signs certificates that somebody asks for.
+    pub signers: Signers,
 }
 
 /// As whom a request is made.
@@ -208,6 +215,11 @@ pub fn start(
     let own_client = starter.client::<ResourceQuotaController>();
     let controller = ResourceQuotaController::new(own_client, caches, &config.kinds);
     let queue = controller.queue(&feed);
+    starter.start(controller, queue);
+
+    let own_client = starter.client::<CertificateController>();
+    let controller = CertificateController::new(own_client, caches, config.signers.clone());
+    let queue = controller.queue();
     starter.start(controller, queue);
 
     let controller = ServiceAccountController::new(caches);

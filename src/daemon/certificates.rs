@@ -5,6 +5,7 @@
 //! they began with.
 
 use super::config::ServerConfig;
+use crate::controllers::certificates::Signers;
 use crate::pki::{Leaf, Pki, ServerTls, Subject, kubeconfig};
 use crate::stdx::{Backoff, Clock, blocking, write_atomically};
 use anyhow::Context as _;
@@ -70,6 +71,11 @@ impl Certificates {
     pub(super) fn kubelet_client(&self) -> anyhow::Result<Leaf> {
         let subject = Subject { user: "system:kube-apiserver", groups: &["system:masters"] };
         Ok(self.pki.client("client-kube-apiserver-kubelet", subject, self.clock.now())?)
+    }
+
+    /// Those who sign certificates that somebody asks for.
+    pub(super) fn signers(&self) -> Signers {
+        Signers { client: self.pki.client_issuer(), server: self.pki.server_issuer() }
     }
 
     /// Whom clients of the API server trust, as PEM.

@@ -82,13 +82,12 @@ impl ControlPlane {
         api.keep(&mut api_tasks);
         let admin_due = certificates.hand_out()?;
         let kubelet_tls = certificates.kubelet_tls().config();
-        let root_ca = Arc::from(certificates.server_ca());
-        let kept = certificates.keep(admin_due, api_tasks.shutdown());
+        let kept = Arc::clone(&certificates).keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
         let loop_tasks = Tasks::default();
         let mut control_plane =
             Self { store, api, nodes, caches: None, kubelet_tls, api_tasks, loop_tasks };
-        control_plane.start_loops(config, clock, root_ca)?;
+        control_plane.start_loops(config, clock, &certificates)?;
         Ok(control_plane)
     }
 
@@ -96,7 +95,7 @@ impl ControlPlane {
         &mut self,
         config: &ServerConfig,
         clock: &Clock,
-        root_ca: Arc<str>,
+        certificates: &Certificates,
     ) -> anyhow::Result<()> {
         let mut shared = None;
         if config.has(Component::Controllers) {
@@ -115,7 +114,8 @@ impl ControlPlane {
                 kinds: stored_kinds().map(|kind| KindEntry::of(&kind.facts)).collect(),
                 node_ranges: node_ranges(&config.cluster_cidrs)?,
                 service_cidrs: config.service_cidrs.clone(),
-                root_ca,
+                root_ca: Arc::from(certificates.server_ca()),
+                signers: certificates.signers(),
             };
             let tasks = &mut self.loop_tasks;
             let caches = Caches::start(&client(Caller::ControllerManager), tasks);

@@ -8,6 +8,7 @@
 mod any_server;
 mod authority;
 mod der;
+mod inventory;
 mod issue;
 mod kubeconfig;
 mod leaf;
@@ -17,6 +18,7 @@ mod tls;
 mod token_key;
 
 pub use any_server::AnyServer;
+pub use inventory::{Held, HeldFacts, discard_leaves, inventory, not_after};
 pub use issue::{IssueError, Issuer, Terms, Usage};
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};

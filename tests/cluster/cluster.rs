@@ -9,7 +9,9 @@ use kinglet::apiserver::Identity;
 use kinglet::client::{
     ApiObject, Cache, Client, DeleteOptions, Patch, Propagation, Selection, key_of,
 };
+use kinglet::controllers::certificates::Signers;
 use kinglet::controllers::{self, Caches, Caller, KindEntry};
+use kinglet::pki::Pki;
 use kinglet::registry::stored_kinds;
 use kinglet::stdx::{Clock, Tasks};
 use kinglet::storage::Store as _;
@@ -63,6 +65,7 @@ impl Cluster {
             ],
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             root_ca: Arc::from("the authority"),
+            signers: signers(),
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);
@@ -231,6 +234,13 @@ impl Cluster {
         })
         .await
     }
+}
+
+/// Authorities that last as long as the cluster.
+fn signers() -> Signers {
+    let directory = tempfile::tempdir().unwrap();
+    let pki = Pki::open(directory.path(), Clock::system().now()).unwrap();
+    Signers { client: pki.client_issuer(), server: pki.server_issuer() }
 }
 
 fn json_merge(into: &mut Value, patch: &Value) {

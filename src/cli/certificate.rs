@@ -1,0 +1,126 @@
+//! `kinglet certificate`: how long the certificates of a server last, and making them anew.
+
+use super::server::{DataDir, absolute};
+use crate::pki::{Held, discard_leaves, inventory};
+use crate::stdx::Clock;
+use jiff::Timestamp;
+use std::process::ExitCode;
+
+/// A server makes a certificate anew when it has this many days left.
+const RENEWED_DAYS: i64 = 120;
+
+/// An authority is never replaced by itself: its last year is the time to think of a successor.
+const AUTHORITY_WARNING_DAYS: i64 = 365;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Say whose certificates there are and how long they last; fails where one has ended
+    Check {
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Throw all certificates away but the authorities; a server makes new ones when it starts
+    Rotate {
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.action {
+        Action::Check { data } => {
+            let held = inventory(&absolute(&data.data_dir)?.join("server/tls"))?;
+            let now = Clock::system().now();
+            super::print(&render(&held, now))?;
+            let is_good = |held: &Held| held.facts.as_ref().is_some_and(|facts| now < facts.end);
+            Ok(if held.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Action::Rotate { data } => {
+            let gone = discard_leaves(&absolute(&data.data_dir)?.join("server/tls"))?;
+            let mut text: String =
+                gone.iter().map(|name| format!("{name}: thrown away\n")).collect();
+            text.push_str(
+                "restart the server (for example with `systemctl restart kinglet`) to make new \
+                 ones; containers go on meanwhile\n",
+            );
+            super::print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn render(held: &[Held], now: Timestamp) -> String {
+    let mut rows = vec![["NAME", "SUBJECT", "EXPIRES", "DAYS LEFT", "STATE"].map(str::to_owned)];
+    for one in held {
+        let name = one.name.clone();
+        rows.push(match &one.facts {
+            None => [name, String::new(), String::new(), String::new(), "unreadable".to_owned()],
+            Some(facts) => {
+                let days = facts.end.duration_since(now).as_hours() / 24;
+                let state = state(one.is_authority, days, facts.end <= now);
+                let end = facts.end.strftime("%Y-%m-%d").to_string();
+                [name, facts.subject.clone(), end, days.to_string(), state.to_owned()]
+            }
+        });
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..4).map(|column| width(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}   "));
+        }
+        text.push_str(&row[4]);
+        text.push('\n');
+    }
+    text
+}
+
+fn state(is_authority: bool, days: i64, has_ended: bool) -> &'static str {
+    match (has_ended, is_authority) {
+        (true, _) => "expired",
+        (false, true) if days < AUTHORITY_WARNING_DAYS => "ends soon: plan its successor",
+        (false, false) if days < RENEWED_DAYS => "due: a running server renews it",
+        (false, _) => "good",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::HeldFacts;
+
+    #[test]
+    fn how_long_certificates_last() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let held = |name: &str, days: i64| {
+            let end = Timestamp::from_second(1_800_000_000 + days * 86_400).unwrap();
+            let facts = Some(HeldFacts { subject: "CN=x".to_owned(), end });
+            Held { name: name.to_owned(), is_authority: name.ends_with("-ca"), facts }
+        };
+        let mut all = vec![held("a-ca", 3_650), held("b-ca", 100), held("c", 365), held("d", 9)];
+        all.push(held("e", -1));
+        all.push(Held { facts: None, ..held("f", 0) });
+        let text = render(&all, now);
+        let states: Vec<_> =
+            text.lines().skip(1).map(|line| line.rsplit("   ").next().unwrap()).collect();
+        assert_eq!(
+            states,
+            [
+                "good",
+                "ends soon: plan its successor",
+                "good",
+                "due: a running server renews it",
+                "expired",
+                "unreadable",
+            ]
+        );
+        assert!(text.starts_with("NAME   SUBJECT   EXPIRES      DAYS LEFT   STATE\n"), "{text}");
+    }
+}
