@@ -1,8 +1,7 @@
 //! What the kubelet answers over HTTP.
 
 use crate::rig::Rig;
-use crate::support::DEADLINE;
-use crate::support::eventually;
+use crate::support::{DEADLINE, eventually};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kinglet::stdx::http::{Body, Request, Response};
