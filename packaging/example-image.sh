@@ -10,8 +10,8 @@ trap 'rm -rf "$work"' EXIT
 
 mkdir -p "$work"/root/{bin,www,tmp,etc} "$work/image"
 install -m 755 "$(command -v busybox)" "$work/root/bin/busybox"
-for applet in sh cat ls sleep echo httpd wget hostname ps kill env id mount true false head tail date \
-  tar stty tty sha256sum; do
+for applet in sh cat ls sleep touch test echo httpd wget hostname ps kill env id mount true false \
+  head tail date tar stty tty sha256sum; do
   ln -s busybox "$work/root/bin/$applet"
 done
 printf 'root:x:0:0:root:/:/bin/sh\n' >"$work/root/etc/passwd"

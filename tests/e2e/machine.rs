@@ -232,6 +232,13 @@ impl Machine {
         }
     }
 
+    /// Puts the image of examples/ where the server imports it when it starts.
+    pub fn import_example_image(&self) {
+        let images = self.path("data/agent/images");
+        std::fs::create_dir_all(&images).unwrap();
+        example_image(&images.join("hello.tar"));
+    }
+
     /// Gets `path` from inside the machine's network; `None` where nobody listens.
     pub fn get(&self, address: &str, path: &str) -> Option<Answer> {
         self.ask(address, &Ask { method: "GET", path, content_type: "", body: b"" })

@@ -8,6 +8,7 @@
 mod access;
 mod account;
 mod deployment;
+mod examples;
 mod leftovers;
 mod machine;
 mod mistakes;

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod pod_fields;
+
 use kinglet::registry::{Body, KINDS, Kind, Object, find};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
