@@ -164,7 +164,12 @@ enum LogFormat {
 impl LogArgs {
     /// Sends the log to stderr. `KINGLET_LOG` takes tracing's directives, for hunting.
     pub(super) fn start(&self) {
-        let default = if self.debug { "info,kinglet=debug" } else { "warn,kinglet=info" };
+        // What is odd about a client's TLS is of no interest to who runs the server, and a client that
+        // names the server by its address says it with each connection.
+        let default = match self.debug {
+            true => "info,kinglet=debug",
+            false => "warn,rustls=error,kinglet=info",
+        };
         let filter = std::env::var("KINGLET_LOG").ok();
         let filter = filter.and_then(|directives| EnvFilter::try_new(directives).ok());
         let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
