@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes the image of examples/ out of Debian's busybox-static, as a docker archive.
-# Usage: example-image.sh FILE [NAME]
+# Makes an image of examples/ out of Debian's busybox-static and other programs of this machine, as a
+# docker archive.
+# Usage: example-image.sh FILE [NAME [PROGRAM...]]
 set -euo pipefail
 
 out=$(realpath "${1:?file to write}")
 name=${2:-docker.io/library/hello:1}
+programs=("${@:3}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -13,6 +15,13 @@ install -m 755 "$(command -v busybox)" "$work/root/bin/busybox"
 for applet in sh cat ls sleep touch test echo httpd wget hostname ps kill env id mount true false \
   head tail date tar stty tty sha256sum; do
   ln -s busybox "$work/root/bin/$applet"
+done
+for program in "${programs[@]}"; do
+  path=$(realpath "$(command -v "$program")")
+  install -m 755 "$path" "$work/root/bin/$program"
+  # What a dynamic one loads; a static one has nothing to say here.
+  libraries=$(ldd "$path" 2>/dev/null | grep -o '/[^ ]*' || true)
+  for library in $libraries; do install -D -m 755 "$library" "$work/root$library"; done
 done
 printf 'root:x:0:0:root:/:/bin/sh\n' >"$work/root/etc/passwd"
 printf '<h1>Hello from kinglet</h1>\n' >"$work/root/www/index.html"

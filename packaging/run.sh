@@ -47,6 +47,7 @@ eventually() {
 "$kinglet" check --data-dir "$data"
 mkdir -p "$data/agent/images"
 "$here/example-image.sh" "$data/agent/images/hello.tar"
+"$here/example-image.sh" "$data/agent/images/kubectl.tar" docker.io/library/kubectl:1 kubectl
 
 "$kinglet" server --data-dir "$data" --write-kubeconfig "$work/kinglet.yaml" \
   --pod-logs-dir "$work/logs" --config /dev/null &
@@ -57,7 +58,10 @@ page_is_there() { curl -fsS --noproxy '*' --max-time 2 "http://$pod:8080/" 2>/de
 
 eventually "the API server" api_is_ready
 kubectl apply -f "$here/../examples/"
-kubectl rollout status deployment/hello --timeout=120s
+for workload in deployment/hello statefulset/ledger daemonset/node-facts deployment/operator; do
+  kubectl rollout status "$workload" --timeout=120s
+done
+kubectl wait --for=condition=Complete job/parts --timeout=120s
 pod=$(kubectl get pods -l app=hello -o jsonpath='{.items[0].status.podIP}')
 eventually "http://$pod:8080/" page_is_there
 cat <<TEXT

@@ -18,7 +18,7 @@ fn uid(machine: &Machine, what: &[&str]) -> String {
 #[test]
 fn the_examples_run_and_leave_nothing() {
     let mut machine = Machine::new();
-    machine.import_example_image();
+    machine.import_example_images();
     machine.start();
     machine.kubectl(&["apply", "-f", EXAMPLES]);
     for what in ["deployment/hello", "statefulset/ledger", "daemonset/node-facts"] {
@@ -81,7 +81,7 @@ fn the_daemon_sees_its_host(machine: &Machine) {
 fn the_operator_is_held_to_its_role(machine: &Machine) {
     machine.kubectl(&["rollout", "status", "deployment/operator", "--timeout=90s"]);
     let logs = machine.kubectl(&["logs", "deployment/operator"]);
-    assert_eq!(logs, "may read ConfigMaps\nmay not read Secrets\n");
+    assert_eq!(logs, "configmap/kube-root-ca.crt\nmay read ConfigMaps\nmay not read Secrets\n");
     let reader = "--as=system:serviceaccount:default:reader";
     assert_eq!(machine.kubectl(&["auth", "can-i", "list", "configmaps", reader]), "yes\n");
     machine.kubectl_refused(&["auth", "can-i", "list", "secrets", reader]);

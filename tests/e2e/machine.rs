@@ -225,18 +225,20 @@ impl Machine {
         self.registry = Some(command.spawn().unwrap());
         self.eventually("the registry answers", || self.get("127.0.0.1:5000", "/v2/").is_some());
         let archive = self.path("image.tar");
-        example_image(&archive);
+        example_image(&archive, &[]);
         let image = super::push::Image::of_docker_archive(&archive);
         for tag in tags {
             image.push(self, "hello", tag);
         }
     }
 
-    /// Puts the image of examples/ where the server imports it when it starts.
-    pub fn import_example_image(&self) {
+    /// Puts the images of examples/ where the server imports them when it starts.
+    pub fn import_example_images(&self) {
         let images = self.path("data/agent/images");
         std::fs::create_dir_all(&images).unwrap();
-        example_image(&images.join("hello.tar"));
+        example_image(&images.join("hello.tar"), &[]);
+        let further = ["docker.io/library/kubectl:1", "kubectl"];
+        example_image(&images.join("kubectl.tar"), &further);
     }
 
     /// Gets `path` from inside the machine's network; `None` where nobody listens.
@@ -356,10 +358,10 @@ fn executable() -> String {
     std::env::var("KINGLET_EXECUTABLE").unwrap_or(env!("CARGO_BIN_EXE_kinglet").to_owned())
 }
 
-fn example_image(archive: &Path) {
+fn example_image(archive: &Path, name_and_programs: &[&str]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/example-image.sh");
     #[expect(clippy::disallowed_methods, reason = "a script of this repository")]
-    let status = Command::new(script).arg(archive).status().unwrap();
+    let status = Command::new(script).arg(archive).args(name_and_programs).status().unwrap();
     assert!(status.success());
 }
 
