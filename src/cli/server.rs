@@ -4,6 +4,9 @@
 
 use super::values;
 use crate::daemon::{self, Component, NodePortRange, ServerConfig};
+use crate::kubelet::eviction::EvictionConfig;
+use crate::kubelet::eviction::plan::{Threshold, Thresholds};
+use crate::kubelet::images::garbage::ImageGarbage;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use ipnet::IpNet;
@@ -85,6 +88,35 @@ struct NodeArgs {
     /// Taint of this node, key=value:Effect
     #[arg(long, env = "KINGLET_NODE_TAINT", value_delimiter = ',', value_parser = values::taint)]
     node_taint: Vec<Taint>,
+    /// When pods go because the node is short of something; 0% is never
+    #[arg(
+        long,
+        env = "KINGLET_EVICTION_HARD",
+        value_delimiter = ',',
+        default_values = Thresholds::USUAL,
+        value_name = "SIGNAL<AMOUNT"
+    )]
+    eviction_hard: Vec<Threshold>,
+    /// A disk so full, in percent, is freed of images that nobody uses
+    #[arg(long, env = "KINGLET_IMAGE_GC_HIGH_THRESHOLD", default_value_t = ImageGarbage::USUAL.high_percent)]
+    image_gc_high_threshold: u64,
+    /// Down to so much
+    #[arg(long, env = "KINGLET_IMAGE_GC_LOW_THRESHOLD", default_value_t = ImageGarbage::USUAL.low_percent)]
+    image_gc_low_threshold: u64,
+}
+
+impl NodeArgs {
+    fn eviction(&self) -> anyhow::Result<EvictionConfig> {
+        let (high, low) = (self.image_gc_high_threshold, self.image_gc_low_threshold);
+        if low > high || high > 100 {
+            bail!(
+                "--image-gc-low-threshold {low} and --image-gc-high-threshold {high}: both are \
+                 percent, and the high one is not below the low one"
+            );
+        }
+        let images = ImageGarbage { high_percent: high, low_percent: low, ..ImageGarbage::USUAL };
+        Ok(EvictionConfig { thresholds: Thresholds::hard(self.eviction_hard.clone()), images })
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -216,6 +248,7 @@ pub(super) fn killall(args: KillallArgs) -> anyhow::Result<ExitCode> {
 impl Args {
     fn into_config(self) -> anyhow::Result<ServerConfig> {
         let Self { files, listen, node, network, disable, logs: _ } = self;
+        let eviction = node.eviction()?;
         let name = match node.node_name {
             Some(name) => name,
             None => host_name()?,
@@ -246,6 +279,7 @@ impl Args {
             node_ips,
             node_labels: node.node_label.into_iter().collect(),
             node_taints: node.node_taint,
+            eviction,
             cluster_cidrs,
             service_cidrs,
             node_ports: network.service_node_port_range,
@@ -319,6 +353,8 @@ mod tests {
     #[test]
     fn flags_become_a_configuration() {
         check(&[], "cluster_dns: [10.43.0.10]");
+        check(&["--eviction-hard", "memory.available<1Mi"], "least: Amount(1048576)");
+        check(&["--image-gc-low-threshold", "90"], "the high one is not below");
         check(&["--node-name", "One!"], "--node-name \"One!\":");
         check(&["--cluster-cidr", "10.43.0.0/24"], "overlap");
         check(&["--cluster-cidr", "10.0.0.0/16,10.1.0.0/16"], "takes one range");

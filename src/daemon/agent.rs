@@ -6,7 +6,6 @@ use super::server::STOP_DEADLINE;
 use super::{images, socket};
 use crate::apiserver::Identity;
 use crate::client::{Cache, Selection};
-use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
@@ -143,7 +142,7 @@ fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
         logs_dir: config.pod_logs_dir.clone(),
         cgroup_root: cgroup_root(layout),
         node_files: NodeFiles::usual(),
-        eviction: EvictionConfig::usual(),
+        eviction: config.eviction.clone(),
     }
 }
 

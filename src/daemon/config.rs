@@ -1,5 +1,6 @@
 //! What a server is told: validated, plain, and passed to each component as it needs it.
 
+use crate::kubelet::eviction::EvictionConfig;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ pub struct ServerConfig {
     pub node_ips: Vec<IpAddr>,
     pub node_labels: BTreeMap<String, String>,
     pub node_taints: Vec<Taint>,
+    /// When the node is short of something, and what goes then.
+    pub eviction: EvictionConfig,
     /// One, or one of each family.
     pub cluster_cidrs: Vec<IpNet>,
     /// One, or one of each family; none overlaps the cluster's.

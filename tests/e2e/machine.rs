@@ -117,6 +117,9 @@ impl Machine {
             ("--config", "/dev/null".to_owned()),
             ("--node-name", "one".to_owned()),
             ("--node-ip", "192.0.2.10".to_owned()),
+            // How full the disk of the machine is that the tests run on is nothing to them.
+            ("--eviction-hard", "nodefs.available<0%".to_owned()),
+            ("--image-gc-high-threshold", "100".to_owned()),
         ]
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])

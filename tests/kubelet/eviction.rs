@@ -9,15 +9,15 @@ use serde_json::json;
 
 /// A node that never has enough memory.
 fn short_of_memory() -> EvictionConfig {
-    let mut config = EvictionConfig::usual();
-    config.thresholds.all = vec![Threshold {
+    let never_enough = Threshold {
         signal: Signal::MemoryAvailable,
         least: Least::Amount(u64::MAX),
         grace: None,
         reclaim: Least::Amount(0),
-    }];
+    };
+    let mut config = crate::rig::no_eviction();
+    config.thresholds.all.push(never_enough);
     config.thresholds.transition = SignedDuration::from_secs(3_600);
-    config.images.high_percent = 101;
     config
 }
 

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use kinglet::apiserver::Identity;
 use kinglet::client::{Cache, Client, Selection};
 use kinglet::kubelet::eviction::EvictionConfig;
+use kinglet::kubelet::eviction::plan::Thresholds;
 use kinglet::kubelet::files::resolv_conf::ClusterDns;
 use kinglet::kubelet::node::NodeSettings;
 use kinglet::kubelet::volumes::Volumes;
@@ -298,11 +299,9 @@ pub(crate) fn waiting(pod: &Value) -> &str {
 }
 
 /// How full the disk of the machine is that the tests run on is nothing to them.
-fn no_eviction() -> EvictionConfig {
-    let mut config = EvictionConfig::usual();
-    config.thresholds.all.clear();
-    config.images.high_percent = 101;
-    config
+pub(crate) fn no_eviction() -> EvictionConfig {
+    let images = ImageGarbage { high_percent: 101, ..ImageGarbage::USUAL };
+    EvictionConfig { thresholds: Thresholds::hard(Vec::new()), images }
 }
 
 fn run(

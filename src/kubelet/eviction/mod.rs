@@ -49,13 +49,6 @@ pub struct EvictionConfig {
     pub images: ImageGarbage,
 }
 
-impl EvictionConfig {
-    #[must_use]
-    pub fn usual() -> Self {
-        Self { thresholds: Thresholds::usual(), images: ImageGarbage::USUAL }
-    }
-}
-
 /// That a pod has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Eviction {

@@ -6,6 +6,7 @@
 use crate::api::Quantity;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 /// What the node may run short of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,16 @@ pub enum Pressure {
     Disk,
     Pid,
 }
+
+/// The signals as settings name them.
+const SIGNALS: &[(&str, Signal)] = &[
+    ("memory.available", Signal::MemoryAvailable),
+    ("nodefs.available", Signal::NodefsAvailable),
+    ("nodefs.inodesFree", Signal::NodefsInodesFree),
+    ("imagefs.available", Signal::ImagefsAvailable),
+    ("imagefs.inodesFree", Signal::ImagefsInodesFree),
+    ("pid.available", Signal::PidAvailable),
+];
 
 impl Signal {
     #[must_use]
@@ -78,6 +89,33 @@ pub struct Threshold {
     pub reclaim: Least,
 }
 
+/// `nodefs.available<10%` or `memory.available<100Mi`: pods go at once, until there is a tenth of the
+/// disk more than was wanted, or any more of the rest (upstream `ParseThresholdConfig`, v1.35).
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = "a threshold is SIGNAL<AMOUNT or SIGNAL<PERCENT%";
+        let (name, least) = text.split_once('<').ok_or(wanted)?;
+        let Some((_, signal)) = SIGNALS.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = SIGNALS.iter().map(|(known, _)| *known).collect();
+            return Err(format!("{wanted}, and {name:?} is none of {}", known.join(", ")));
+        };
+        let least = match least.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|it| *it <= 100).map(Least::PercentOfAll),
+            None => {
+                let amount = least.parse::<Quantity>().map_err(|_| wanted)?;
+                u64::try_from(amount.units()).ok().map(Least::Amount)
+            }
+        };
+        let reclaim = match signal {
+            Signal::NodefsAvailable | Signal::ImagefsAvailable => Least::PercentOfAll(10),
+            _ => Least::Amount(0),
+        };
+        Ok(Self { signal: *signal, least: least.ok_or(wanted)?, grace: None, reclaim })
+    }
+}
+
 /// When the node is short, and for how long it says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thresholds {
@@ -90,23 +128,20 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Upstream's for memory and inodes, k3s' for disks: small ones are fuller before it hurts.
+    /// Those that a node has unless it is told others: upstream's for memory and inodes, k3s' for
+    /// disks, since small ones are fuller before it hurts.
+    pub const USUAL: [&str; 5] = [
+        "memory.available<100Mi",
+        "nodefs.available<5%",
+        "nodefs.inodesFree<5%",
+        "imagefs.available<5%",
+        "imagefs.inodesFree<5%",
+    ];
+
+    /// Pods go at once when one of these is met.
     #[must_use]
-    pub fn usual() -> Self {
-        let hard = |signal, least, reclaim| Threshold { signal, least, grace: None, reclaim };
-        let none = Least::Amount(0);
-        let percent = Least::PercentOfAll;
-        Self {
-            all: vec![
-                hard(Signal::MemoryAvailable, Least::Amount(100 << 20), none),
-                hard(Signal::NodefsAvailable, percent(5), percent(10)),
-                hard(Signal::NodefsInodesFree, percent(5), none),
-                hard(Signal::ImagefsAvailable, percent(5), percent(10)),
-                hard(Signal::ImagefsInodesFree, percent(5), none),
-            ],
-            transition: SignedDuration::from_mins(5),
-            pod_grace_max: SignedDuration::ZERO,
-        }
+    pub fn hard(all: Vec<Threshold>) -> Self {
+        Self { all, transition: SignedDuration::from_mins(5), pod_grace_max: SignedDuration::ZERO }
     }
 }
 
@@ -264,7 +299,7 @@ mod tests {
         };
         let thresholds = Thresholds {
             all: vec![threshold(200, Some(60), 0), threshold(100, None, 5)],
-            ..Thresholds::usual()
+            ..Thresholds::hard(Vec::new())
         };
         let mut memory = Memory::default();
         let results: Vec<_> = looks
@@ -322,13 +357,30 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_are_read_or_explained() {
+        let read = |text: &str| match text.parse::<Threshold>() {
+            Ok(it) => format!("{:?} {:?} {:?}", it.signal, it.least, it.reclaim),
+            Err(error) => error,
+        };
+        assert_eq!(read("memory.available<1Mi"), "MemoryAvailable Amount(1048576) Amount(0)");
+        let percent = "NodefsAvailable PercentOfAll(0) PercentOfAll(10)";
+        assert_eq!(read("nodefs.available<0%"), percent);
+        for text in ["nodefs.available", "nodefs.available<a", "pid.available<101%", "disk<1Gi"] {
+            assert!(read(text).starts_with("a threshold is SIGNAL<AMOUNT"), "{text}");
+        }
+        for usual in Thresholds::USUAL {
+            usual.parse::<Threshold>().unwrap();
+        }
+    }
+
+    #[test]
     fn a_pod_is_told_why() {
         let uses = Use { memory_bytes: 60 << 20, ..Use::default() };
         let candidate = Candidate {
             containers: vec![("a".to_owned(), uses, Use::default())],
             ..Candidate::default()
         };
-        let threshold = Thresholds::usual().all[0];
+        let threshold = Thresholds::USUAL[0].parse().unwrap();
         let room = Room { available: 50 << 20, capacity: 1 << 30 };
         assert_eq!(
             message(&candidate, &threshold, room),
