@@ -13,6 +13,7 @@ use kinglet::client::{Cache, Client, Selection};
 use kinglet::kubelet::eviction::EvictionConfig;
 use kinglet::kubelet::eviction::plan::Thresholds;
 use kinglet::kubelet::files::resolv_conf::ClusterDns;
+use kinglet::kubelet::images::garbage::ImageGarbage;
 use kinglet::kubelet::node::NodeSettings;
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::{Config, Kubelet, NodeFiles, Parts, start};
