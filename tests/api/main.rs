@@ -29,4 +29,5 @@ mod support;
 mod tables;
 mod tls;
 mod tokens;
+mod versions;
 mod watch;

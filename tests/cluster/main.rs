@@ -13,6 +13,7 @@ mod ipam;
 mod jobs;
 mod namespace_content;
 mod namespaces;
+mod nodes;
 mod quota;
 mod remote;
 mod replicasets;
