@@ -59,7 +59,10 @@ async fn pods_leave_a_node_whose_taints_they_do_not_tolerate() {
     cluster.node("True").await;
     for (name, tolerations) in [
         ("stays", json!([{"operator": "Exists"}])),
-        ("soon", json!([{"key": "gone", "operator": "Exists", "tolerationSeconds": 1}])),
+        (
+            "soon",
+            json!([{"key": "gone", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]),
+        ),
         ("leaves", json!([])),
     ] {
         let mut pod = template("one");
