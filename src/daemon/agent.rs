@@ -143,6 +143,7 @@ fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
         cgroup_root: cgroup_root(layout),
         node_files: NodeFiles::usual(),
         eviction: config.eviction.clone(),
+        static_pods_dir: layout.agent().join("pod-manifests"),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Config {
     pub cgroup_root: String,
     pub node_files: NodeFiles,
     pub eviction: EvictionConfig,
+    /// Manifests of pods that this node runs of its own: `<data-dir>/agent/pod-manifests`.
+    pub static_pods_dir: PathBuf,
 }
 
 /// The node's own files that pods see or that theirs are made from.

@@ -25,6 +25,7 @@ pub mod pod;
 mod prober;
 mod references;
 mod server;
+mod static_pods;
 pub mod tokens;
 pub mod volumes;
 mod worker;
@@ -46,6 +47,7 @@ use k8s_openapi::api::core::v1::Service;
 use ledger::Ledger;
 use node::{NodeConfig, NodeKeeper};
 use references::ReferenceCaches;
+use static_pods::StaticPods;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -110,6 +112,7 @@ impl Kubelet {
 pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kubelet> {
     let HostFacts { memory_bytes, processors, .. } = HostFacts::observe()?;
     DirBuilder::new().recursive(true).mode(0o750).create(&config.volumes.pods_dir)?;
+    let statics = StaticPods::load(config.static_pods_dir.clone(), &config.node.name)?;
     let Parts { client, runtime, network, services, clock } = parts;
     let reporter = Reporter { component: "kubelet".to_owned(), host: config.node.name.clone() };
     let events = EventRecorder::start(client.clone(), reporter, clock.clone(), tasks);
@@ -141,6 +144,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         starts: Shared::starts(),
         questions: Semaphore::new(prober::QUESTIONS_AT_ONCE_MAX),
         evictions: Evictions::default(),
+        statics,
         ledger: Ledger::new(on_change),
         exits: Exits::new(Arc::clone(&runtime)),
         config,
@@ -170,6 +174,11 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         shutdown.run_until_cancelled(eviction::keep(of_node, of_bell)).await;
     });
     let node_name = shared.config.node.name.clone();
+    let (of_node, of_bell, shutdown) = (Arc::clone(&shared), bell.clone(), tasks.shutdown());
+    tasks.spawn("static-pods", async move {
+        let follow = of_node.statics.follow(|uid| of_bell.ring(uid));
+        shutdown.run_until_cancelled(follow).await;
+    });
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
     let images = shared.images.clone();
     let (workers_bell, bell) = (bell.clone(), bell);

@@ -48,6 +48,8 @@ async fn what_does_not_live_is_restarted() {
     let mut a = container("a");
     a["livenessProbe"] = command("alive");
     a["livenessProbe"]["terminationGracePeriodSeconds"] = json!(7);
+    // Time to mend the command before the next container is asked.
+    a["livenessProbe"]["initialDelaySeconds"] = json!(3);
     rig.create_pod("web", json!({ "containers": [a] })).await;
     rig.running("web").await;
     asked(&rig, "exec a check alive", 1).await;
@@ -100,6 +102,7 @@ async fn the_next_container_waits_for_a_sidecar_to_start() {
     s["startupProbe"] = command("started");
     s["startupProbe"]["failureThreshold"] = json!(100);
     s["livenessProbe"] = command("alive");
+    s["livenessProbe"]["initialDelaySeconds"] = json!(3);
     rig.create_pod("web", json!({ "initContainers": [s] })).await;
     asked(&rig, "exec s check started", 2).await;
     assert_eq!(rig.runtime.listing(), ["s/0=run"]);

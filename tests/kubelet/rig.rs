@@ -333,6 +333,7 @@ fn run(
         cgroup_root: "/kinglet-test".to_owned(),
         node_files: NodeFiles { hosts, resolv_conf },
         eviction,
+        static_pods_dir: files.join("manifests"),
     };
     let mut tasks = Tasks::default();
     let service: Arc<dyn HttpService> = Arc::<Line>::clone(line);

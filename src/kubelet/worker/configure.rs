@@ -12,6 +12,7 @@ use crate::kubelet::container::services::variables;
 use crate::kubelet::files::hosts::hosts;
 use crate::kubelet::files::resolv_conf::resolv_conf;
 use crate::kubelet::pod::plan::Start;
+use crate::kubelet::static_pods::is_static;
 use crate::runtime::{ContainerConfig, ImageStatus};
 use crate::stdx::{blocking, chain};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -51,7 +52,7 @@ impl PodWorker {
     ) -> Result<ContainerConfig, Problem> {
         let spec = start.slot.of(&self.pod).clone();
         let node = self.shared.node();
-        if !self.shared.services.is_synced() {
+        if !self.shared.services.is_synced() && !is_static(self.pod.object()) {
             return Err(Problem::Told(
                 "services have not yet been read at least once, cannot construct envvars"
                     .to_owned(),

@@ -9,6 +9,7 @@ mod configure;
 mod end;
 mod images;
 mod job;
+mod mirrors;
 mod observe;
 mod orphans;
 mod pod;
@@ -25,6 +26,7 @@ mod tidy;
 pub(super) use shared::Shared;
 
 use crate::client::key_of;
+use crate::kubelet::static_pods::mirrored;
 use crate::runtime::RuntimeEvent;
 use crate::stdx::chain;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +41,9 @@ use tracing::{error, warn};
 
 /// All pods are looked at this often, so that an event that was lost delays and never breaks.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(300);
+
+/// Before the uid of a static pod: the task that removes its mirror.
+const MIRROR_TASK: &str = "mirror ";
 
 /// Wakes the workers of pods. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -112,6 +117,8 @@ impl Workers {
         mut events: mpsc::Receiver<RuntimeEvent>,
         shutdown: CancellationToken,
     ) {
+        // Whether there is an API server or not.
+        self.shared.statics.list().iter().for_each(|object| self.admit(object));
         let stopped = shutdown.run_until_cancelled(self.begin()).await.is_none();
         if stopped {
             return;
@@ -145,8 +152,11 @@ impl Workers {
         let bell = self.bell.clone();
         self.shared.pods.on_change(move |change| {
             let pods = [change.old.as_deref(), change.new.as_deref()].into_iter().flatten();
-            let uids: BTreeSet<_> = pods.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-            uids.into_iter().for_each(|uid| bell.ring(uid));
+            // A mirror is the static pod's to look at.
+            let uid =
+                |pod: &'_ Pod| mirrored(pod).or(pod.metadata.uid.as_deref()).map(str::to_owned);
+            let uids: BTreeSet<_> = pods.filter_map(uid).collect();
+            uids.iter().for_each(|uid| bell.ring(uid));
         });
     }
 
@@ -167,7 +177,8 @@ impl Workers {
         if arrived.is_empty() {
             return;
         }
-        for object in self.shared.pods.list() {
+        self.remove_stale_mirrors();
+        for object in self.shared.all_pods() {
             let uid = object.metadata.uid.as_deref().unwrap_or_default();
             if arrived.contains(uid) {
                 self.admit(&object);
@@ -177,8 +188,25 @@ impl Workers {
 
     /// Whatever became of its worker, each pod has one again.
     fn admit_all(&mut self) {
-        for object in self.shared.pods.list() {
+        self.remove_stale_mirrors();
+        for object in self.shared.all_pods() {
             self.admit(&object);
+        }
+    }
+
+    /// What stands in the API for a static pod that is not there any more goes.
+    fn remove_stale_mirrors(&mut self) {
+        for mirror in self.shared.pods.list() {
+            let Some(uid) = mirrored(&mirror).filter(|uid| self.shared.statics.get(uid).is_none())
+            else {
+                continue;
+            };
+            let task = format!("{MIRROR_TASK}{uid}");
+            if self.tasks.values().any(|known| *known == task) {
+                continue;
+            }
+            let handle = self.running.spawn(mirrors::remove(Arc::clone(&self.shared), mirror));
+            self.tasks.insert(handle.id(), task);
         }
     }
 
@@ -224,6 +252,10 @@ impl Workers {
         };
         let uid = self.tasks.remove(&id).unwrap_or_default();
         self.bell.remove_worker(&uid);
+        if !uid.starts_with(MIRROR_TASK) {
+            // It may have been a static pod's.
+            self.remove_stale_mirrors();
+        }
         if let Err(error) = ended {
             // Its containers run on; the next change of the pod, or the next look at all, gives it
             // a new worker.

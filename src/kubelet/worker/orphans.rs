@@ -21,7 +21,7 @@ pub(super) async fn find(shared: &Shared) -> Result<BTreeSet<String>, EndError> 
     here.extend(shared.runtime.sandboxes().await?.into_iter().map(|sandbox| sandbox.pod.uid));
     let volumes = shared.config.volumes.clone();
     here.extend(tokio::task::spawn_blocking(move || volumes.pods()).await??);
-    for pod in shared.pods.list() {
+    for pod in shared.all_pods() {
         here.remove(pod.metadata.uid.as_deref().unwrap_or_default());
     }
     Ok(here)

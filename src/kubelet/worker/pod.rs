@@ -242,8 +242,7 @@ impl PodWorker {
 
     /// Takes the newest form of the pod from the cache.
     fn refresh(&mut self) {
-        let found = self.shared.pods.get(&self.pod.key());
-        let found = found.filter(|object| object.metadata.uid.as_deref() == Some(self.pod.uid()));
+        let found = self.shared.pod(&self.pod.key(), self.pod.uid());
         match found.and_then(|object| self.granted(object)) {
             Some(pod) => self.pod = pod,
             None if self.gone => {}

@@ -60,12 +60,17 @@ impl Reporter {
 
     /// Whether the API has what was to be reported.
     pub(super) fn is_done(&self, pod: &BoundPod) -> bool {
-        !self.under_way && self.change(pod).is_none()
+        !self.under_way && self.change(pod, pod.uid()).is_none()
+    }
+
+    /// Something is being written.
+    pub(super) fn begin(&mut self) {
+        self.under_way = true;
     }
 
     /// What is to be written.
-    fn change(&self, pod: &BoundPod) -> Option<Value> {
-        let change = patch(pod.uid(), &pod.status(), &self.wanted)?;
+    fn change(&self, pod: &BoundPod, uid: &str) -> Option<Value> {
+        let change = patch(uid, &pod.status(), &self.wanted)?;
         // An API server that keeps something in another form than it was sent would be sent it for
         // ever.
         let now = Written { wanted: hash(&self.wanted), in_api: hash(&pod.status()) };
@@ -147,7 +152,8 @@ impl PodWorker {
             return;
         }
         self.reporter.settle(&self.pod);
-        let Some(change) = self.reporter.change(&self.pod) else {
+        let Some(uid) = self.uid_in_api() else { return self.begin_mirror() };
+        let Some(change) = self.reporter.change(&self.pod, &uid) else {
             self.reporter.failure = None;
             return;
         };
@@ -170,6 +176,14 @@ impl PodWorker {
             };
             Done::Reported { hash: wanted, result }
         }));
+    }
+
+    /// By which the API knows the pod. `None` for a static pod whose mirror is not there, or going.
+    fn uid_in_api(&self) -> Option<String> {
+        let uid = self.shared.uid_in_api(&self.pod)?;
+        let object = self.shared.pods.get(&self.pod.key());
+        let goes = object.is_some_and(|it| it.metadata.deletion_timestamp.is_some());
+        (!goes || uid == self.pod.uid()).then_some(uid)
     }
 
     /// The sandbox's addresses. Until it is known whether a sandbox that an earlier process made is

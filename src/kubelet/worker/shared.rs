@@ -1,5 +1,6 @@
 //! What the workers of all pods have in common.
 
+use crate::api::ObjectKey;
 use crate::api::pod::{Amounts, amounts};
 use crate::client::{Cache, Client, EventRecorder};
 use crate::kubelet::Config;
@@ -8,7 +9,9 @@ use crate::kubelet::exits::Exits;
 use crate::kubelet::images::ImageFetcher;
 use crate::kubelet::ledger::Ledger;
 use crate::kubelet::node::NodeKeeper;
+use crate::kubelet::pod::BoundPod;
 use crate::kubelet::references::ReferenceCaches;
+use crate::kubelet::static_pods::{StaticPods, is_static, mirrored};
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
 use crate::stdx::Clock;
@@ -52,6 +55,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) starts: Semaphore,
     /// The right to ask one probe more at once.
     pub(in crate::kubelet) questions: Semaphore,
+    pub(in crate::kubelet) statics: StaticPods,
     pub(in crate::kubelet) ledger: Ledger,
     pub(in crate::kubelet) evictions: Evictions,
     pub(in crate::kubelet) exits: Exits,
@@ -71,6 +75,38 @@ impl Shared {
             allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
             memory_bytes: self.memory_bytes,
         }
+    }
+
+    /// The pod as its source has it now, whether that is the API or a file. The status is the
+    /// API's, where it knows the pod.
+    pub(in crate::kubelet) fn pod(&self, key: &ObjectKey, uid: &str) -> Option<Arc<Pod>> {
+        if let Some(object) = self.statics.get(uid) {
+            let mirror = self.pods.get(key).filter(|mirror| mirrored(mirror) == Some(uid));
+            return Some(match mirror {
+                Some(mirror) => {
+                    Arc::new(Pod { status: mirror.status.clone(), ..Pod::clone(&object) })
+                }
+                None => object,
+            });
+        }
+        self.pods.get(key).filter(|object| object.metadata.uid.as_deref() == Some(uid))
+    }
+
+    /// The pods that this node is to run.
+    pub(in crate::kubelet) fn all_pods(&self) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.list();
+        pods.retain(|pod| mirrored(pod).is_none());
+        pods.extend(self.statics.list());
+        pods
+    }
+
+    /// The uid by which the API knows a pod; `None` for a static one that it does not show yet.
+    pub(in crate::kubelet) fn uid_in_api(&self, pod: &BoundPod) -> Option<String> {
+        if !is_static(pod.object()) {
+            return Some(pod.uid().to_owned());
+        }
+        let mirror = self.pods.get(&pod.key()).filter(|it| mirrored(it) == Some(pod.uid()))?;
+        mirror.metadata.uid.clone()
     }
 
     pub(in crate::kubelet) fn is_network_open(&self) -> bool {
