@@ -21,11 +21,11 @@ pub struct CertificateRequest {
     pub emails: usize,
     pub uris: usize,
     /// The subject as it is encoded.
-    pub(super) subject: Vec<u8>,
+    pub(crate) subject: Vec<u8>,
     /// The `SubjectPublicKeyInfo` as it is encoded.
-    pub(super) public_key: Vec<u8>,
+    pub(crate) public_key: Vec<u8>,
     /// The value of the extension for alternative names as it is encoded, where there is one.
-    pub(super) alternative_names: Option<Vec<u8>>,
+    pub(crate) alternative_names: Option<Vec<u8>>,
 }
 
 /// Why something is not a request for a certificate.
