@@ -242,11 +242,14 @@ where
     F: Future<Output = Outcome>,
 {
     let gathering = gather(&mut new, wanted, protocol);
-    let Ok(Some((streams, mut outcome))) = tokio::time::timeout(STREAMS_WITHIN, gathering).await
-    else {
+    let Ok(Some(gathered)) = tokio::time::timeout(STREAMS_WITHIN, gathering).await else {
         return;
     };
+    let Gathered { streams, mut outcome, mut silent } = gathered;
     tell(work(streams).await, &mut outcome, protocol).await;
+    for sender in &mut silent {
+        sender.finish().await;
+    }
 }
 
 async fn tell(outcome: Outcome, to: &mut Sender, protocol: &str) {
@@ -257,11 +260,20 @@ async fn tell(outcome: Outcome, to: &mut Sender, protocol: &str) {
     to.finish().await;
 }
 
+/// The streams that a client of SPDY has asked for.
+struct Gathered {
+    streams: Streams,
+    outcome: Sender,
+    /// On which nothing is said. Clients stop sending input when these end (client-go
+    /// tools/remotecommand/v2.go `copyStdin`), so that they end with the command.
+    silent: Vec<Sender>,
+}
+
 /// Waits until the client has asked for each stream that is wanted.
-async fn gather(new: &mut NewStreams, wanted: Wanted, protocol: &str) -> Option<(Streams, Sender)> {
+async fn gather(new: &mut NewStreams, wanted: Wanted, protocol: &str) -> Option<Gathered> {
     let has_sizes = wanted.tty && matches!(protocol, V4 | V3);
     let mut streams = Streams { stdin: None, stdout: None, stderr: None, sizes: None };
-    let mut outcome = None;
+    let (mut outcome, mut silent) = (None, Vec::new());
     loop {
         let is_complete = outcome.is_some()
             && (streams.stdin.is_some() || !wanted.stdin)
@@ -269,21 +281,21 @@ async fn gather(new: &mut NewStreams, wanted: Wanted, protocol: &str) -> Option<
             && (streams.stderr.is_some() || !wanted.stderr)
             && (streams.sizes.is_some() || !has_sizes);
         if is_complete {
-            return Some((streams, outcome?));
+            return Some(Gathered { streams, outcome: outcome?, silent });
         }
         let stream = new.next().await?;
         match stream.header("streamtype") {
             "stdin" if wanted.stdin => {
-                let (receiver, mut sender) = stream.accept().await;
-                sender.finish().await;
+                let (receiver, sender) = stream.accept().await;
+                silent.push(sender);
                 streams.stdin = Some(receiver);
             }
             "stdout" if wanted.stdout => streams.stdout = Some(stream.accept().await.1),
             "stderr" if wanted.stderr => streams.stderr = Some(stream.accept().await.1),
             "error" => outcome = Some(stream.accept().await.1),
             "resize" if has_sizes => {
-                let (receiver, mut sender) = stream.accept().await;
-                sender.finish().await;
+                let (receiver, sender) = stream.accept().await;
+                silent.push(sender);
                 streams.sizes = Some(Sizes::new(receiver));
             }
             _ => stream.refuse().await,
