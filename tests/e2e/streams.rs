@@ -196,7 +196,7 @@ fn what_is_not_there_is_named(machine: &Machine) {
             &["exec", "web", "-c", "nobody", "--", "true"][..],
             "container nobody is not valid for pod web",
         ),
-        (&["exec", "asks", "--", "true"], "container not found"),
+        (&["exec", "asks", "--", "true"], "completed pod"),
         (&["exec", "nothing", "--", "true"], "pods \"nothing\" not found"),
         (&["attach", "asks"], "current phase is Succeeded"),
     ] {
