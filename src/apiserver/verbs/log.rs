@@ -4,7 +4,7 @@
 use super::Call;
 use crate::api::status::{Reason, Status};
 use crate::stdx::chain;
-use crate::stdx::http::{Response, full};
+use crate::stdx::http::{Response, full, read_whole};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -14,6 +14,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// What a query or a path segment may show as it is.
 pub(super) const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// More of what a kubelet says when it says no is not read.
+const REFUSAL_BYTES_MAX: usize = 50 << 10;
 
 /// The options that a kubelet understands (upstream `PodLogOptions`).
 const OPTIONS: &[&str] = &[
@@ -45,12 +48,31 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
         .body(Bytes::new())
         .map_err(Status::internal)?;
     match call.server.nodes.call(node, request).await {
-        Ok(response) => Ok(response),
+        Ok(response) => checked(response).await,
         Err(error) => {
             let why = format!("cannot reach the kubelet of node {node:?}: {}", chain(&error));
             Err(Status::new(Reason::ServiceUnavailable, why))
         }
     }
+}
+
+/// A kubelet says no in plain text; clients understand a `Status` (upstream
+/// `GenericHttpResponseChecker`, apiserver pkg/registry/generic/rest/response_checker.go, v1.35).
+async fn checked(response: Response) -> Result<Response, Status> {
+    let code = response.status();
+    if code.is_success() {
+        return Ok(response);
+    }
+    // One that breaks off says as much as it has said.
+    let body = read_whole(response.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&body).trim_end().to_owned();
+    let reason = match code {
+        StatusCode::BAD_REQUEST => return Err(Status::bad_request(text)),
+        StatusCode::NOT_FOUND => Reason::NotFound,
+        StatusCode::UNPROCESSABLE_ENTITY => Reason::Invalid,
+        _ => return Err(Status::internal(text)),
+    };
+    Err(Status::new(reason, text))
 }
 
 fn kubelet_path(call: &Call<'_>, pod: &str, container: &str) -> String {
