@@ -155,30 +155,12 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         clock,
         services,
         keeper: keeper.clone(),
-        memory_bytes,
+        share: NodeShare { processors, memory_bytes },
         has_selinux: has_selinux(),
         network_open,
     });
-    let classes = Classes {
-        runtime: Arc::clone(&shared.runtime),
-        pods: Arc::clone(&shared.pods),
-        root: shared.config.cgroup_root.clone(),
-        node: NodeShare { processors, memory_bytes },
-    };
-    let shutdown = tasks.shutdown();
-    tasks.spawn("class-cgroups", async move {
-        shutdown.run_until_cancelled(classes::keep(classes)).await;
-    });
-    let (of_node, of_bell, shutdown) = (Arc::clone(&shared), bell.clone(), tasks.shutdown());
-    tasks.spawn("eviction", async move {
-        shutdown.run_until_cancelled(eviction::keep(of_node, of_bell)).await;
-    });
+    keep_node(&shared, &bell, tasks);
     let node_name = shared.config.node.name.clone();
-    let (of_node, of_bell, shutdown) = (Arc::clone(&shared), bell.clone(), tasks.shutdown());
-    tasks.spawn("static-pods", async move {
-        let follow = of_node.statics.follow(|uid| of_bell.ring(uid));
-        shutdown.run_until_cancelled(follow).await;
-    });
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
     let images = shared.images.clone();
     let (workers_bell, bell) = (bell.clone(), bell);
@@ -190,6 +172,29 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     });
     tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
     Ok(Kubelet { node_name, service, keeper, images, bell })
+}
+
+/// Looks after what all pods of the node share: their cgroups, its memory and disk, its own pods.
+fn keep_node(shared: &Arc<Shared>, bell: &Bell, tasks: &mut Tasks) {
+    let classes = Classes {
+        runtime: Arc::clone(&shared.runtime),
+        pods: Arc::clone(&shared.pods),
+        root: shared.config.cgroup_root.clone(),
+        node: shared.share,
+    };
+    let shutdown = tasks.shutdown();
+    tasks.spawn("class-cgroups", async move {
+        shutdown.run_until_cancelled(classes::keep(classes)).await;
+    });
+    let (of_node, of_bell, shutdown) = (Arc::clone(shared), bell.clone(), tasks.shutdown());
+    tasks.spawn("eviction", async move {
+        shutdown.run_until_cancelled(eviction::keep(of_node, of_bell)).await;
+    });
+    let (of_node, of_bell, shutdown) = (Arc::clone(shared), bell.clone(), tasks.shutdown());
+    tasks.spawn("static-pods", async move {
+        let follow = of_node.statics.follow(|uid| of_bell.ring(uid));
+        shutdown.run_until_cancelled(follow).await;
+    });
 }
 
 /// Frees what pods that are gone had on the network, and lets others onto it only after that, so

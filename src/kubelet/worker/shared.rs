@@ -4,6 +4,7 @@ use crate::api::ObjectKey;
 use crate::api::pod::{Amounts, amounts};
 use crate::client::{Cache, Client, EventRecorder};
 use crate::kubelet::Config;
+use crate::kubelet::container::classes::NodeShare;
 use crate::kubelet::eviction::Evictions;
 use crate::kubelet::exits::Exits;
 use crate::kubelet::images::ImageFetcher;
@@ -48,7 +49,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) references: ReferenceCaches,
     pub(in crate::kubelet) images: ImageFetcher,
     pub(in crate::kubelet) keeper: NodeKeeper,
-    pub(in crate::kubelet) memory_bytes: u64,
+    pub(in crate::kubelet) share: NodeShare,
     pub(in crate::kubelet) has_selinux: bool,
     /// Whether pods can be put on the network.
     pub(in crate::kubelet) network_open: watch::Receiver<bool>,
@@ -73,7 +74,7 @@ impl Shared {
         NodeState {
             addresses: self.config.node.addresses.clone(),
             allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
-            memory_bytes: self.memory_bytes,
+            memory_bytes: self.share.memory_bytes,
         }
     }
 
