@@ -90,8 +90,8 @@ async fn remote(server: String, certificates: Arc<Certificates>) -> io::Result<R
 fn kubelet_of(status: Option<&NodeStatus>) -> Option<String> {
     let status = status?;
     let addresses = status.addresses.as_deref().unwrap_or_default();
-    let of_type = |kind: &&str| addresses.iter().find(|address| address.type_ == **kind);
-    let host = &ADDRESS_TYPES.iter().find_map(|kind| of_type(&kind))?.address;
+    let of_type = |kind: &str| addresses.iter().find(|address| address.type_ == kind);
+    let host = &ADDRESS_TYPES.iter().find_map(|kind| of_type(kind))?.address;
     let endpoint = status.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref();
     let port = endpoint.and_then(|endpoint| u16::try_from(endpoint.port).ok());
     let port = port.filter(|port| *port != 0).unwrap_or(KUBELET_PORT);

@@ -84,14 +84,7 @@ fn json_response(value: &Value) -> Response {
 }
 
 async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Response, Refusal> {
-    let segments: Vec<_> = request
-        .uri()
-        .path()
-        .trim_end_matches('/')
-        .split('/')
-        .skip(1)
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
-        .collect();
+    let segments = segments(request.uri().path());
     let segments: Vec<_> = segments.iter().map(String::as_str).collect();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -154,6 +147,12 @@ async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Res
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
     }
+}
+
+/// The parts of a path, decoded.
+fn segments(path: &str) -> Vec<String> {
+    let parts = path.trim_end_matches('/').split('/').skip(1);
+    parts.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
 }
 
 async fn observe(shared: &Shared, stats: &Stats, extent: Extent) -> Result<Observed, Refusal> {

@@ -81,7 +81,7 @@ pub(super) fn check(spec: &PodSpec, account: &ServiceAccount) -> Result<(), Stri
         }
     }
     for container in containers(spec) {
-        for (what, name) in container.references().filter(|(_, name)| !lent(name)) {
+        if let Some((what, name)) = container.references().find(|(_, name)| !lent(name)) {
             let Container { role, name: container, .. } = &container;
             let what =
                 format!("{role} {container} with {what} referencing secret.secretName=\"{name}\"");

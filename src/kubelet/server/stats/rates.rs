@@ -82,8 +82,11 @@ mod tests {
     use super::*;
     use crate::stdx::monotonic;
 
+    /// Nanocores, and the seconds they were used in.
+    type Expected = (u64, u64);
+
     /// Looks at one container: seconds and nanoseconds used, and the rate that follows.
-    fn check(looks: &[(u64, u64, Option<(u64, u64)>)]) {
+    fn check(looks: &[(u64, u64, Option<Expected>)]) {
         let mut rates = Rates::default();
         let (began, id) = (monotonic(), ContainerId("a".to_owned()));
         for (second, nanoseconds, expected) in looks {
