@@ -78,7 +78,7 @@ async fn megabytes_pass_both_ways_untouched() {
     let rig = Rig::start().await;
     let id = running(&rig).await;
     let mut session = rig.runtime().open_exec(&id, command("cat")).await.unwrap();
-    let sent: Vec<u8> = (0..BYTES).map(|at| (at * 31 / 7 % 256) as u8).collect();
+    let sent: Vec<u8> = (0..BYTES).map(|at| (at * 31 / 7).to_le_bytes()[0]).collect();
     let mut stdin = session.stdin.take().unwrap();
     let writing = async {
         stdin.write_all(&sent).await.unwrap();

@@ -116,7 +116,7 @@ mod tests {
 
     fn made(text: &str) -> Result<Pod, String> {
         let manifest = Manifest { text: text.as_bytes(), uid: "u1", seen: "2026-01-02T03:04:05Z" };
-        pod(manifest, "Node-1")
+        pod(manifest, "node-1")
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
         assert_eq!(pod.metadata.uid.as_deref(), Some("u1"));
         let spec = pod.spec.as_ref().unwrap();
-        assert_eq!(spec.node_name.as_deref(), Some("Node-1"));
+        assert_eq!(spec.node_name.as_deref(), Some("node-1"));
         assert_eq!(spec.restart_policy.as_deref(), Some("Always"));
         assert!(is_static(&pod) && mirrored(&pod).is_none());
         let mirror = mirror(&pod, &Node::default());
