@@ -283,6 +283,7 @@ async fn a_client_that_goes_takes_the_work_with_it() {
 #[tokio::test]
 async fn what_breaks_the_protocol_ends_the_connection() {
     let (mut near, far) = tokio::io::duplex(64);
-    near.write_all(b"GET / HTTP/1.1\r\n\r\n................").await.unwrap();
+    // A control frame of version 2.
+    near.write_all(&[0x80, 2, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1]).await.unwrap();
     serve(Box::new(far), |mut new| async move { drop(new.next().await) }).await;
 }
