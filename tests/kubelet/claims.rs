@@ -9,12 +9,16 @@ const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
 
 /// A volume and a claim as the controller would leave them, but for the claim's phase.
 async fn create(rig: &Rig, name: &str, path: &Path, mode: &str) {
+    create_on(rig, NODE, (name, path, mode)).await;
+}
+
+async fn create_on(rig: &Rig, node: &str, (name, path, mode): (&str, &Path, &str)) {
     let spec = json!({ "accessModes": [mode], "resources": { "requests": { "storage": "1Mi" } },
         "storageClassName": "x", "volumeName": name });
     let claim = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": { "name": name }, "spec": spec });
     let claim = rig.api.post(CLAIMS, &claim).await.ok();
-    let here = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": [NODE] });
+    let here = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": [node] });
     let spec = json!({
         "accessModes": [mode], "capacity": { "storage": "1Mi" }, "storageClassName": "x",
         "local": { "path": path },
@@ -92,10 +96,8 @@ async fn a_volume_for_one_pod_is_for_one_pod() {
 #[tokio::test]
 async fn a_volume_of_another_node_is_refused() {
     let rig = Rig::start().await;
-    create(&rig, "data", &directory(&rig), "ReadWriteOnce").await;
+    create_on(&rig, "elsewhere", ("data", &directory(&rig), "ReadWriteOnce")).await;
     set_bound(&rig, "data").await;
-    let labels = json!({ "metadata": { "labels": { "kubernetes.io/hostname": "elsewhere" } } });
-    rig.api.patch(&format!("/api/v1/nodes/{NODE}"), "merge", &labels).await.ok();
     rig.create_pod("web", with_claim("a", "data")).await;
     let pod = rig.pod_until("web", |pod| condition(pod, "Ready") == "False").await;
     assert_eq!(pod["status"]["phase"], "Pending");
