@@ -8,7 +8,7 @@ use super::ownership::matches;
 use crate::api::labels::Selector;
 use crate::api::owner::{controller_of, controller_reference, is_controlled_by};
 use crate::client::{ApiObject, Change};
-use crate::control::Write;
+use crate::control::{Plan, Write};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -75,6 +75,29 @@ impl<'a> History<'a> {
         self.0.last().map_or(1, |newest| newest.revision.saturating_add(1))
     }
 
+    /// Records a template as the newest revision, or, where its name is taken, that its hash has two
+    /// meanings: with another count it will be another one. Upstream `CreateControllerRevision` and
+    /// the DaemonSet's `snapshot`.
+    pub(super) fn record<O: Revised>(
+        &self,
+        owner: &O,
+        template: &PodTemplateSpec,
+        is_taken: bool,
+    ) -> Plan {
+        if is_taken {
+            let mut owner = owner.clone();
+            let count = owner.collisions_mut().get_or_insert_default();
+            *count = count.saturating_add(1);
+            return Plan::of([Write::update_status(&owner)]);
+        }
+        let entry = Entry {
+            number: self.next_number(),
+            collisions: owner.collisions(),
+            hash_label: O::HASH_LABEL,
+        };
+        Plan::of([Write::create(&render(owner, template, entry))])
+    }
+
     /// Makes an older revision the newest.
     pub(super) fn raise(&self, revision: &ControllerRevision) -> Write {
         Write::update(&ControllerRevision { revision: self.next_number(), ..revision.clone() })
@@ -118,6 +141,17 @@ pub(super) struct Entry {
     pub(super) collisions: Option<i32>,
     /// The label that has its hash.
     pub(super) hash_label: &'static str,
+}
+
+/// Whose templates are kept.
+pub(super) trait Revised: ApiObject {
+    /// The label of its revisions that has their hash.
+    const HASH_LABEL: &'static str;
+
+    /// How often a hash has meant something else.
+    fn collisions(&self) -> Option<i32>;
+
+    fn collisions_mut(&mut self) -> &mut Option<i32>;
 }
 
 /// The revision of an owner's template: upstream `NewControllerRevision`.

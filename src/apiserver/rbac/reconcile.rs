@@ -5,6 +5,7 @@
 //! component-helpers/auth/rbac/reconciliation (v1.35).
 
 use super::rules::uncovered;
+use k8s_openapi::Metadata;
 use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject,
 };
@@ -23,81 +24,69 @@ pub enum Change<T> {
     Replace(T),
 }
 
-impl<T> Change<T> {
-    fn if_changed(changed: bool, object: T) -> Self {
-        if changed { Self::Update(object) } else { Self::Nothing }
-    }
-}
-
 /// Something that every cluster has.
-pub trait Reconcile: Clone {
+pub trait Reconcile: Clone + Metadata<Ty = ObjectMeta> {
+    /// Adds what is expected and missing, but for labels and annotations. Says whether there was any.
+    fn complete(&self, existing: &mut Self) -> bool;
+
+    /// Whether what is there gives another role.
+    fn gives_another_role(&self, _existing: &Self) -> bool {
+        false
+    }
+
     /// What has to be done where this is expected and `existing` is there.
-    fn reconcile(&self, existing: Option<&Self>) -> Change<Self>;
+    fn reconcile(&self, existing: Option<&Self>) -> Change<Self> {
+        let Some(existing) = existing else { return Change::Create(self.clone()) };
+        if is_protected(existing.metadata()) {
+            return Change::Nothing;
+        }
+        if self.gives_another_role(existing) {
+            return Change::Replace(self.clone());
+        }
+        let mut object = existing.clone();
+        let merged = merge(object.metadata_mut(), self.metadata());
+        let completed = self.complete(&mut object);
+        if merged || completed { Change::Update(object) } else { Change::Nothing }
+    }
 }
 
 impl Reconcile for ClusterRole {
     /// The rules of a role that collects those of others are not this function's business, but where
     /// it is new it begins with what it is expected to have.
-    fn reconcile(&self, existing: Option<&Self>) -> Change<Self> {
-        let Some(existing) = existing else { return Change::Create(self.clone()) };
-        if is_protected(&existing.metadata) {
-            return Change::Nothing;
-        }
-        let mut role = existing.clone();
-        let mut changed = merge(&mut role.metadata, &self.metadata);
-        changed |= match &self.aggregation_rule {
+    fn complete(&self, existing: &mut Self) -> bool {
+        match &self.aggregation_rule {
             None => {
-                let had = role.aggregation_rule.take().is_some();
-                had | add_rules(&mut role.rules, self.rules.as_deref())
+                let had = existing.aggregation_rule.take().is_some();
+                had | add_rules(&mut existing.rules, self.rules.as_deref())
             }
-            Some(expected) => add_selectors(&mut role.aggregation_rule, expected),
-        };
-        Change::if_changed(changed, role)
+            Some(expected) => add_selectors(&mut existing.aggregation_rule, expected),
+        }
     }
 }
 
 impl Reconcile for Role {
-    fn reconcile(&self, existing: Option<&Self>) -> Change<Self> {
-        let Some(existing) = existing else { return Change::Create(self.clone()) };
-        if is_protected(&existing.metadata) {
-            return Change::Nothing;
-        }
-        let mut role = existing.clone();
-        let merged = merge(&mut role.metadata, &self.metadata);
-        let added = add_rules(&mut role.rules, self.rules.as_deref());
-        Change::if_changed(merged || added, role)
+    fn complete(&self, existing: &mut Self) -> bool {
+        add_rules(&mut existing.rules, self.rules.as_deref())
     }
 }
 
 impl Reconcile for ClusterRoleBinding {
-    fn reconcile(&self, existing: Option<&Self>) -> Change<Self> {
-        let Some(existing) = existing else { return Change::Create(self.clone()) };
-        if is_protected(&existing.metadata) {
-            return Change::Nothing;
-        }
-        if existing.role_ref != self.role_ref {
-            return Change::Replace(self.clone());
-        }
-        let mut binding = existing.clone();
-        let merged = merge(&mut binding.metadata, &self.metadata);
-        let added = add_subjects(&mut binding.subjects, self.subjects.as_deref());
-        Change::if_changed(merged || added, binding)
+    fn complete(&self, existing: &mut Self) -> bool {
+        add_subjects(&mut existing.subjects, self.subjects.as_deref())
+    }
+
+    fn gives_another_role(&self, existing: &Self) -> bool {
+        existing.role_ref != self.role_ref
     }
 }
 
 impl Reconcile for RoleBinding {
-    fn reconcile(&self, existing: Option<&Self>) -> Change<Self> {
-        let Some(existing) = existing else { return Change::Create(self.clone()) };
-        if is_protected(&existing.metadata) {
-            return Change::Nothing;
-        }
-        if existing.role_ref != self.role_ref {
-            return Change::Replace(self.clone());
-        }
-        let mut binding = existing.clone();
-        let merged = merge(&mut binding.metadata, &self.metadata);
-        let added = add_subjects(&mut binding.subjects, self.subjects.as_deref());
-        Change::if_changed(merged || added, binding)
+    fn complete(&self, existing: &mut Self) -> bool {
+        add_subjects(&mut existing.subjects, self.subjects.as_deref())
+    }
+
+    fn gives_another_role(&self, existing: &Self) -> bool {
+        existing.role_ref != self.role_ref
     }
 }
 

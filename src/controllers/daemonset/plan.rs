@@ -13,7 +13,7 @@ use crate::api::pod::is_terminal;
 use crate::client::{Patch, object_reference};
 use crate::control::{Attempt, Plan, Planned, Report, Write};
 use crate::controllers::availability::{available_after, is_available};
-use crate::controllers::history::{self, Entry, Found, History, REVISION_LABEL, name_of};
+use crate::controllers::history::{self, Found, History, REVISION_LABEL, Revised, name_of};
 use crate::controllers::ownership::{Claims, matches};
 use crate::controllers::pod_writes::{creation, deletion};
 use crate::controllers::slow_start::slow_start;
@@ -72,7 +72,10 @@ pub fn plan(observed: &Observed) -> Plan {
     let current = match history.find(&spec.template) {
         Found::Newest(revision) => revision,
         Found::Older(revision) => return Plan::of([history.raise(revision)]),
-        Found::Nowhere => return record(observed, spec, &history),
+        Found::Nowhere => {
+            let is_taken = observed.namesake.is_some();
+            return history.record(&*observed.set, &spec.template, is_taken);
+        }
     };
     let look = Look { observed, spec, history: &history, current, pods: &pods.own };
     look.decide()
@@ -87,29 +90,19 @@ pub(super) fn spec_and_selector(set: &DaemonSet) -> Option<(&DaemonSetSpec, Sele
 /// What the revision of the set's template would be called.
 #[must_use]
 pub fn revision_name(set: &DaemonSet) -> Option<String> {
-    Some(history::revision_name(set, &set.spec.as_ref()?.template, collisions(set)))
+    Some(history::revision_name(set, &set.spec.as_ref()?.template, set.collisions()))
 }
 
-fn collisions(set: &DaemonSet) -> Option<i32> {
-    set.status.as_ref()?.collision_count
-}
+impl Revised for DaemonSet {
+    const HASH_LABEL: &'static str = REVISION_LABEL;
 
-/// Records the template as the newest revision: upstream `snapshot`.
-fn record(observed: &Observed, spec: &DaemonSetSpec, history: &History<'_>) -> Plan {
-    let set = &*observed.set;
-    if observed.namesake.is_some() {
-        // The hash has two meanings. With another count it will be another one.
-        let mut set = set.clone();
-        let count = set.status.get_or_insert_default().collision_count.get_or_insert_default();
-        *count = count.saturating_add(1);
-        return Plan::of([Write::update_status(&set)]);
+    fn collisions(&self) -> Option<i32> {
+        self.status.as_ref()?.collision_count
     }
-    let entry = Entry {
-        number: history.next_number(),
-        collisions: collisions(set),
-        hash_label: REVISION_LABEL,
-    };
-    Plan::of([Write::create(&history::render(set, &spec.template, entry))])
+
+    fn collisions_mut(&mut self) -> &mut Option<i32> {
+        &mut self.status.get_or_insert_default().collision_count
+    }
 }
 
 /// By what the pods of a revision are known.

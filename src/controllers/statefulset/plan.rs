@@ -14,7 +14,7 @@ use crate::api::pod::phase;
 use crate::client::object_reference;
 use crate::control::{Attempt, Plan, Planned, Write};
 use crate::controllers::availability::{available_after, is_available};
-use crate::controllers::history::{self, Entry, Found, History, name_of, template_of};
+use crate::controllers::history::{self, Found, History, Revised, name_of, template_of};
 use crate::controllers::ownership::{Claims, matches};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -22,9 +22,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The label of a revision that has its hash: upstream `ControllerRevisionHashLabel`.
-const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// Everything the decision may depend on.
 #[derive(Clone, Debug)]
@@ -67,7 +64,10 @@ pub fn plan(observed: &Observed) -> Plan {
             return Plan::default();
         }
         Found::Older(revision) => return Plan::of([history.raise(revision)]),
-        Found::Nowhere => return record(observed, spec, &history),
+        Found::Nowhere => {
+            let is_taken = observed.namesake.is_some();
+            return history.record(&*observed.set, &spec.template, is_taken);
+        }
     };
     let known = set.status.as_ref().and_then(|status| status.current_revision.as_deref());
     let current = known.and_then(|name| history.named(name)).unwrap_or(update);
@@ -89,29 +89,20 @@ pub(super) fn is_member(set: &StatefulSet, selector: &Selector, pod: &ObjectMeta
 /// What the revision of the set's template would be called.
 #[must_use]
 pub fn revision_name(set: &StatefulSet) -> Option<String> {
-    Some(history::revision_name(set, &set.spec.as_ref()?.template, collisions(set)))
+    Some(history::revision_name(set, &set.spec.as_ref()?.template, set.collisions()))
 }
 
-fn collisions(set: &StatefulSet) -> Option<i32> {
-    set.status.as_ref()?.collision_count
-}
+impl Revised for StatefulSet {
+    /// Upstream `ControllerRevisionHashLabel`.
+    const HASH_LABEL: &'static str = "controller.kubernetes.io/hash";
 
-/// Records the template as the newest revision: upstream `CreateControllerRevision`.
-fn record(observed: &Observed, spec: &StatefulSetSpec, history: &History<'_>) -> Plan {
-    let set = &*observed.set;
-    if observed.namesake.is_some() {
-        // The hash has two meanings. With another count it will be another one.
-        let mut set = set.clone();
-        let count = set.status.get_or_insert_default().collision_count.get_or_insert_default();
-        *count = count.saturating_add(1);
-        return Plan::of([Write::update_status(&set)]);
+    fn collisions(&self) -> Option<i32> {
+        self.status.as_ref()?.collision_count
     }
-    let entry = Entry {
-        number: history.next_number(),
-        collisions: collisions(set),
-        hash_label: HASH_LABEL,
-    };
-    Plan::of([Write::create(&history::render(set, &spec.template, entry))])
+
+    fn collisions_mut(&mut self) -> &mut Option<i32> {
+        &mut self.status.get_or_insert_default().collision_count
+    }
 }
 
 /// A look at a set whose pods and revisions are known.

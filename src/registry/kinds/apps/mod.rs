@@ -5,6 +5,7 @@ mod counts;
 mod daemon_set;
 mod deployment;
 mod replica_set;
+mod replica_table;
 mod share;
 mod stateful_set;
 
@@ -15,6 +16,7 @@ use crate::registry::checks::{immutable, label_selector, to_value};
 pub(super) use counts::{validate_counts, validate_replica_counts};
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+pub(super) use replica_table::{REPLICA_COLUMNS, ReplicaRow};
 pub(super) use share::{validate_share, validate_whole};
 
 /// What ReplicaSets and Deployments ask of their selector and their template (upstream

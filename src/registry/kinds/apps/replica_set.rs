@@ -2,15 +2,15 @@
 //!
 //! Follows upstream pkg/registry/apps/replicaset and `ValidateReplicaSet` (pkg/apis/apps, v1.35).
 
+use super::replica_table::{REPLICA_COLUMNS, ReplicaRow};
 use super::{
-    container_cells, podspec, validate_replica_counts, validate_same_selector,
-    validate_selector_and_template,
+    podspec, validate_replica_counts, validate_same_selector, validate_selector_and_template,
 };
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::not_negative;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use serde_json::Value;
@@ -25,16 +25,7 @@ impl Resource for ReplicaSet {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::REPLICA_SET;
-    const COLUMNS: &'static [Column] = &[
-        Column::NAME,
-        Column::integer("Desired", "Number of pods wanted."),
-        Column::integer("Current", "Number of pods there are."),
-        Column::integer("Ready", "Number of pods that are ready."),
-        Column::AGE,
-        Column::wide("Containers", "Names of the template's containers."),
-        Column::wide("Images", "Images of the template's containers."),
-        Column::wide("Selector", "Labels of the pods that count."),
-    ];
+    const COLUMNS: &'static [Column] = REPLICA_COLUMNS;
 
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();
@@ -91,18 +82,15 @@ impl Resource for ReplicaSet {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let spec = self.spec.clone().unwrap_or_default();
         let status = self.status.clone().unwrap_or_default();
-        let (names, images) = container_cells(spec.template.as_ref());
         let selector = Selector::of_object(Some(&spec.selector));
-        vec![
-            cells::name(&self.metadata),
-            spec.replicas.unwrap_or_default().into(),
-            status.replicas.into(),
-            status.ready_replicas.unwrap_or_default().into(),
-            cells::age(&self.metadata, now),
-            names.into(),
-            images.into(),
-            selector.map_or("<error>".to_owned(), |selector| selector.to_string()).into(),
-        ]
+        let row = ReplicaRow {
+            wanted: spec.replicas,
+            there: status.replicas,
+            ready: status.ready_replicas,
+            template: spec.template.as_ref(),
+            selector: selector.map_or("<error>".to_owned(), |selector| selector.to_string()),
+        };
+        row.cells(&self.metadata, now)
     }
 }
 

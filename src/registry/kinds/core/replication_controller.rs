@@ -8,7 +8,7 @@ use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::not_negative;
 use crate::registry::kinds::apps::{
-    container_cells, validate_match, validate_replica_counts, validate_runs_forever,
+    REPLICA_COLUMNS, ReplicaRow, validate_match, validate_replica_counts, validate_runs_forever,
 };
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
@@ -30,16 +30,7 @@ impl Resource for ReplicationController {
     });
     const SCHEMA: TypeRef = types::REPLICATION_CONTROLLER;
     const ORPHANS_DEPENDENTS: bool = true;
-    const COLUMNS: &'static [Column] = &[
-        Column::NAME,
-        Column::integer("Desired", "Number of pods wanted."),
-        Column::integer("Current", "Number of pods there are."),
-        Column::integer("Ready", "Number of pods that are ready."),
-        Column::AGE,
-        Column::wide("Containers", "Names of the template's containers."),
-        Column::wide("Images", "Images of the template's containers."),
-        Column::wide("Selector", "Labels of the pods that count."),
-    ];
+    const COLUMNS: &'static [Column] = REPLICA_COLUMNS;
 
     /// Selector and labels are those of the pods, where there are none.
     fn apply_defaults(&mut self) {
@@ -107,17 +98,14 @@ impl Resource for ReplicationController {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let spec = self.spec.clone().unwrap_or_default();
         let status = self.status.clone().unwrap_or_default();
-        let (names, images) = container_cells(spec.template.as_ref());
-        vec![
-            cells::name(&self.metadata),
-            spec.replicas.unwrap_or_default().into(),
-            status.replicas.into(),
-            status.ready_replicas.unwrap_or_default().into(),
-            cells::age(&self.metadata, now),
-            names.into(),
-            images.into(),
-            cells::labels(spec.selector.as_ref()).into(),
-        ]
+        let row = ReplicaRow {
+            wanted: spec.replicas,
+            there: status.replicas,
+            ready: status.ready_replicas,
+            template: spec.template.as_ref(),
+            selector: cells::labels(spec.selector.as_ref()),
+        };
+        row.cells(&self.metadata, now)
     }
 }
 
