@@ -65,7 +65,7 @@ use k8s_openapi::api::core::v1::{
     ReplicationController, ResourceQuota, ServiceAccount,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
 use nodeipam::{NodeIpamController, NodeRange};
@@ -82,7 +82,7 @@ use std::sync::Arc;
 use tainteviction::TaintEvictionController;
 use ttlafterfinished::TtlAfterFinishedController;
 use volumeexpand::ExpandController;
-use volumeprotection::{ClaimProtection, VolumeProtection};
+use volumeprotection::{AttributesClassProtection, ClaimProtection, VolumeProtection};
 
 /// What the controllers look at: one cache per kind, shared by all of them.
 #[derive(Clone, Debug)]
@@ -107,6 +107,7 @@ pub struct Caches {
     pub jobs: Arc<Cache<Job>>,
     pub persistent_volumes: Arc<Cache<PersistentVolume>>,
     pub storage_classes: Arc<Cache<StorageClass>>,
+    pub volume_attributes_classes: Arc<Cache<VolumeAttributesClass>>,
     pub cron_jobs: Arc<Cache<CronJob>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
@@ -135,6 +136,7 @@ impl Caches {
             jobs: Cache::start(client.clone(), everything(), tasks),
             persistent_volumes: Cache::start(client.clone(), everything(), tasks),
             storage_classes: Cache::start(client.clone(), everything(), tasks),
+            volume_attributes_classes: Cache::start(client.clone(), everything(), tasks),
             cron_jobs: Cache::start(client.clone(), everything(), tasks),
             disruption_budgets: Cache::start(client.clone(), everything(), tasks),
             autoscalers: Cache::start(client.clone(), everything(), tasks),
@@ -252,6 +254,10 @@ fn start_storage<F: Fn(Caller<'_>) -> Client>(starter: &mut Starter<'_, F>, cach
     starter.start(controller, queue);
 
     let controller = VolumeProtection::new(caches);
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = AttributesClassProtection::new(caches);
     let queue = controller.queue();
     starter.start(controller, queue);
 

@@ -118,6 +118,28 @@ async fn a_claim_that_is_used_stays_until_its_pod_is_gone() {
     .await;
 }
 
+#[tokio::test]
+async fn a_class_of_attributes_stays_while_a_claim_names_it() {
+    let cluster = Cluster::start().await;
+    let classes = "/apis/storage.k8s.io/v1/volumeattributesclasses";
+    let class = json!({ "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass",
+        "metadata": { "name": "fast" }, "driverName": FAKE, "parameters": { "iops": "9" } });
+    cluster.api.post(classes, &class).await.ok();
+    let mut claim = claim("data", "x");
+    claim["spec"]["volumeAttributesClassName"] = json!("fast");
+    cluster.api.post(CLAIMS, &claim).await.ok();
+    let path = format!("{classes}/fast");
+    cluster.api.delete(&path).await.ok();
+    cluster.at_rest().await;
+    let kept = cluster.api.get(&path).await.ok();
+    assert_eq!(kept["metadata"]["finalizers"], json!(["kubernetes.io/vac-protection"]));
+    cluster.api.delete(&format!("{CLAIMS}/data")).await.ok();
+    eventually("the class to go", async || {
+        (cluster.api.get(&path).await.code == 404).then_some(())
+    })
+    .await;
+}
+
 /// Makes a volume for each claim that asks for one, and deletes those that are released.
 fn start_provisioner(client: &Client, tasks: &mut Tasks) {
     let claims = Cache::<PersistentVolumeClaim>::start(client.clone(), Selection::default(), tasks);

@@ -1,95 +1,33 @@
-//! Keeps claims that pods use, and volumes that claims have, from going before they are let go: by
-//! finalizers.
+//! Keeps claims that pods use, volumes that claims have, and classes of attributes that either
+//! names, from going before they are let go: by finalizers.
 //!
-//! Start at [`plan`]. Upstream pkg/controller/volume/pvcprotection and pvprotection (v1.35).
+//! Start at [`plan`]. Upstream pkg/controller/volume/pvcprotection, pvprotection and vacprotection
+//! (v1.35).
 
+mod attributes_classes;
+mod claims;
 mod plan;
+mod volumes;
 
-pub use plan::{PV_PROTECTION, PVC_PROTECTION, Protected, Use, plan};
+pub use attributes_classes::AttributesClassProtection;
+pub use claims::ClaimProtection;
+pub use plan::{PV_PROTECTION, PVC_PROTECTION, Protected, Use, VAC_PROTECTION, plan};
+pub use volumes::VolumeProtection;
 
-use super::Caches;
 use crate::api::ObjectKey;
-use crate::api::owner::is_controlled_by;
-use crate::api::volume::{ClaimKind, claim_used};
-use crate::client::{ApiObject, Cache, Client, ResourceType, Seen, Selection, key_of};
-use crate::control::{Attempt, Controller, Plan, Queue};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use std::sync::Arc;
+use crate::client::{ApiObject, Cache};
+use crate::control::Queue;
 
-/// Protects claims.
-#[derive(Debug)]
-pub struct ClaimProtection {
-    client: Client,
-    claims: Arc<Cache<PersistentVolumeClaim>>,
-    pods: Arc<Cache<Pod>>,
-}
-
-impl ClaimProtection {
-    #[must_use]
-    pub fn new(client: Client, caches: &Caches) -> Self {
-        let (claims, pods) =
-            (Arc::clone(&caches.persistent_volume_claims), Arc::clone(&caches.pods));
-        Self { client, claims, pods }
-    }
-
-    /// Queues a claim that has a finalizer to get or to lose, and those of pods that have ended.
-    #[must_use]
-    pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.claims.on_change(move |change| {
-            if change.new.as_ref().is_some_and(|claim| concerns(&**claim, PVC_PROTECTION)) {
-                changed.add(&change.key);
-            }
-        });
-        let changed = queue.clone();
-        self.pods.on_change(move |change| {
-            let Some(pod) = change.old.as_ref().or(change.new.as_ref()) else { return };
-            // Of a name that is used again at once the end of the first is not told.
-            let uid = |pod: &Option<Arc<Pod>>| pod.as_ref().map(|pod| pod.metadata.uid.clone());
-            let is_gone = change.old.is_some() && uid(&change.old) != uid(&change.new);
-            let is_ended = change.new.as_ref().is_some_and(|pod| !crate::api::pod::is_active(pod));
-            if is_gone || is_ended {
-                let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-                volumes
-                    .filter_map(|volume| claim_used(pod, volume))
-                    .for_each(|(key, _)| changed.add(&key));
-            }
-        });
-        queue
-    }
-
-    /// Whether a pod uses the claim. That none does, the API server itself has to say: a pod may be
-    /// on its way to a node and not in the cache yet.
-    async fn use_of(&self, claim: &PersistentVolumeClaim) -> Use {
-        let namespace = claim.metadata.namespace.clone().unwrap_or_default();
-        if self.pods.list_in(&namespace).iter().any(|pod| uses(pod, claim)) {
-            return Use::Used;
+/// A queue of those objects that have a finalizer to get or to lose.
+fn queue_of<K: ApiObject>(cache: &Cache<K>, finalizer: &'static str) -> Queue<ObjectKey> {
+    let queue = Queue::new();
+    let changed = queue.clone();
+    cache.on_change(move |change| {
+        if change.new.as_ref().is_some_and(|object| concerns(&**object, finalizer)) {
+            changed.add(&change.key);
         }
-        match self.client.list::<Pod>(&Selection::namespace(namespace)).await {
-            Ok(pods) if pods.items.iter().any(|pod| uses(pod, claim)) => Use::Used,
-            Ok(_) => Use::Unused,
-            Err(_) => Use::Unknown,
-        }
-    }
-}
-
-/// Upstream `podUsesPVC`: a pod without a node can still be kept from its claim.
-fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    let metadata = &pod.metadata;
-    let is_shut_down =
-        metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0);
-    let key = key_of(&claim.metadata);
-    spec.node_name.as_ref().is_some_and(|name| !name.is_empty())
-        && spec.volumes.iter().flatten().any(|volume| match claim_used(pod, volume) {
-            Some((used, ClaimKind::Named)) => used == key,
-            Some((used, ClaimKind::Ephemeral)) => {
-                let uid = metadata.uid.as_deref().unwrap_or_default();
-                used == key && !is_shut_down && is_controlled_by(&claim.metadata, uid)
-            }
-            None => false,
-        })
+    });
+    queue
 }
 
 /// Whether the object has a finalizer to get, or perhaps to lose.
@@ -97,80 +35,4 @@ fn concerns<K: ApiObject>(object: &K, finalizer: &str) -> bool {
     let metadata = object.metadata();
     let has = metadata.finalizers.iter().flatten().any(|known| known == finalizer);
     has == metadata.deletion_timestamp.is_some()
-}
-
-impl Controller for ClaimProtection {
-    const NAME: &'static str = "pvc-protection-controller";
-    type Key = ObjectKey;
-    type Observed = Protected<PersistentVolumeClaim>;
-
-    async fn observe(&self, key: &ObjectKey, _attempt: Attempt) -> Option<Self::Observed> {
-        let object = self.claims.get(key).filter(|claim| concerns(&**claim, PVC_PROTECTION))?;
-        let used = match object.metadata.deletion_timestamp {
-            Some(_) => self.use_of(&object).await,
-            None => Use::Used,
-        };
-        Some(Protected { object, used })
-    }
-
-    fn plan(observed: &Self::Observed) -> Plan {
-        plan(observed, PVC_PROTECTION)
-    }
-
-    fn caches(&self) -> Vec<(ResourceType, Arc<dyn Seen>)> {
-        vec![
-            (
-                ResourceType::of::<PersistentVolumeClaim>(),
-                Arc::clone(&self.claims) as Arc<dyn Seen>,
-            ),
-            (ResourceType::of::<Pod>(), Arc::clone(&self.pods) as Arc<dyn Seen>),
-        ]
-    }
-}
-
-/// Protects volumes.
-#[derive(Debug)]
-pub struct VolumeProtection {
-    volumes: Arc<Cache<PersistentVolume>>,
-}
-
-impl VolumeProtection {
-    #[must_use]
-    pub fn new(caches: &Caches) -> Self {
-        Self { volumes: Arc::clone(&caches.persistent_volumes) }
-    }
-
-    /// Queues a volume that has a finalizer to get or to lose.
-    #[must_use]
-    pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.volumes.on_change(move |change| {
-            if change.new.as_ref().is_some_and(|volume| concerns(&**volume, PV_PROTECTION)) {
-                changed.add(&change.key);
-            }
-        });
-        queue
-    }
-}
-
-impl Controller for VolumeProtection {
-    const NAME: &'static str = "pv-protection-controller";
-    type Key = ObjectKey;
-    type Observed = Protected<PersistentVolume>;
-
-    async fn observe(&self, key: &ObjectKey, _attempt: Attempt) -> Option<Self::Observed> {
-        let object = self.volumes.get(key).filter(|volume| concerns(&**volume, PV_PROTECTION))?;
-        let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
-        let used = if phase == Some("Bound") { Use::Used } else { Use::Unused };
-        Some(Protected { object, used })
-    }
-
-    fn plan(observed: &Self::Observed) -> Plan {
-        plan(observed, PV_PROTECTION)
-    }
-
-    fn caches(&self) -> Vec<(ResourceType, Arc<dyn Seen>)> {
-        vec![(ResourceType::of::<PersistentVolume>(), Arc::clone(&self.volumes) as Arc<dyn Seen>)]
-    }
 }

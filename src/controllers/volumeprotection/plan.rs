@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
 pub const PV_PROTECTION: &str = "kubernetes.io/pv-protection";
+pub const VAC_PROTECTION: &str = "kubernetes.io/vac-protection";
 
 /// After it could not be found out whether an object is used.
 const UNSURE_RETRY: Duration = Duration::from_secs(1);
