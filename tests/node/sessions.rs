@@ -142,13 +142,19 @@ async fn a_command_whose_reader_is_gone_ends_when_it_writes() {
     let rig = Rig::start().await;
     let id = running(&rig).await;
     let silent = "sleep 1; touch /tmp/silent";
-    for script in ["while :; do echo noise; done", silent] {
-        drop(rig.runtime().open_exec(&id, command(script)).await.unwrap());
+    // Its input has ended, too, after what was said.
+    let reader = "cat >/tmp/read; mv /tmp/read /tmp/all";
+    for script in ["while :; do echo noise; done", silent, reader] {
+        let mut session = rig.runtime().open_exec(&id, command(script)).await.unwrap();
+        session.stdin.as_mut().unwrap().write_all(b"last words").await.unwrap();
+        drop(session);
     }
-    eventually("one has ended, the other has done its work", async || {
+    eventually("one has ended, the others have done their work", async || {
         let noisy = rig.exec(&id, "ps | grep -c '[n]oise' || true").await;
-        let silent = rig.exec(&id, "ls /tmp/silent 2>/dev/null || true").await;
-        if noisy == "0" && !silent.is_empty() { Ok(()) } else { Err(format!("{noisy} {silent}")) }
+        let done = "ls /tmp/silent 2>/dev/null; cat /tmp/all 2>/dev/null || true";
+        let done = rig.exec(&id, done).await;
+        let is_done = done.contains("silent") && done.contains("last words");
+        if noisy == "0" && is_done { Ok(()) } else { Err(format!("{noisy} {done}")) }
     })
     .await;
     rig.finish().await;

@@ -76,11 +76,12 @@ impl Engine {
         };
         let spec = process_spec(&container, &request).map_err(|error| failed(OPERATION, error))?;
         let exec = uuid::Uuid::new_v4().simple().to_string();
-        let (exited, tty) = (CancellationToken::new(), request.tty);
+        let exited = CancellationToken::new();
         let (pipes, released) = Pipes::make(container.files.bundle(), &exec, &request, &exited)
             .map_err(|error| failed(OPERATION, error))?;
         let (process, keeper) = SessionProcess::new();
-        let kept = Kept { container, shim, exec, tty, exited };
+        let (stdin, tty) = (request.stdin, request.tty);
+        let kept = Kept { container, shim, exec, stdin, tty, exited };
         let (session, names) = match kept.start(pipes, &spec, process).await {
             Ok(started) => started,
             Err(error) => {
@@ -182,6 +183,7 @@ struct Kept {
     container: Arc<Container>,
     shim: Arc<Shim>,
     exec: String,
+    stdin: bool,
     tty: bool,
     exited: CancellationToken,
 }
@@ -253,11 +255,15 @@ impl Kept {
         self.forget().await;
     }
 
-    /// Nobody talks to the command any more: with a terminal, the terminal is gone.
+    /// Nobody talks to the command any more: with a terminal, the terminal is gone; otherwise there
+    /// is no more input, as containerd has it (CRI `execInternal`, v2.1).
     async fn hang_up(&self) {
-        if self.tty
-            && let Err(error) = self.shim.signal(self.process(), SIGHUP, Reach::One).await
-        {
+        let told = match (self.tty, self.stdin) {
+            (true, _) => self.shim.signal(self.process(), SIGHUP, Reach::One).await,
+            (false, true) => self.shim.close_input(self.process()).await,
+            (false, false) => Ok(()),
+        };
+        if let Err(error) = told {
             let container = &self.container.id;
             tracing::debug!(%container, error = chain(&error), "a command was not hung up");
         }
