@@ -114,7 +114,20 @@ async fn talk(session: Session, streams: Streams, what: &str) -> Outcome {
     let Session { stdin, stdout, stderr, mut process } = session;
     let (controls, sizes) = (process.controls(), streams.sizes);
     let ending = async {
-        tokio::join!(send(Some(stdout), streams.stdout), send(stderr, streams.stderr));
+        let outputs = async {
+            tokio::join!(send(Some(stdout), streams.stdout), send(stderr, streams.stderr));
+        };
+        tokio::pin!(outputs);
+        tokio::select! {
+            () = &mut outputs => {}
+            ended = process.ended() => {
+                // With the runtime gone nothing will be said any more, which the client is told.
+                if ended.is_ok() {
+                    outputs.await;
+                }
+                return ended;
+            }
+        }
         process.ended().await
     };
     let asking = async {
