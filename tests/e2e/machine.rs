@@ -46,7 +46,7 @@ impl Machine {
     }
 
     /// A command that runs in the machine's network.
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "tests need the child's id and its pipes")]
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.network.display())).arg("--").arg(program);
