@@ -265,7 +265,7 @@ impl Decision {
                 }
             }
         }
-        statuses.retain(|status| !status.type_.is_empty());
+        // One for each metric, in their order: one that tells nothing stays empty, as upstream's.
         self.status.current_metrics = (!statuses.is_empty()).then_some(statuses);
         // Without all of them, fewer replicas would be a guess.
         let best = best.filter(|best| failures.is_empty() || best.replicas >= current);
@@ -354,10 +354,13 @@ fn ask(
             let container = Some(source.container.as_str());
             (&source.name, container, &source.target, "FailedGetContainerResourceMetric")
         }
-        (None, None) => return Err(unserved(metric)),
+        (None, None) => return Err(unserved(metric, observed)),
     };
-    let sort = if container.is_some() { "container resource" } else { "resource" };
-    let failure = |problem: String| Failure { reason, what: format!("{name} {sort}"), problem };
+    let what = match container {
+        Some(container) => format!("{container} container"),
+        None => format!("{name} resource"),
+    };
+    let failure = |problem: String| Failure { reason, what: what.clone(), problem };
     let (aim, measured) = aim_of(target).ok_or_else(|| {
         failure(
             "invalid resource metric source: neither an average utilization target nor an \
@@ -380,8 +383,11 @@ fn ask(
     let proposal = propose(workload, Source { resource: name, container }, aim)
         .map_err(|problem| failure(format!("failed to get {name} {measured}: {problem}")))?;
     let metric_name = match aim {
-        Target::Utilization(_) => format!("{name} {sort} utilization (percentage of request)"),
-        Target::Average(_) => format!("{name} {sort}"),
+        Target::Utilization(_) if container.is_some() => {
+            format!("{name} container resource utilization (percentage of request)")
+        }
+        Target::Utilization(_) => format!("{name} resource utilization (percentage of request)"),
+        Target::Average(_) => format!("{name} resource"),
     };
     let asked = Asked { replicas: proposal.replicas, metric: metric_name };
     Ok((asked, status_of(name, container, proposal)))
@@ -395,9 +401,14 @@ fn aim_of(target: &MetricTarget) -> Option<(Target, &'static str)> {
 }
 
 fn status_of(name: &str, container: Option<&str>, proposal: Proposal) -> MetricStatus {
+    // In the suffixes of the metrics (upstream `buildQuantity`).
+    let average = match name {
+        "memory" => Quantity::binary(proposal.average / 1_000),
+        _ => Quantity::milli(proposal.average),
+    };
     let current = MetricValueStatus {
         average_utilization: proposal.percent,
-        average_value: Some(Quantity::milli(proposal.average).to_field()),
+        average_value: Some(average.to_field()),
         value: None,
     };
     match container {
@@ -418,13 +429,37 @@ fn status_of(name: &str, container: Option<&str>, proposal: Proposal) -> MetricS
     }
 }
 
-/// Metrics of an adapter, of which there is none.
-fn unserved(metric: &MetricSpec) -> Failure {
-    let (reason, what, api) = match metric.type_.as_str() {
-        "Object" => ("FailedGetObjectMetric", "object", "custom.metrics.k8s.io"),
-        "Pods" => ("FailedGetPodsMetric", "pods", "custom.metrics.k8s.io"),
-        _ => ("FailedGetExternalMetric", "external", "external.metrics.k8s.io"),
-    };
-    let problem = format!("unable to fetch metrics: no {api} API is served");
-    Failure { reason, what: what.to_owned(), problem }
+/// Metrics of an adapter, of which there is none: upstream's words where none is registered.
+fn unserved(metric: &MetricSpec, observed: &ObservedDue) -> Failure {
+    const CUSTOM: &str = "unable to fetch metrics from custom metrics API: no custom metrics API \
+                          (custom.metrics.k8s.io) registered";
+    let namespace = observed.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
+    if let Some(source) = &metric.object {
+        let (name, about) = (&source.metric.name, &source.described_object);
+        let (kind, of) = (&about.kind, &about.name);
+        return Failure {
+            reason: "FailedGetObjectMetric",
+            what: "object".to_owned(),
+            problem: format!("unable to get metric {name}: {CUSTOM} on {kind} {namespace}/{of}"),
+        };
+    }
+    if let Some(source) = &metric.pods {
+        let name = &source.metric.name;
+        return Failure {
+            reason: "FailedGetPodsMetric",
+            what: "pods".to_owned(),
+            problem: format!("unable to get metric {name}: {CUSTOM}"),
+        };
+    }
+    let name = metric.external.as_ref().map(|source| source.metric.name.as_str());
+    let name = name.unwrap_or_default();
+    Failure {
+        reason: "FailedGetExternalMetric",
+        what: format!("{name} external"),
+        problem: format!(
+            "unable to get external metric {namespace}/{name}: unable to fetch metrics from external \
+             metrics API: the server could not find the requested resource (get \
+             {name}.external.metrics.k8s.io)"
+        ),
+    }
 }
