@@ -7,9 +7,12 @@
 
 mod access;
 mod account;
+mod autoscaling;
 mod deployment;
+mod drain;
 mod examples;
 mod hundred;
+mod interactive;
 mod leftovers;
 mod machine;
 mod mistakes;
