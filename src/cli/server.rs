@@ -7,9 +7,11 @@ use crate::daemon::{self, Component, NodePortRange, ServerConfig};
 use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::eviction::plan::{Threshold, Thresholds};
 use crate::kubelet::images::garbage::ImageGarbage;
-use anyhow::{Context as _, bail};
+use crate::kubelet::shutdown::plan::{ShutdownGrace, Step};
+use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use ipnet::IpNet;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
@@ -103,6 +105,21 @@ struct NodeArgs {
     /// Down to so much
     #[arg(long, env = "KINGLET_IMAGE_GC_LOW_THRESHOLD", default_value_t = ImageGarbage::USUAL.low_percent)]
     image_gc_low_threshold: u64,
+    /// When the machine goes down, end pods in order within this time; 0: they end with it
+    #[arg(long, env = "KINGLET_SHUTDOWN_GRACE_PERIOD", default_value = "0", value_parser = values::duration, value_name = "DURATION")]
+    shutdown_grace_period: SignedDuration,
+    /// The last part of it, which is for critical pods
+    #[arg(long, env = "KINGLET_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS", default_value = "0", value_parser = values::duration, value_name = "DURATION")]
+    shutdown_grace_period_critical_pods: SignedDuration,
+    /// In the place of both: the time for pods from each priority on
+    #[arg(
+        long,
+        env = "KINGLET_SHUTDOWN_GRACE_PERIOD_BY_POD_PRIORITY",
+        value_delimiter = ',',
+        value_parser = values::shutdown_step,
+        value_name = "PRIORITY=DURATION"
+    )]
+    shutdown_grace_period_by_pod_priority: Vec<Step>,
 }
 
 impl NodeArgs {
@@ -116,6 +133,24 @@ impl NodeArgs {
         }
         let images = ImageGarbage { high_percent: high, low_percent: low, ..ImageGarbage::USUAL };
         Ok(EvictionConfig { thresholds: Thresholds::hard(self.eviction_hard.clone()), images })
+    }
+
+    fn shutdown_grace(&self) -> anyhow::Result<ShutdownGrace> {
+        let (whole, critical) =
+            (self.shutdown_grace_period, self.shutdown_grace_period_critical_pods);
+        let steps = self.shutdown_grace_period_by_pod_priority.clone();
+        if steps.is_empty() {
+            return ShutdownGrace::of_all(whole, critical)
+                .map_err(|problem| anyhow!("--shutdown-grace-period-critical-pods: {problem}"));
+        }
+        if !whole.is_zero() || !critical.is_zero() {
+            bail!(
+                "--shutdown-grace-period-by-pod-priority takes the place of --shutdown-grace-period \
+                 and --shutdown-grace-period-critical-pods"
+            );
+        }
+        ShutdownGrace::by_priority(steps)
+            .map_err(|problem| anyhow!("--shutdown-grace-period-by-pod-priority: {problem}"))
     }
 }
 
@@ -249,6 +284,7 @@ impl Args {
     fn into_config(self) -> anyhow::Result<ServerConfig> {
         let Self { files, listen, node, network, disable, logs: _ } = self;
         let eviction = node.eviction()?;
+        let shutdown_grace = node.shutdown_grace()?;
         let name = match node.node_name {
             Some(name) => name,
             None => host_name()?,
@@ -280,6 +316,7 @@ impl Args {
             node_labels: node.node_label.into_iter().collect(),
             node_taints: node.node_taint,
             eviction,
+            shutdown_grace,
             cluster_cidrs,
             service_cidrs,
             node_ports: network.service_node_port_range,
@@ -355,6 +392,15 @@ mod tests {
         check(&[], "cluster_dns: [10.43.0.10]");
         check(&["--eviction-hard", "memory.available<1Mi"], "least: Amount(1048576)");
         check(&["--image-gc-low-threshold", "90"], "the high one is not below");
+        check(&["--shutdown-grace-period", "30s"], "Step { priority: 0, grace: 30s }");
+        let critical = "--shutdown-grace-period-critical-pods";
+        check(&[critical, "10s"], "10s for critical pods is part of 0s for all");
+        let by_priority = ["--shutdown-grace-period-by-pod-priority", "0=5s,1000=9s"];
+        check(&by_priority, "Step { priority: 1000, grace: 9s }");
+        check(
+            &[by_priority[0], by_priority[1], "--shutdown-grace-period", "1s"],
+            "takes the place of",
+        );
         check(&["--node-name", "One!"], "--node-name \"One!\":");
         check(&["--cluster-cidr", "10.43.0.0/24"], "overlap");
         check(&["--cluster-cidr", "10.0.0.0/16,10.1.0.0/16"], "takes one range");

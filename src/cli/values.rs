@@ -1,6 +1,8 @@
 //! Values of flags that are more than a text: parsed once, here.
 
 use crate::daemon::NodePortRange;
+use crate::kubelet::shutdown::plan::Step;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
 
 /// `key=value`, or `key` or `key=` for an empty value.
@@ -39,6 +41,23 @@ pub(super) fn node_ports(text: &str) -> Result<NodePortRange, String> {
     }
 }
 
+/// `30s`, `1m30s`, `0`: not negative.
+pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
+    if text == "0" {
+        return Ok(SignedDuration::ZERO);
+    }
+    let parsed = text.parse::<SignedDuration>().ok().filter(|it| !it.is_negative());
+    parsed.ok_or_else(|| "a duration is a number with its unit, such as 30s or 1m30s".to_owned())
+}
+
+/// `1000=30s`.
+pub(super) fn shutdown_step(text: &str) -> Result<Step, String> {
+    let wanted = "PRIORITY=DURATION is wanted, such as 1000=30s";
+    let (priority, grace) = text.split_once('=').ok_or(wanted)?;
+    let priority = priority.parse().map_err(|_| wanted)?;
+    Ok(Step { priority, grace: duration(grace)? })
+}
+
 /// An octal file mode, as chmod takes it.
 pub(super) fn file_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
@@ -72,6 +91,12 @@ mod tests {
         check(taint("gpu=yes:Maybe"), "a taint is key=value:Effect, and \"Maybe\" is none of");
         check(node_ports("30000-32767"), "NodePortRange { first: 30000, last: 32767 }");
         check(node_ports("2-1"), "a port range");
+        check(duration("1m30s"), "90s");
+        check(duration("0"), "0s");
+        check(duration("30"), "a duration is");
+        check(duration("-1s"), "a duration is");
+        check(shutdown_step("1000=5s"), "Step { priority: 1000, grace: 5s }");
+        check(shutdown_step("5s"), "PRIORITY=DURATION");
         check(file_mode("644"), "420");
         check(file_mode("888"), "a file mode");
     }

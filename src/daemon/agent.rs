@@ -9,7 +9,7 @@ use crate::client::{Cache, Selection};
 use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
-use crate::kubelet::{self, NodeFiles};
+use crate::kubelet::{self, Kubelet, NodeFiles};
 use crate::network::{BridgeConfig, BridgeNetwork};
 use crate::provision;
 use crate::runtime::images::{Images, ImportedFile, Progress};
@@ -31,6 +31,7 @@ const PODS_MAX: u32 = 110;
 #[derive(Debug)]
 pub(super) struct Agent {
     runtime: Arc<ShimRuntime>,
+    kubelet: Kubelet,
     tasks: Tasks,
 }
 
@@ -86,20 +87,31 @@ impl Agent {
                 .with_context(|| format!("cannot make {}", layout.storage().display()))?;
         }
         import_archives(images, changed.clone(), &mut tasks);
+        let of_images = kubelet.clone();
         let (mut changes, shutdown) = (changed.subscribe(), tasks.shutdown());
         // What came while the kubelet started, it has not seen either.
         changes.mark_changed();
         tasks.spawn("image-changes", async move {
             let _sender = changed;
             while let Some(Ok(())) = shutdown.run_until_cancelled(changes.changed()).await {
-                kubelet.images_changed();
+                of_images.images_changed();
             }
         });
-        Ok(Self { runtime, tasks })
+        Ok(Self { runtime, kubelet, tasks })
     }
 
     pub(super) async fn first_failure(&mut self) -> TasksError {
         self.tasks.first_failure().await
+    }
+
+    /// Whether pods are to be ended when the machine goes down.
+    pub(super) fn ends_pods_on_shutdown(&self) -> bool {
+        self.kubelet.ends_pods_on_shutdown()
+    }
+
+    /// Ends all pods, as the machine goes down.
+    pub(super) async fn end_pods(&self) {
+        self.kubelet.shut_down().await;
     }
 
     /// Lets go of the containers, which run on.
@@ -143,6 +155,7 @@ fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
         cgroup_root: cgroup_root(layout),
         node_files: NodeFiles::usual(),
         eviction: config.eviction.clone(),
+        shutdown_grace: config.shutdown_grace.clone(),
         static_pods_dir: layout.agent().join("pod-manifests"),
     }
 }

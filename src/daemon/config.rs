@@ -1,6 +1,7 @@
 //! What a server is told: validated, plain, and passed to each component as it needs it.
 
 use crate::kubelet::eviction::EvictionConfig;
+use crate::kubelet::shutdown::plan::ShutdownGrace;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub struct ServerConfig {
     pub node_taints: Vec<Taint>,
     /// When the node is short of something, and what goes then.
     pub eviction: EvictionConfig,
+    /// How long pods may take to end when the machine goes down.
+    pub shutdown_grace: ShutdownGrace,
     /// One, or one of each family.
     pub cluster_cidrs: Vec<IpNet>,
     /// One, or one of each family; none overlaps the cluster's.

@@ -4,6 +4,7 @@ use super::agent::Agent;
 use super::config::{Component, ServerConfig};
 use super::control_plane::ControlPlane;
 use crate::stdx::{Clock, TasksError, monotonic};
+use crate::sys::going_down::machine_is_going_down;
 use anyhow::Context as _;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,18 @@ pub struct Server {
     agent: Option<Agent>,
 }
 
-/// Runs a server until SIGTERM or SIGINT.
+/// Why a server ends.
+#[derive(Debug)]
+enum End {
+    Failure(TasksError),
+    Terminated,
+    Interrupted,
+    PowerFailure,
+}
+
+/// Runs a server until SIGTERM or SIGINT: then containers run on, unless the machine goes down and
+/// pods are to be ended before it does. SIGPWR says that it goes down, for init systems that cannot
+/// be asked.
 ///
 /// # Errors
 /// Where it cannot start, or a part of it ends although nobody asked it to.
@@ -36,20 +48,29 @@ pub fn run_server(config: ServerConfig) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut power_failure = signal(SignalKind::from_raw(libc::SIGPWR))?;
         let mut server = tokio::select! {
             server = Server::start(config) => server?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            _ = power_failure.recv() => return Ok(()),
         };
-        let failure = tokio::select! {
-            failure = server.first_failure() => Some(failure),
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
+        let end = tokio::select! {
+            failure = server.first_failure() => End::Failure(failure),
+            _ = terminate.recv() => End::Terminated,
+            _ = interrupt.recv() => End::Interrupted,
+            _ = power_failure.recv() => End::PowerFailure,
         };
+        tokio::select! {
+            () = server.end_pods_before_machine(&end) => {}
+            // Somebody does not want to wait for that.
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         let stopped = server.stop().await;
-        match failure {
-            Some(failure) => Err(failure.into()),
-            None => stopped,
+        match end {
+            End::Failure(failure) => Err(failure.into()),
+            End::Terminated | End::Interrupted | End::PowerFailure => stopped,
         }
     })
 }
@@ -84,6 +105,21 @@ impl Server {
         tokio::select! {
             failure = agent => failure,
             failure = self.control_plane.first_failure() => failure,
+        }
+    }
+
+    /// Ends all pods where the machine goes down after this and they are to be ended in order.
+    async fn end_pods_before_machine(&self, end: &End) {
+        let Some(agent) = self.agent.as_ref().filter(|agent| agent.ends_pods_on_shutdown()) else {
+            return;
+        };
+        let is_going_down = match end {
+            End::PowerFailure => true,
+            End::Terminated => machine_is_going_down().await,
+            End::Interrupted | End::Failure(_) => false,
+        };
+        if is_going_down {
+            agent.end_pods().await;
         }
     }
 

@@ -3,6 +3,7 @@
 use super::eviction::EvictionConfig;
 use super::files::resolv_conf::ClusterDns;
 use super::node::NodeSettings;
+use super::shutdown::plan::ShutdownGrace;
 use super::volumes::Volumes;
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub cgroup_root: String,
     pub node_files: NodeFiles,
     pub eviction: EvictionConfig,
+    /// How long pods may take to end when the machine goes down.
+    pub shutdown_grace: ShutdownGrace,
     /// Manifests of pods that this node runs of its own: `<data-dir>/agent/pod-manifests`.
     pub static_pods_dir: PathBuf,
 }

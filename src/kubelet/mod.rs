@@ -25,6 +25,7 @@ pub mod pod;
 mod prober;
 mod references;
 mod server;
+pub mod shutdown;
 mod static_pods;
 pub mod tokens;
 pub mod volumes;
@@ -47,6 +48,7 @@ use k8s_openapi::api::core::v1::Service;
 use ledger::Ledger;
 use node::{NodeConfig, NodeKeeper};
 use references::ReferenceCaches;
+use shutdown::Shutdown;
 use static_pods::StaticPods;
 use std::fs::DirBuilder;
 use std::io;
@@ -81,6 +83,7 @@ pub struct Kubelet {
     keeper: NodeKeeper,
     images: ImageFetcher,
     bell: Bell,
+    shared: Arc<Shared>,
 }
 
 impl Kubelet {
@@ -101,6 +104,17 @@ impl Kubelet {
         self.images.note_arrival();
         self.keeper.look_again();
         self.bell.ring_all();
+    }
+
+    /// Whether pods are to be ended when the machine goes down.
+    #[must_use]
+    pub fn ends_pods_on_shutdown(&self) -> bool {
+        !self.shared.config.shutdown_grace.is_off()
+    }
+
+    /// Ends all pods, as the machine goes down. Returns when they have ended, or had their time.
+    pub async fn shut_down(&self) {
+        shutdown::run(&self.shared, &self.bell).await;
     }
 }
 
@@ -144,6 +158,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         starts: Shared::starts(),
         questions: Semaphore::new(prober::QUESTIONS_AT_ONCE_MAX),
         evictions: Evictions::default(),
+        shutdown: Shutdown::default(),
         statics,
         ledger: Ledger::new(on_change),
         exits: Exits::new(Arc::clone(&runtime)),
@@ -163,15 +178,15 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     let node_name = shared.config.node.name.clone();
     let service = Arc::new(server::KubeletService::new(Arc::clone(&shared)));
     let images = shared.images.clone();
-    let (workers_bell, bell) = (bell.clone(), bell);
-    let workers = Workers::new(Arc::clone(&shared), workers_bell);
+    let workers = Workers::new(Arc::clone(&shared), bell.clone());
     let shutdown = tasks.shutdown();
+    let of_node = Arc::clone(&shared);
     tasks.spawn("network-leftovers", async move {
-        shutdown.run_until_cancelled(open_network(&shared, &opened)).await;
+        shutdown.run_until_cancelled(open_network(&of_node, &opened)).await;
         shutdown.cancelled().await;
     });
     tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
-    Ok(Kubelet { node_name, service, keeper, images, bell })
+    Ok(Kubelet { node_name, service, keeper, images, bell, shared })
 }
 
 /// Looks after what all pods of the node share: their cgroups, its memory and disk, its own pods.

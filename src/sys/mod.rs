@@ -6,6 +6,7 @@
 pub mod background;
 pub mod cgroup;
 pub mod directory_watch;
+pub mod going_down;
 pub mod host;
 pub mod inherited;
 pub mod load;

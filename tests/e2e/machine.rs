@@ -22,6 +22,8 @@ pub struct Machine {
     directory: tempfile::TempDir,
     network: PathBuf,
     server: Option<Child>,
+    /// Arguments of the server, besides the usual.
+    pub further: Vec<&'static str>,
     registry: Option<Child>,
 }
 
@@ -32,7 +34,8 @@ impl Machine {
         let network = directory.path().join("net");
         namespace::make_pinned(&[(Kind::Network, network.clone())], namespace::loopback_up)
             .unwrap();
-        let machine = Self { directory, network, server: None, registry: None };
+        let machine =
+            Self { directory, network, server: None, further: Vec::new(), registry: None };
         // The node's address. A veth pair stands in for a network card: it leads nowhere.
         machine.run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
         machine.run("ip", &["addr", "add", "192.0.2.10/24", "dev", "up0"]);
@@ -182,6 +185,7 @@ impl Machine {
         let arguments = self.server_arguments();
         let mut words = vec!["server"];
         words.extend(arguments.iter().map(String::as_str));
+        words.extend(&self.further);
         let log = std::fs::File::options()
             .create(true)
             .append(true)

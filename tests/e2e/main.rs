@@ -19,6 +19,7 @@ mod mistakes;
 mod old_kubectl;
 mod push;
 mod restart;
+mod shutdown;
 mod storage;
 mod streams;
 mod talk;

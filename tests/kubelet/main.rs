@@ -21,6 +21,7 @@ mod rig;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod runtime_classes;
+mod shutdown;
 mod static_pods;
 #[path = "../support/mod.rs"]
 mod support;

@@ -15,6 +15,7 @@ use kinglet::kubelet::eviction::plan::Thresholds;
 use kinglet::kubelet::files::resolv_conf::ClusterDns;
 use kinglet::kubelet::images::garbage::ImageGarbage;
 use kinglet::kubelet::node::NodeSettings;
+use kinglet::kubelet::shutdown::plan::ShutdownGrace;
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::{Config, Kubelet, NodeFiles, Parts, start};
 use kinglet::stdx::http::{HttpService, Request, Response, full, streamed};
@@ -123,6 +124,9 @@ impl HttpService for Line {
     }
 }
 
+/// What a test wants otherwise in its kubelet's settings.
+type Adjust = Box<dyn Fn(&mut Config)>;
+
 /// See the module.
 pub(crate) struct Rig {
     pub(crate) api: Api,
@@ -131,7 +135,7 @@ pub(crate) struct Rig {
     pub(crate) network: Arc<FakeNetwork>,
     pub(crate) time: Time,
     pub(crate) files: TempDir,
-    eviction: EvictionConfig,
+    adjust: Adjust,
     pub(crate) kubelet: Kubelet,
     tasks: Option<Tasks>,
 }
@@ -139,11 +143,17 @@ pub(crate) struct Rig {
 impl Rig {
     /// A node that is ready.
     pub(crate) async fn start() -> Self {
-        Self::start_with(no_eviction()).await
+        Self::start_as(|_config| {}).await
     }
 
     /// A node that is ready, and is short of what this says.
     pub(crate) async fn start_with(eviction: EvictionConfig) -> Self {
+        Self::start_as(move |config| config.eviction = eviction.clone()).await
+    }
+
+    /// A node that is ready, with settings of its own.
+    pub(crate) async fn start_as(adjust: impl Fn(&mut Config) + 'static) -> Self {
+        let adjust: Adjust = Box::new(adjust);
         // RUST_LOG=debug shows what went on where a test fails.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init().ok();
@@ -158,10 +168,9 @@ impl Rig {
         runtime.add_image("web:1");
         let network = FakeNetwork::new();
         let files = tempfile::tempdir().unwrap();
-        let (kubelet, tasks) =
-            run(&line, &runtime, &network, &time, (files.path(), eviction.clone()));
+        let (kubelet, tasks) = run(&line, &runtime, &network, &time, (files.path(), &adjust));
         let tasks = Some(tasks);
-        let rig = Self { api, line, runtime, network, time, files, eviction, kubelet, tasks };
+        let rig = Self { api, line, runtime, network, time, files, adjust, kubelet, tasks };
         rig.give_addresses().await;
         rig
     }
@@ -189,7 +198,7 @@ impl Rig {
     }
 
     pub(crate) fn start_kubelet(&mut self) {
-        let place = (self.files.path(), self.eviction.clone());
+        let place = (self.files.path(), &self.adjust);
         let (kubelet, tasks) = run(&self.line, &self.runtime, &self.network, &self.time, place);
         (self.kubelet, self.tasks) = (kubelet, Some(tasks));
     }
@@ -310,12 +319,12 @@ fn run(
     runtime: &Arc<FakeRuntime>,
     network: &Arc<FakeNetwork>,
     time: &Time,
-    (files, eviction): (&Path, EvictionConfig),
+    (files, adjust): (&Path, &Adjust),
 ) -> (Kubelet, Tasks) {
     let (hosts, resolv_conf) = (files.join("hosts"), files.join("resolv.conf"));
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
     fs::write(&resolv_conf, "nameserver 192.0.2.53\nsearch lan\n").unwrap();
-    let config = Config {
+    let mut config = Config {
         node: NodeSettings {
             name: NODE.to_owned(),
             addresses: vec!["192.0.2.7".parse().unwrap()],
@@ -332,9 +341,11 @@ fn run(
         logs_dir: files.join("logs"),
         cgroup_root: "/kinglet-test".to_owned(),
         node_files: NodeFiles { hosts, resolv_conf },
-        eviction,
+        eviction: no_eviction(),
+        shutdown_grace: ShutdownGrace::default(),
         static_pods_dir: files.join("manifests"),
     };
+    adjust(&mut config);
     let mut tasks = Tasks::default();
     let service: Arc<dyn HttpService> = Arc::<Line>::clone(line);
     let client = Client::new(service, "kubelet-test");

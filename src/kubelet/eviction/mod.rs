@@ -10,6 +10,7 @@ mod observe;
 pub mod plan;
 
 use super::images::garbage::{ImageGarbage, ImageLives};
+use super::pod::plan::EVICTED;
 use super::worker::{Bell, Shared};
 use crate::client::{EventType, key_of, object_reference};
 use crate::runtime::{ContainerState, ContainerStatus, RuntimeError};
@@ -52,8 +53,12 @@ pub struct EvictionConfig {
 /// That a pod has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Eviction {
+    /// In the words of the pod's status.
+    pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) grace: SignedDuration,
+    /// What the condition `DisruptionTarget` says, where the pod did nothing wrong.
+    pub(super) disruption: Option<String>,
 }
 
 /// The pods of this node that have to go, by uid.
@@ -72,7 +77,7 @@ impl Evictions {
     }
 
     /// False where it was said before.
-    fn order(&self, uid: &str, eviction: Eviction) -> bool {
+    pub(super) fn order(&self, uid: &str, eviction: Eviction) -> bool {
         let mut all = self.0.lock().expect("no panics under this lock");
         all.insert(uid.to_owned(), eviction).is_none()
     }
@@ -225,7 +230,7 @@ impl Evictor {
             match observe::on_disk(&self.shared, &pod, containers).await {
                 Ok((on_disk, _)) => {
                     if let Some(message) = limits::excess(spec, &on_disk) {
-                        self.evict(&pod, Eviction { message, grace: GRACE_AT_ONCE });
+                        self.evict(&pod, evicted(message, GRACE_AT_ONCE));
                     }
                 }
                 Err(error) => {
@@ -267,7 +272,9 @@ impl Evictor {
         let room = room.unwrap_or(Room { available: 0, capacity: 0 });
         if let Some(pod) = pod {
             let message = message(candidate, threshold, room);
-            self.evict(pod, Eviction { message, grace: self.grace(pod, threshold) });
+            let disruption = Some(message.clone());
+            let grace = self.grace(pod, threshold);
+            self.evict(pod, Eviction { disruption, ..evicted(message, grace) });
         }
         Ok(())
     }
@@ -303,4 +310,8 @@ impl Evictor {
         pods.retain(|pod| crate::api::pod::is_active(pod));
         pods
     }
+}
+
+fn evicted(message: String, grace: SignedDuration) -> Eviction {
+    Eviction { reason: EVICTED, message, grace, disruption: None }
 }

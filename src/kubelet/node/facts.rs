@@ -49,13 +49,22 @@ pub(super) struct Facts {
     pub(super) images: Vec<ImageStatus>,
     pub(super) runtime: PartState,
     pub(super) network: PartState,
+    /// The machine goes down.
+    pub(super) is_going_down: bool,
+}
+
+/// What others know of the node.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) network: PartState,
+    pub(super) pressure: BTreeSet<Pressure>,
+    pub(super) is_going_down: bool,
 }
 
 /// Looks at the node. `data_dir` is on the file system of the pods.
 pub(super) async fn observe(
     runtime: &dyn Runtime,
-    network: PartState,
-    pressure: BTreeSet<Pressure>,
+    known: Known,
     data_dir: &Path,
 ) -> io::Result<Facts> {
     let (images, runtime) = match runtime.images().await {
@@ -67,12 +76,13 @@ pub(super) async fn observe(
     blocking(move || {
         Ok(Facts {
             host: HostFacts::observe()?,
-            pressure,
+            pressure: known.pressure,
             storage: storage(&data_dir)?,
             huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
             images,
             runtime,
-            network,
+            network: known.network,
+            is_going_down: known.is_going_down,
         })
     })
     .await

@@ -15,7 +15,7 @@ use crate::kubelet::eviction::plan::Pressure;
 use crate::network::{NetworkError, PodNetwork};
 use crate::runtime::Runtime;
 use crate::stdx::{Backoff, Clock, Tasks, chain, monotonic};
-use facts::PartState;
+use facts::{Known, PartState};
 use http::Method;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -23,6 +23,7 @@ use plan::Write;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -37,6 +38,9 @@ const LEASE_SECONDS: i32 = 40;
 /// How long to wait before trying again what failed.
 const RETRY: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(7) };
+
+/// A machine that goes down does not wait longer than this for the API server to hear of it.
+const TELL_SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the node's keeper needs from outside.
 #[derive(Clone, Debug)]
@@ -61,6 +65,7 @@ struct Keeper {
     network_state: Mutex<PartState>,
     /// What the node is short of.
     pressure: Mutex<BTreeSet<Pressure>>,
+    is_going_down: AtomicBool,
     changed: Notify,
     is_registered: watch::Sender<bool>,
     network_ready: watch::Sender<bool>,
@@ -87,6 +92,7 @@ impl NodeKeeper {
             node,
             network_state: Mutex::new(waiting),
             pressure: Mutex::default(),
+            is_going_down: AtomicBool::new(false),
             changed: Notify::new(),
             is_registered: watch::Sender::new(false),
             network_ready: watch::Sender::new(false),
@@ -121,6 +127,19 @@ impl NodeKeeper {
         if *known != pressure {
             *known = pressure;
             self.0.changed.notify_one();
+        }
+    }
+
+    /// The node is not ready from now on: the machine goes down. Returns when that is told, or when
+    /// it would take too long.
+    pub(super) async fn begin_shutdown(&self) {
+        self.0.is_going_down.store(true, Ordering::Relaxed);
+        match tokio::time::timeout(TELL_SHUTDOWN_WITHIN, self.0.look()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(error = chain(&*error), "cannot say that the machine goes down")
+            }
+            Err(_elapsed) => warn!("the API server does not hear that the machine goes down"),
         }
     }
 
@@ -169,8 +188,9 @@ impl Keeper {
     async fn look(&self) -> Result<(), Failure> {
         let network = self.network_state.lock().expect("no panics under this lock").clone();
         let pressure = self.pressure.lock().expect("no panics under this lock").clone();
-        let directory = &self.config.data_dir;
-        let facts = facts::observe(&*self.runtime, network, pressure, directory).await?;
+        let is_going_down = self.is_going_down.load(Ordering::Relaxed);
+        let known = Known { network, pressure, is_going_down };
+        let facts = facts::observe(&*self.runtime, known, &self.config.data_dir).await?;
         let existing = self.node();
         let now = self.config.clock.now();
         for write in plan::plan(&self.config.settings, &facts, existing.as_deref(), now) {

@@ -332,13 +332,16 @@ fn pressure(
 }
 
 fn ready(facts: &Facts) -> Saying {
-    let problems: Vec<String> = [("runtime", &facts.runtime), ("network", &facts.network)]
+    let mut problems: Vec<String> = [("runtime", &facts.runtime), ("network", &facts.network)]
         .into_iter()
         .filter_map(|(part, state)| match state {
             PartState::Ready => None,
             PartState::NotReady(why) => Some(format!("container {part} is not ready: {why}")),
         })
         .collect();
+    if facts.is_going_down {
+        problems.push("node is shutting down".to_owned());
+    }
     let is_true = problems.is_empty();
     let (reason, message) = match is_true {
         true => ("KubeletReady", "kubelet is posting ready status".to_owned()),
@@ -414,6 +417,7 @@ mod tests {
             images: Vec::new(),
             runtime: PartState::Ready,
             network: PartState::Ready,
+            is_going_down: false,
         }
     }
 
@@ -541,6 +545,14 @@ mod tests {
         full.pressure = [Pressure::Memory, Pressure::Disk].into();
         let bad: Vec<_> = sayings(&full).iter().filter(|it| it.is_true).map(|it| it.kind).collect();
         assert_eq!(bad, ["MemoryPressure", "DiskPressure", "Ready"]);
+    }
+
+    #[test]
+    fn a_node_that_goes_down_is_not_ready() {
+        let mut last = facts();
+        last.is_going_down = true;
+        let said = ready(&last);
+        assert_eq!((said.is_true, &*said.message), (false, "node is shutting down"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! at the whole pod each time and never at what was planned before, so that any step may fail, be
 //! repeated or be interrupted by a restart.
 
-use super::admission::refusal;
+use super::admission::{Refusal, refusal};
 use super::backoff::Restarts;
 use super::bound::{BoundPod, restarts};
 use super::facts::{ContainerFacts, PodFacts};
@@ -55,7 +55,26 @@ pub enum Ending {
     /// API says that the pod is over.
     Finished,
     /// The node ended it: too old, evicted.
-    Failed { reason: &'static str, message: String },
+    Failed {
+        reason: &'static str,
+        message: String,
+        /// What the condition `DisruptionTarget` says, where the pod did nothing wrong.
+        disruption: Option<String>,
+    },
+}
+
+impl Ending {
+    /// The pod is itself the reason.
+    #[must_use]
+    pub fn failed(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Failed { reason, message: message.into(), disruption: None }
+    }
+
+    /// Upstream `rejectPod` (pkg/kubelet/kubelet.go, v1.35).
+    #[must_use]
+    pub fn rejected(refusal: &Refusal) -> Self {
+        Self::failed(refusal.reason, format!("Pod was rejected: {}", refusal.message))
+    }
 }
 
 /// Which container of the spec.
@@ -180,15 +199,13 @@ fn ending(observed: &Observed<'_>) -> Option<(Ending, Timestamp)> {
         return Some((Ending::Finished, since));
     }
     if let Some(refusal) = refusal(observed.pod) {
-        // Upstream `rejectPod` (pkg/kubelet/kubelet.go, v1.35).
-        let message = format!("Pod was rejected: {}", refusal.message);
-        return Some((Ending::Failed { reason: refusal.reason, message }, since));
+        return Some((Ending::rejected(&refusal), since));
     }
     let over = deadline(observed).is_some_and(|deadline| deadline <= observed.now);
     over.then(|| {
         // The words are upstream's (pkg/kubelet/active_deadline.go, v1.35).
-        let message = "Pod was active on the node longer than the specified deadline".to_owned();
-        (Ending::Failed { reason: "DeadlineExceeded", message }, since)
+        let message = "Pod was active on the node longer than the specified deadline";
+        (Ending::failed("DeadlineExceeded", message), since)
     })
 }
 

@@ -8,7 +8,7 @@ use super::conditions::{Basis, Optional, conditions};
 use super::container_status::{Group, statuses, whole_seconds};
 use super::facts::PodFacts;
 use super::phase::{Phase, Statuses, phase};
-use super::plan::{EVICTED, Ending, Waiting};
+use super::plan::{Ending, Waiting};
 use super::probes::Probes;
 use super::resize::{Denied, in_sync};
 use crate::api::pod::{is_sidecar, qos_class};
@@ -97,7 +97,7 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
 /// The conditions that are there only while they hold.
 fn optional(inputs: &Inputs<'_>) -> Vec<Optional> {
     let mut optional = Vec::new();
-    if let Some((Ending::Failed { reason: EVICTED, message }, _)) = inputs.ending {
+    if let Some((Ending::Failed { disruption: Some(message), .. }, _)) = inputs.ending {
         let (reason, message) = ("TerminationByKubelet", message.clone());
         optional.push(Optional { kind: "DisruptionTarget", reason, message });
     }
@@ -145,7 +145,7 @@ fn phase_of(
     let over = matches!(inputs.ending, Some((_, true)));
     let computed = phase(inputs.pod, Statuses { init, app }, over, app_runs);
     match inputs.ending {
-        Some((Ending::Failed { reason, message }, true)) => {
+        Some((Ending::Failed { reason, message, .. }, true)) => {
             (Phase::Failed, Some((*reason).to_owned()), Some(message.clone()))
         }
         // Upstream `TerminatePod`: a pod that ends without an outcome has failed.

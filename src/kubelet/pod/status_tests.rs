@@ -146,7 +146,7 @@ fn the_last_phase_is_told_when_nothing_runs() {
 #[test]
 fn a_pod_that_its_node_ends_says_why() {
     let pod = pod("Always", &[], &names("a"));
-    let ending = Ending::Failed { reason: "DeadlineExceeded", message: "too long".to_owned() };
+    let ending = Ending::failed("DeadlineExceeded", "too long");
     let mut case = Case::of(&pod, "s0 a:0@s0=run");
     case.last.phase = Some("Running".to_owned());
     case.ending = Some((&ending, false));

@@ -66,6 +66,10 @@ impl PodWorker {
                 return self.wait_for_end();
             }
         }
+        let is_known = self.uid_in_api().is_none_or(|_| self.reporter.is_done(&self.pod));
+        if self.gone || is_known {
+            self.shared.shutdown.ended(self.pod.uid());
+        }
         if self.gone && self.end.is_cleared {
             return Next::Leave;
         }

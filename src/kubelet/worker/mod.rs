@@ -4,6 +4,7 @@
 //! all that a worker does, again and again. A worker is told *that* something may have changed and
 //! never *what*; it sleeps until then or until a time that its plan names.
 
+mod admit;
 mod asks;
 mod configure;
 mod end;
@@ -252,6 +253,7 @@ impl Workers {
         };
         let uid = self.tasks.remove(&id).unwrap_or_default();
         self.bell.remove_worker(&uid);
+        self.shared.shutdown.ended(&uid);
         if !uid.starts_with(MIRROR_TASK) {
             // It may have been a static pod's.
             self.remove_stale_mirrors();

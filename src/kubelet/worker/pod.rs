@@ -75,6 +75,8 @@ pub(super) struct PodWorker {
     pub(super) resizing: super::resize::Resizing,
     /// The API has it no more.
     pub(super) gone: bool,
+    /// This node has taken it.
+    pub(super) is_admitted: bool,
     pub(super) memory: Memory,
     pub(super) probes: Probes,
     pub(super) asked: super::probe::Asked,
@@ -122,6 +124,7 @@ impl PodWorker {
             pod,
             resizing: super::resize::Resizing::default(),
             gone: false,
+            is_admitted: false,
             memory: Memory { started_at, ..Memory::default() },
             probes: Probes::default(),
             asked: super::probe::Asked::new(now),
@@ -195,6 +198,7 @@ impl PodWorker {
                 return Next::Wait(Some(Failure::after(None, now).retry_at));
             }
         };
+        self.admit(&facts, now);
         self.probes.meet(&self.pod, &facts);
         let plan = plan(&Observed {
             pod: &self.pod,

@@ -179,7 +179,7 @@ impl PodWorker {
     }
 
     /// By which the API knows the pod. `None` for a static pod whose mirror is not there, or going.
-    fn uid_in_api(&self) -> Option<String> {
+    pub(super) fn uid_in_api(&self) -> Option<String> {
         let uid = self.shared.uid_in_api(&self.pod)?;
         let object = self.shared.pods.get(&self.pod.key());
         let goes = object.is_some_and(|it| it.metadata.deletion_timestamp.is_some());

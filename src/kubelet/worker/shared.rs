@@ -12,6 +12,7 @@ use crate::kubelet::ledger::Ledger;
 use crate::kubelet::node::NodeKeeper;
 use crate::kubelet::pod::BoundPod;
 use crate::kubelet::references::ReferenceCaches;
+use crate::kubelet::shutdown::Shutdown;
 use crate::kubelet::static_pods::{StaticPods, is_static, mirrored};
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
@@ -59,6 +60,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) statics: StaticPods,
     pub(in crate::kubelet) ledger: Ledger,
     pub(in crate::kubelet) evictions: Evictions,
+    pub(in crate::kubelet) shutdown: Shutdown,
     pub(in crate::kubelet) exits: Exits,
 }
 

@@ -25,19 +25,27 @@ impl PodWorker {
     /// The node needs what the pod has: it ends, unless it does already.
     pub(super) fn take_eviction(&mut self, now: Timestamp) {
         let Some(eviction) = self.shared.evictions.of(self.pod.uid()) else { return };
-        if self.memory.ending.is_some() || self.pod.is_deleted() {
+        let Eviction { reason, message, grace, disruption } = eviction;
+        if let Some((_, since)) = &self.memory.ending {
+            // It ends already, for another reason, and may have to be quicker about it.
+            self.memory.grace.get_or_insert(now.duration_since(*since) + grace);
             return;
         }
-        let Eviction { message, grace } = eviction;
         self.memory.grace = Some(grace);
+        if self.pod.is_deleted() {
+            return;
+        }
         self.memory.ending =
-            Some((Ending::Failed { reason: EVICTED, message: message.clone() }, now));
-        self.announcer.say(News {
-            regarding: pod_reference(&self.pod),
-            kind: EventType::Warning,
-            reason: EVICTED,
-            message,
-        });
+            Some((Ending::Failed { reason, message: message.clone(), disruption }, now));
+        // The others are told of in the words of who ordered them, where they are at all.
+        if reason == EVICTED {
+            self.announcer.say(News {
+                regarding: pod_reference(&self.pod),
+                kind: EventType::Warning,
+                reason: EVICTED,
+                message,
+            });
+        }
     }
 
     pub(super) fn stop(&mut self, stops: &[Stop], now: Timestamp) {
