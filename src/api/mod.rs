@@ -7,6 +7,7 @@ pub mod cron;
 pub mod duration;
 pub mod field;
 pub mod fields;
+pub mod host_port;
 mod key;
 pub mod labels;
 pub mod names;

@@ -151,6 +151,13 @@ pub fn is_pod_level_resource(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
+/// Whether the resource is of a domain that is not Kubernetes' own: upstream `IsExtendedResourceName`
+/// (pkg/apis/core/v1/helper/helpers.go, v1.35).
+#[must_use]
+pub fn is_extended_resource(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+}
+
 type Pick = fn(&ResourceRequirements) -> Option<&BTreeMap<String, resource::Quantity>>;
 
 fn pod_level(spec: &PodSpec, pick: Pick) -> Amounts {
@@ -206,6 +213,9 @@ fn raise(total: &mut Amounts, other: Amounts) {
         *known = (*known).max(amount);
     }
 }
+
+/// Pods of this priority are critical: upstream `SystemCriticalPriority`.
+pub const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
 /// How the node treats the pod when memory runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

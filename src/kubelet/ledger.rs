@@ -1,8 +1,9 @@
-//! What the pods of this node have been granted, all together, so that two that ask for more at
-//! once do not get the same twice.
+//! The pods that this node has taken and what they have been granted, all together, so that two that
+//! ask for the same at once do not both get it.
 
-use super::pod::{Denied, fits};
-use crate::api::pod::Amounts;
+use super::pod::{Admission, Denied, Occupant, fits};
+use crate::api::pod::{Amounts, is_terminal};
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -16,9 +17,34 @@ pub(super) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Entries {
-    granted: BTreeMap<String, Amounts>,
+    /// By uid.
+    taken: BTreeMap<String, Occupant>,
+    /// Pods that need nothing any more, whatever the API says of them yet.
+    gone: BTreeSet<String>,
     /// Pods that have to wait until others need less.
     deferred: BTreeSet<String>,
+}
+
+impl Entries {
+    /// Everybody but that pod who has a place here, or had one before this process started. `known`
+    /// are the pods that are bound to this node.
+    fn others(&self, uid: &str, known: &[Arc<Pod>]) -> Vec<Occupant> {
+        let mut others = self.taken.clone();
+        for pod in known.iter().filter(|pod| was_taken(pod)) {
+            let other = pod.metadata.uid.as_deref().unwrap_or_default();
+            if !self.gone.contains(other) && !others.contains_key(other) {
+                others.insert(other.to_owned(), Occupant::of(pod));
+            }
+        }
+        others.remove(uid);
+        others.into_values().collect()
+    }
+}
+
+/// The API has a start time of pods that a kubelet has taken.
+fn was_taken(pod: &Pod) -> bool {
+    let is_started = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    is_started && !is_terminal(pod)
 }
 
 impl fmt::Debug for Ledger {
@@ -32,10 +58,36 @@ impl Ledger {
         Self { entries: Mutex::default(), ring }
     }
 
-    /// Notes what a pod has.
-    pub(super) fn note(&self, uid: &str, requests: Amounts) {
+    /// Notes a pod that has a place here already.
+    pub(super) fn note(&self, occupant: Occupant) {
         let mut entries = self.entries.lock().expect("no panics under this lock");
-        entries.granted.insert(uid.to_owned(), requests);
+        entries.taken.insert(occupant.uid.clone(), occupant);
+    }
+
+    /// Gives a pod a place, if `decide` says so of those who have one. Nobody else is given one
+    /// meanwhile.
+    pub(super) fn admit(
+        &self,
+        occupant: Occupant,
+        known: &[Arc<Pod>],
+        decide: impl FnOnce(&[Occupant]) -> Admission,
+    ) -> Admission {
+        let mut entries = self.entries.lock().expect("no panics under this lock");
+        let decision = decide(&entries.others(&occupant.uid, known));
+        if !matches!(decision, Admission::Refused(_)) {
+            entries.taken.insert(occupant.uid.clone(), occupant);
+        }
+        decision
+    }
+
+    /// Whether one of `others` still has its place. The pod is looked at again when one has not.
+    pub(super) fn waits_for(&self, uid: &str, others: &[String]) -> bool {
+        let mut entries = self.entries.lock().expect("no panics under this lock");
+        let waits = others.iter().any(|other| entries.taken.contains_key(other));
+        if waits {
+            entries.deferred.insert(uid.to_owned());
+        }
+        waits
     }
 
     /// Grants a pod what it asks for in the place of what it has, where there is room.
@@ -48,8 +100,8 @@ impl Ledger {
         let freed = {
             let mut entries = self.entries.lock().expect("no panics under this lock");
             let mut others = Amounts::new();
-            for (_, granted) in entries.granted.iter().filter(|(other, _)| *other != uid) {
-                for (name, amount) in granted {
+            for (_, other) in entries.taken.iter().filter(|(other, _)| *other != uid) {
+                for (name, amount) in &other.requests {
                     *others.entry(name.clone()).or_default() += *amount;
                 }
             }
@@ -59,7 +111,9 @@ impl Ledger {
                 }
                 return Err(denied);
             }
-            entries.granted.insert(uid.to_owned(), requests);
+            if let Some(own) = entries.taken.get_mut(uid) {
+                own.requests = requests;
+            }
             entries.deferred.remove(uid);
             std::mem::take(&mut entries.deferred)
         };
@@ -72,12 +126,19 @@ impl Ledger {
         let freed = {
             let mut entries = self.entries.lock().expect("no panics under this lock");
             entries.deferred.remove(uid);
-            match entries.granted.remove(uid) {
+            entries.gone.insert(uid.to_owned());
+            match entries.taken.remove(uid) {
                 Some(_) => std::mem::take(&mut entries.deferred),
                 None => return,
             }
         };
         self.ring_all(&freed);
+    }
+
+    /// Nobody will ask for the pod again.
+    pub(super) fn forget(&self, uid: &str) {
+        let mut entries = self.entries.lock().expect("no panics under this lock");
+        entries.gone.remove(uid);
     }
 
     fn ring_all(&self, uids: &BTreeSet<String>) {

@@ -39,7 +39,6 @@ use crate::runtime::Runtime;
 use crate::stdx::http::HttpService;
 use crate::stdx::{Backoff, Clock, Tasks, chain};
 use crate::sys::host::{HostFacts, has_selinux};
-use classes::Classes;
 use container::classes::NodeShare;
 use eviction::Evictions;
 use exits::Exits;
@@ -82,7 +81,6 @@ pub struct Kubelet {
     service: Arc<dyn HttpService>,
     keeper: NodeKeeper,
     images: ImageFetcher,
-    bell: Bell,
     shared: Arc<Shared>,
 }
 
@@ -103,7 +101,7 @@ impl Kubelet {
     pub fn images_changed(&self) {
         self.images.note_arrival();
         self.keeper.look_again();
-        self.bell.ring_all();
+        self.shared.bell.ring_all();
     }
 
     /// Whether pods are to be ended when the machine goes down.
@@ -114,7 +112,7 @@ impl Kubelet {
 
     /// Ends all pods, as the machine goes down. Returns when they have ended, or had their time.
     pub async fn shut_down(&self) {
-        shutdown::run(&self.shared, &self.bell).await;
+        shutdown::run(&self.shared).await;
     }
 }
 
@@ -160,7 +158,9 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         evictions: Evictions::default(),
         shutdown: Shutdown::default(),
         statics,
+        changes: watch::Sender::default(),
         ledger: Ledger::new(on_change),
+        bell: bell.clone(),
         exits: Exits::new(Arc::clone(&runtime)),
         config,
         client,
@@ -186,20 +186,14 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         shutdown.cancelled().await;
     });
     tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
-    Ok(Kubelet { node_name, service, keeper, images, bell, shared })
+    Ok(Kubelet { node_name, service, keeper, images, shared })
 }
 
 /// Looks after what all pods of the node share: their cgroups, its memory and disk, its own pods.
 fn keep_node(shared: &Arc<Shared>, bell: &Bell, tasks: &mut Tasks) {
-    let classes = Classes {
-        runtime: Arc::clone(&shared.runtime),
-        pods: Arc::clone(&shared.pods),
-        root: shared.config.cgroup_root.clone(),
-        node: shared.share,
-    };
-    let shutdown = tasks.shutdown();
+    let (of_node, shutdown) = (Arc::clone(shared), tasks.shutdown());
     tasks.spawn("class-cgroups", async move {
-        shutdown.run_until_cancelled(classes::keep(classes)).await;
+        shutdown.run_until_cancelled(classes::keep(of_node)).await;
     });
     let (of_node, of_bell, shutdown) = (Arc::clone(shared), bell.clone(), tasks.shutdown());
     tasks.spawn("eviction", async move {
@@ -207,7 +201,10 @@ fn keep_node(shared: &Arc<Shared>, bell: &Bell, tasks: &mut Tasks) {
     });
     let (of_node, of_bell, shutdown) = (Arc::clone(shared), bell.clone(), tasks.shutdown());
     tasks.spawn("static-pods", async move {
-        let follow = of_node.statics.follow(|uid| of_bell.ring(uid));
+        let follow = of_node.statics.follow(|uid| {
+            of_node.changes.send_replace(());
+            of_bell.ring(uid);
+        });
         shutdown.run_until_cancelled(follow).await;
     });
 }

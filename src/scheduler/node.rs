@@ -1,7 +1,8 @@
 //! A node with the pods on it and what they take of it.
 
-use super::pod::{HostPort, Labels, NO_LABELS, PodFacts};
+use super::pod::{Labels, NO_LABELS, PodFacts};
 use super::resources::Resources;
+use crate::api::host_port::HostPort;
 use crate::api::node_selector::NodeIdentity;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! and nothing that differs between the replicas of one workload.
 
 use super::resources::Resources;
+use crate::api::host_port::{HostPort, host_ports};
 use crate::api::labels::Selector;
 use crate::api::volume::{ClaimKind, claim_used};
 use crate::api::{ObjectKey, node_selector, owner};
@@ -108,27 +109,6 @@ pub(super) struct Ask {
 pub(super) struct ClaimUse {
     pub(super) key: ObjectKey,
     pub(super) kind: ClaimKind,
-}
-
-/// A port of the node that a container takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostPort {
-    pub(super) address: String,
-    pub(super) protocol: String,
-    pub(super) port: i32,
-}
-
-/// Every address of the node.
-const ANY_ADDRESS: &str = "0.0.0.0";
-
-impl HostPort {
-    /// Upstream `HostPortInfo.CheckConflict`.
-    pub(super) fn conflicts_with(&self, other: &Self) -> bool {
-        let addresses = [self.address.as_str(), other.address.as_str()];
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (addresses.contains(&ANY_ADDRESS) || addresses[0] == addresses[1])
-    }
 }
 
 /// Terms about other pods.
@@ -263,7 +243,7 @@ impl Ask {
             node_affinity: node_selector::required_affinity(spec).cloned(),
             node_wishes: node_wishes.unwrap_or_default(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
-            ports: ports(spec),
+            ports: host_ports(spec),
             images: each_container(spec)
                 .filter_map(|one| one.image.as_deref())
                 .map(image_name)
@@ -292,23 +272,6 @@ fn each_container(spec: &PodSpec) -> impl Iterator<Item = &Container> {
 fn image_name(image: &str) -> String {
     let has_tag = image.rfind(':') > image.rfind('/');
     if has_tag { image.to_owned() } else { format!("{image}:latest") }
-}
-
-/// Upstream `GetHostPorts` (pkg/scheduler/util, v1.35): of containers and sidecars.
-fn ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|one| crate::api::pod::is_sidecar(one));
-    let ports = sidecars.chain(&spec.containers).flat_map(|one| one.ports.iter().flatten());
-    let taken = ports.filter_map(|port| {
-        let number = port.host_port.filter(|number| *number > 0)?;
-        let address = port.host_ip.clone().filter(|address| !address.is_empty());
-        Some(HostPort {
-            address: address.unwrap_or_else(|| ANY_ADDRESS.to_owned()),
-            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-            port: number,
-        })
-    });
-    taken.collect()
 }
 
 fn pod_terms(affinity: &Affinity, namespace: &str) -> PodTerms {

@@ -29,7 +29,15 @@ async fn a_node_that_is_short_of_memory_ends_a_pod() {
         (condition(&node, "MemoryPressure") == "True").then_some(())
     })
     .await;
-    rig.create_pod("web", json!({})).await;
+    // Who asks for nothing is not even taken.
+    rig.create_pod("late", json!({ "containers": [container("late")] })).await;
+    let late = rig.phase_until("late", "Failed").await;
+    assert_eq!(late["status"]["reason"], "Evicted");
+    let message = "Pod was rejected: The node had condition: [MemoryPressure]. ";
+    assert_eq!(late["status"]["message"], message);
+    let mut a = container("a");
+    a["resources"] = json!({ "requests": { "memory": "1Mi" } });
+    rig.create_pod("web", json!({ "containers": [a] })).await;
     let pod = rig.phase_until("web", "Failed").await;
     assert_eq!(pod["status"]["reason"], "Evicted");
     let message = pod["status"]["message"].as_str().unwrap();

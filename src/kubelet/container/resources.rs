@@ -5,7 +5,9 @@
 //! (pkg/kubelet/qos/policy.go), v1.35.
 
 use crate::api::Quantity;
-use crate::api::pod::{Amounts, QosClass, amounts, is_sidecar, limits, qos_class, requests};
+use crate::api::pod::{
+    Amounts, CRITICAL_PRIORITY, QosClass, amounts, is_sidecar, limits, qos_class, requests,
+};
 use crate::kubelet::pod::BoundPod;
 use crate::runtime::{HugepageLimit, LinuxResources};
 use k8s_openapi::api::core::v1::Container;
@@ -23,8 +25,6 @@ const QUOTA_MICROSECONDS_MIN: i64 = 1_000;
 
 const OOM_SCORE_GUARANTEED: i32 = -997;
 const OOM_SCORE_BEST_EFFORT: i32 = 1_000;
-/// Upstream `SystemCriticalPriority`: pods at or above it are the last to be killed.
-const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
 /// The parents of all pods of a class, below the node's root: `/root/kubepods/burstable`.
 #[must_use]

@@ -23,7 +23,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// How often it is looked while pods run, where the kernel tells of pressure on memory: then it is
@@ -108,9 +107,7 @@ enum LookError {
 /// Looks after the node for as long as it is asked to.
 pub(super) async fn keep(shared: Arc<Shared>, bell: Bell) {
     shared.pods.synced().await;
-    let changed = Arc::new(Notify::new());
-    let notify = Arc::clone(&changed);
-    shared.pods.on_change(move |_change| notify.notify_one());
+    let mut changes = shared.pods_changed();
     let mut pressure = MemoryPressure::open();
     let mut evictor = Evictor {
         shared,
@@ -134,7 +131,7 @@ pub(super) async fn keep(shared: Arc<Shared>, bell: Bell) {
         let is_lost = tokio::select! {
             () = tokio::time::sleep(pause) => false,
             // A pod that comes now may be the one that has to go.
-            () = changed.notified(), if pause != LOOK_EVERY => false,
+            Ok(()) = changes.changed(), if pause != LOOK_EVERY => false,
             felt = felt => felt.is_err(),
         };
         if is_lost {
@@ -306,7 +303,7 @@ impl Evictor {
 
     /// Pods that are here and to stay.
     fn active_pods(&self) -> Vec<Arc<Pod>> {
-        let mut pods = self.shared.pods.list();
+        let mut pods = self.shared.all_pods();
         pods.retain(|pod| crate::api::pod::is_active(pod));
         pods
     }

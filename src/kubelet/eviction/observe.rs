@@ -3,6 +3,7 @@
 use super::limits::OnDisk;
 use super::plan::{Candidate, Pressure, Room, Rooms, Signal, Use};
 use crate::api::pod::{amounts, requests};
+use crate::kubelet::pod::is_critical;
 use crate::kubelet::volumes::{Usage, measure};
 use crate::kubelet::worker::Shared;
 use crate::runtime::{ContainerState, ContainerStatus};
@@ -12,11 +13,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Upstream `SystemCriticalPriority`: pods at or above it stay.
-const CRITICAL_PRIORITY: i32 = 2_000_000_000;
-/// What is run from files of this node stays, too: upstream `IsStaticPod`.
-const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
 
 /// How much there is of everything. `directory` is on the file system of pods and images.
 pub(super) async fn rooms(directory: PathBuf) -> io::Result<Rooms> {
@@ -111,12 +107,11 @@ pub(super) async fn candidates(
 fn of_spec(pod: &Pod) -> Candidate {
     let spec = pod.spec.clone().unwrap_or_default();
     let priority = spec.priority.unwrap_or_default();
-    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get(SOURCE_ANNOTATION));
     let asked = requests(&spec);
     let units = |name: &str| asked.get(name).and_then(|it| u64::try_from(it.units()).ok());
     Candidate {
         priority,
-        critical: priority >= CRITICAL_PRIORITY || source.is_some_and(|source| source != "api"),
+        critical: is_critical(pod),
         requests: Use {
             memory_bytes: units("memory").unwrap_or_default(),
             disk_bytes: units("ephemeral-storage").unwrap_or_default(),

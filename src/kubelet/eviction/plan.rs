@@ -27,6 +27,18 @@ pub enum Pressure {
     Pid,
 }
 
+impl Pressure {
+    /// The condition of the node that says so.
+    #[must_use]
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Memory => "MemoryPressure",
+            Self::Disk => "DiskPressure",
+            Self::Pid => "PIDPressure",
+        }
+    }
+}
+
 /// The signals as settings name them.
 const SIGNALS: &[(&str, Signal)] = &[
     ("memory.available", Signal::MemoryAvailable),

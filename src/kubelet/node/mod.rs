@@ -15,13 +15,14 @@ use crate::kubelet::eviction::plan::Pressure;
 use crate::network::{NetworkError, PodNetwork};
 use crate::runtime::Runtime;
 use crate::stdx::{Backoff, Clock, Tasks, chain, monotonic};
-use facts::{Known, PartState};
+use facts::{Facts, Known, PartState};
 use http::Method;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use plan::Write;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -99,7 +100,10 @@ impl NodeKeeper {
         });
         let listening = Arc::clone(&keeper);
         keeper.node.on_change(move |change| {
-            listening.is_registered.send_replace(change.new.is_some());
+            let is_there = change.new.is_some();
+            listening
+                .is_registered
+                .send_if_modified(|known| std::mem::replace(known, is_there) != is_there);
             listening.changed.notify_one();
         });
         let (status, lease, shutdown) =
@@ -119,6 +123,24 @@ impl NodeKeeper {
     /// Something that the Node object says has changed, such as the images.
     pub fn look_again(&self) {
         self.0.changed.notify_one();
+    }
+
+    /// The node as the API server shows it, or as it will register: an API server may be away.
+    pub(super) async fn node_anyway(&self) -> Result<Arc<Node>, Failure> {
+        match self.node() {
+            Some(node) => Ok(node),
+            None => Ok(Arc::new(self.0.own().await?)),
+        }
+    }
+
+    /// Whether the API server has the node.
+    pub(super) fn registered(&self) -> watch::Receiver<bool> {
+        self.0.is_registered.subscribe()
+    }
+
+    /// What the node is short of.
+    pub(super) fn pressure(&self) -> BTreeSet<Pressure> {
+        self.0.pressure.lock().expect("no panics under this lock").clone()
     }
 
     /// The node is short of these and of nothing else.
@@ -184,13 +206,23 @@ impl Keeper {
         }
     }
 
-    /// One look: what is wrong with the Node object is written.
-    async fn look(&self) -> Result<(), Failure> {
+    async fn observe(&self) -> io::Result<Facts> {
         let network = self.network_state.lock().expect("no panics under this lock").clone();
         let pressure = self.pressure.lock().expect("no panics under this lock").clone();
         let is_going_down = self.is_going_down.load(Ordering::Relaxed);
         let known = Known { network, pressure, is_going_down };
-        let facts = facts::observe(&*self.runtime, known, &self.config.data_dir).await?;
+        facts::observe(&*self.runtime, known, &self.config.data_dir).await
+    }
+
+    /// The node as it would register now.
+    async fn own(&self) -> Result<Node, Failure> {
+        let facts = self.observe().await?;
+        Ok(plan::create(&self.config.settings, &facts, self.config.clock.now()))
+    }
+
+    /// One look: what is wrong with the Node object is written.
+    async fn look(&self) -> Result<(), Failure> {
+        let facts = self.observe().await?;
         let existing = self.node();
         let now = self.config.clock.now();
         for write in plan::plan(&self.config.settings, &facts, existing.as_deref(), now) {
@@ -305,7 +337,7 @@ async fn wait_true(state: &watch::Sender<bool>) {
     state.subscribe().wait_for(|state| *state).await.ok();
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn pod_cidrs(node: &Node) -> Vec<IpNet> {
     let spec = node.spec.as_ref();

@@ -3,6 +3,7 @@
 //! Follows upstream's kubelet (pkg/kubelet/kubelet_node_status.go and nodestatus/setters.go, v1.35).
 
 use super::facts::{Facts, NodeSettings, PartState};
+use crate::api::pod::is_extended_resource;
 use crate::client::key_of;
 use crate::kubelet::eviction::plan::Pressure;
 use crate::runtime::RUNTIME_NAME;
@@ -54,7 +55,8 @@ pub(super) fn plan(
     writes
 }
 
-fn create(settings: &NodeSettings, facts: &Facts, now: Timestamp) -> Node {
+/// The node as it registers.
+pub(super) fn create(settings: &NodeSettings, facts: &Facts, now: Timestamp) -> Node {
     let taints = Some(settings.taints.clone()).filter(|taints| !taints.is_empty());
     Node {
         metadata: ObjectMeta {
@@ -168,7 +170,7 @@ fn status(
     let mut capacity = capacity(settings, facts);
     // Extended resources are put there by others, and are theirs to take away.
     let others = old.and_then(|old| old.capacity.as_ref()).into_iter().flatten();
-    let extended = others.filter(|(name, _)| is_extended(name));
+    let extended = others.filter(|(name, _)| is_extended_resource(name));
     capacity.extend(extended.map(|(name, amount)| (name.clone(), amount.clone())));
     NodeStatus {
         addresses: Some(addresses(settings)),
@@ -209,14 +211,6 @@ fn allocatable(facts: &Facts, capacity: &BTreeMap<String, Text>) -> BTreeMap<Str
     let mut resources = capacity.clone();
     resources.insert("memory".to_owned(), Text(format!("{}Ki", memory >> 10)));
     resources
-}
-
-/// Whether it is of a domain that is not Kubernetes' own: upstream `IsExtendedResourceName`
-/// (pkg/apis/core/v1/helper/helpers.go, v1.35).
-fn is_extended(resource: &str) -> bool {
-    resource.contains('/')
-        && !resource.contains("kubernetes.io/")
-        && !resource.starts_with("requests.")
 }
 
 fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {

@@ -5,7 +5,7 @@
 //! at the whole pod each time and never at what was planned before, so that any step may fail, be
 //! repeated or be interrupted by a restart.
 
-use super::admission::{Refusal, refusal};
+use super::admission::Refusal;
 use super::backoff::Restarts;
 use super::bound::{BoundPod, restarts};
 use super::facts::{ContainerFacts, PodFacts};
@@ -15,6 +15,7 @@ use super::resize::{Resize, needs_restart, resizes};
 use crate::runtime::{ContainerId, SandboxId};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything [`plan()`] may look at.
@@ -56,7 +57,7 @@ pub enum Ending {
     Finished,
     /// The node ended it: too old, evicted.
     Failed {
-        reason: &'static str,
+        reason: Cow<'static, str>,
         message: String,
         /// What the condition `DisruptionTarget` says, where the pod did nothing wrong.
         disruption: Option<String>,
@@ -66,14 +67,14 @@ pub enum Ending {
 impl Ending {
     /// The pod is itself the reason.
     #[must_use]
-    pub fn failed(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Failed { reason, message: message.into(), disruption: None }
+    pub fn failed(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.into(), message: message.into(), disruption: None }
     }
 
     /// Upstream `rejectPod` (pkg/kubelet/kubelet.go, v1.35).
     #[must_use]
     pub fn rejected(refusal: &Refusal) -> Self {
-        Self::failed(refusal.reason, format!("Pod was rejected: {}", refusal.message))
+        Self::failed(refusal.reason.clone(), format!("Pod was rejected: {}", refusal.message))
     }
 }
 
@@ -197,9 +198,6 @@ fn ending(observed: &Observed<'_>) -> Option<(Ending, Timestamp)> {
     }
     if crate::api::pod::is_terminal(observed.pod.object()) {
         return Some((Ending::Finished, since));
-    }
-    if let Some(refusal) = refusal(observed.pod) {
-        return Some((Ending::rejected(&refusal), since));
     }
     let over = deadline(observed).is_some_and(|deadline| deadline <= observed.now);
     over.then(|| {

@@ -146,7 +146,7 @@ fn phase_of(
     let computed = phase(inputs.pod, Statuses { init, app }, over, app_runs);
     match inputs.ending {
         Some((Ending::Failed { reason, message, .. }, true)) => {
-            (Phase::Failed, Some((*reason).to_owned()), Some(message.clone()))
+            (Phase::Failed, Some(reason.to_string()), Some(message.clone()))
         }
         // Upstream `TerminatePod`: a pod that ends without an outcome has failed.
         Some((_, true)) if !computed.is_terminal() => (Phase::Failed, None, None),

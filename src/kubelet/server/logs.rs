@@ -64,7 +64,7 @@ pub(super) async fn container_logs(
     query: &Query,
 ) -> Result<Response, Refusal> {
     let asked = Asked::read(query, shared.clock.now())?;
-    let Some(pod) = shared.pods.get(key) else {
+    let Some(pod) = shared.pod_named(key, None) else {
         let text = format!("pod {:?} not found\n", key.name);
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     };

@@ -103,7 +103,7 @@ async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Res
         }
         ["metrics"] if is_read => {
             let observed = observe(shared, stats, Extent::Essential).await?;
-            let pods = shared.pods.list().iter().filter(|pod| is_running(pod)).count();
+            let pods = shared.all_pods().iter().filter(|pod| is_running(pod)).count();
             Ok(plain(StatusCode::OK, stats::metrics::kubelet(&observed, KUBELET_VERSION, pods)))
         }
         ["metrics", "resource"] if is_read => {
@@ -172,13 +172,12 @@ fn find_pod(
     name: &str,
     uid: Option<&str>,
 ) -> Result<Arc<Pod>, Refusal> {
-    let found = shared.pods.get(&ObjectKey::namespaced(namespace, name));
-    let found = found.filter(|pod| uid.is_none_or(|uid| pod.metadata.uid.as_deref() == Some(uid)));
+    let found = shared.pod_named(&ObjectKey::namespaced(namespace, name), uid);
     found.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "pod does not exist"))
 }
 
 fn pods(shared: &Shared, is_wanted: impl Fn(&Pod) -> bool) -> Response {
-    let mut items = shared.pods.list();
+    let mut items = shared.all_pods();
     items.retain(|pod| is_wanted(pod));
     json_response(&json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }))
 }

@@ -6,7 +6,7 @@
 pub mod plan;
 
 use super::eviction::Eviction;
-use super::worker::{Bell, Shared};
+use super::worker::Shared;
 use crate::api::pod::is_terminal;
 use crate::client::{EventType, object_reference};
 use crate::stdx::monotonic;
@@ -52,7 +52,7 @@ impl Shutdown {
 
 /// Ends all pods, those that matter least first. The node says that it is not ready, and takes no
 /// pod any more.
-pub(super) async fn run(shared: &Shared, bell: &Bell) {
+pub(super) async fn run(shared: &Shared) {
     shared.shutdown.is_under_way.send_replace(true);
     if let Some(node) = shared.keeper.node() {
         let message = "Shutdown manager detected shutdown event".to_owned();
@@ -65,7 +65,7 @@ pub(super) async fn run(shared: &Shared, bell: &Bell) {
     pods.retain(|pod| !is_terminal(pod));
     let grace = &shared.config.shutdown_grace;
     for group in groups(grace, pods.iter().map(|pod| uid_and_priority(pod))) {
-        end(shared, bell, group).await;
+        end(shared, group).await;
     }
     let late = shared.shutdown.awaited.borrow().clone();
     if !shared.shutdown.all_ended(&late, monotonic() + TELL_WITHIN).await {
@@ -74,7 +74,7 @@ pub(super) async fn run(shared: &Shared, bell: &Bell) {
     }
 }
 
-async fn end(shared: &Shared, bell: &Bell, group: Group) {
+async fn end(shared: &Shared, group: Group) {
     let deadline = monotonic() + group.grace.unsigned_abs();
     let (count, seconds) = (group.pods.len(), group.grace.as_secs());
     info!("the machine goes down: ending {count} pods within {seconds} s");
@@ -88,7 +88,7 @@ async fn end(shared: &Shared, bell: &Bell, group: Group) {
             disruption: Some(TERMINATED_MESSAGE.to_owned()),
         };
         shared.evictions.order(uid, eviction);
-        bell.ring(uid);
+        shared.bell.ring(uid);
     }
     shared.shutdown.all_ended(&uids, deadline).await;
 }

@@ -1,10 +1,8 @@
 //! Who ends when, and how long it may take, when the machine goes down: upstream `migrateConfig` and
 //! `groupByPriority` (pkg/kubelet/nodeshutdown/nodeshutdown_manager.go, v1.35). Pure.
 
+use crate::api::pod::CRITICAL_PRIORITY;
 use jiff::SignedDuration;
-
-/// Pods of this priority are critical: upstream `SystemCriticalPriority`.
-pub(in crate::kubelet) const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
 /// How long pods of a priority, up to the next one that is named, may take to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::stdx::{Backoff, blocking, chain};
 use crate::sys::directory_watch::DirectoryWatch;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use render::Manifest;
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +36,8 @@ pub(super) struct StaticPods {
     directory: PathBuf,
     node: String,
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
+    /// What was reported of them last, whether or not there is an API server.
+    statuses: Mutex<BTreeMap<String, PodStatus>>,
 }
 
 impl StaticPods {
@@ -46,7 +48,8 @@ impl StaticPods {
     pub(super) fn load(directory: PathBuf, node: &str) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         let pods = read(&directory, node)?;
-        Ok(Self { directory, node: node.to_owned(), pods: Mutex::new(pods) })
+        let (node, pods, statuses) = (node.to_owned(), Mutex::new(pods), Mutex::default());
+        Ok(Self { directory, node, pods, statuses })
     }
 
     pub(super) fn get(&self, uid: &str) -> Option<Arc<Pod>> {
@@ -55,6 +58,32 @@ impl StaticPods {
 
     pub(super) fn list(&self) -> Vec<Arc<Pod>> {
         self.pods.lock().expect("no panics under this lock").values().cloned().collect()
+    }
+
+    /// As [`StaticPods::list`], each with what was reported of it last.
+    pub(super) fn list_with_status(&self) -> Vec<Arc<Pod>> {
+        let statuses = self.statuses.lock().expect("no panics under this lock");
+        let with_status = |object: Arc<Pod>| {
+            let uid = object.metadata.uid.as_deref().unwrap_or_default();
+            match statuses.get(uid) {
+                Some(status) => {
+                    Arc::new(Pod { status: Some(status.clone()), ..Pod::clone(&object) })
+                }
+                None => object,
+            }
+        };
+        self.list().into_iter().map(with_status).collect()
+    }
+
+    /// Notes what is reported of a static pod.
+    pub(super) fn note_status(&self, uid: &str, status: &PodStatus) {
+        let mut statuses = self.statuses.lock().expect("no panics under this lock");
+        statuses.insert(uid.to_owned(), status.clone());
+    }
+
+    /// Nothing is left of the pod.
+    pub(super) fn forget(&self, uid: &str) {
+        self.statuses.lock().expect("no panics under this lock").remove(uid);
     }
 
     /// What is to stand in the API for a static pod.

@@ -51,7 +51,7 @@ impl PodWorker {
         let shared = Arc::clone(&self.shared);
         let Some(object) = shared.statics.get(self.pod.uid()) else { return };
         let Some(node) = shared.keeper.node() else {
-            // It is rung when the node has registered and pods can be put on its network.
+            // It is rung when the node has registered.
             return;
         };
         self.reporter.begin();

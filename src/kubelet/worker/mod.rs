@@ -127,6 +127,7 @@ impl Workers {
         let mut look_at_all = tokio::time::interval(LOOK_AT_ALL_EVERY);
         look_at_all.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut network = self.shared.network_open.clone();
+        let mut registered = self.shared.keeper.registered();
         let mut listening = true;
         loop {
             tokio::select! {
@@ -138,6 +139,8 @@ impl Workers {
                     None => listening = false,
                 },
                 Ok(()) = network.changed() => self.bell.ring_all(),
+                // Now static pods can have their mirrors.
+                Ok(()) = registered.changed() => self.bell.ring_all(),
                 _ = look_at_all.tick() => {
                     self.bell.ring_all();
                     self.admit_all();
@@ -150,8 +153,9 @@ impl Workers {
     /// Waits until it is known which pods there are: until then nothing is started or ended.
     async fn begin(&self) {
         self.shared.pods.synced().await;
-        let bell = self.bell.clone();
+        let (bell, changes) = (self.bell.clone(), self.shared.changes.clone());
         self.shared.pods.on_change(move |change| {
+            changes.send_replace(());
             let pods = [change.old.as_deref(), change.new.as_deref()].into_iter().flatten();
             // A mirror is the static pod's to look at.
             let uid =
@@ -254,6 +258,8 @@ impl Workers {
         let uid = self.tasks.remove(&id).unwrap_or_default();
         self.bell.remove_worker(&uid);
         self.shared.shutdown.ended(&uid);
+        self.shared.ledger.forget(&uid);
+        self.shared.statics.forget(&uid);
         if !uid.starts_with(MIRROR_TASK) {
             // It may have been a static pod's.
             self.remove_stale_mirrors();

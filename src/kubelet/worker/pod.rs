@@ -75,8 +75,7 @@ pub(super) struct PodWorker {
     pub(super) resizing: super::resize::Resizing,
     /// The API has it no more.
     pub(super) gone: bool,
-    /// This node has taken it.
-    pub(super) is_admitted: bool,
+    pub(super) admission: super::admit::Progress,
     pub(super) memory: Memory,
     pub(super) probes: Probes,
     pub(super) asked: super::probe::Asked,
@@ -124,7 +123,7 @@ impl PodWorker {
             pod,
             resizing: super::resize::Resizing::default(),
             gone: false,
-            is_admitted: false,
+            admission: super::admit::Progress::default(),
             memory: Memory { started_at, ..Memory::default() },
             probes: Probes::default(),
             asked: super::probe::Asked::new(now),
@@ -198,7 +197,10 @@ impl PodWorker {
                 return Next::Wait(Some(Failure::after(None, now).retry_at));
             }
         };
-        self.admit(&facts, now);
+        if !self.admit(&facts, now).await {
+            // It is rung when who has to go for it has gone.
+            return Next::Wait(None);
+        }
         self.probes.meet(&self.pod, &facts);
         let plan = plan(&Observed {
             pod: &self.pod,
@@ -212,7 +214,6 @@ impl PodWorker {
         {
             let since = self.memory.ending.take().map_or(now, |(_, since)| since);
             self.memory.ending = Some((ending.clone(), since));
-            self.tell_of_refusal();
         }
         self.keep_probes(&facts, now);
         if plan.ended {
@@ -245,7 +246,7 @@ impl PodWorker {
     }
 
     /// Takes the newest form of the pod from the cache.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         let found = self.shared.pod(&self.pod.key(), self.pod.uid());
         match found.and_then(|object| self.granted(object)) {
             Some(pod) => self.pod = pod,

@@ -8,6 +8,7 @@ use crate::kubelet::pod::patch::patch;
 use crate::kubelet::pod::plan::PodPlan;
 use crate::kubelet::pod::status::{Inputs, ResizeNews, status};
 use crate::kubelet::pod::{BoundPod, PodFacts};
+use crate::kubelet::static_pods::is_static;
 use crate::stdx::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -141,6 +142,10 @@ impl PodWorker {
             now,
         });
         let before = std::mem::replace(&mut self.reporter.wanted, wanted);
+        if is_static(self.pod.object()) && before != self.reporter.wanted {
+            self.shared.statics.note_status(self.pod.uid(), &self.reporter.wanted);
+            self.shared.changes.send_replace(());
+        }
         self.tell_of_resize(&before, &self.reporter.wanted);
         self.write_report(now);
     }

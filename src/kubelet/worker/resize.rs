@@ -31,14 +31,11 @@ impl PodWorker {
     /// had before otherwise.
     pub(super) fn granted(&mut self, object: Arc<Pod>) -> Option<BoundPod> {
         let uid = self.pod.uid();
-        let mut allocation = self.resizing.allocation.take().unwrap_or_else(|| {
-            let inferred = Allocation::infer(&object);
-            self.shared.ledger.note(uid, requests(&spec(&inferred.applied_to(&object))));
-            inferred
-        });
+        let mut allocation =
+            self.resizing.allocation.take().unwrap_or_else(|| Allocation::infer(&object));
         let is_over = object.metadata.deletion_timestamp.is_some() || is_terminal(&object);
         self.resizing.denied = None;
-        if allocation.differs_from(&object) && !is_over {
+        if self.admission.is_done() && allocation.differs_from(&object) && !is_over {
             let allocatable = self.shared.node().allocatable;
             match self.shared.ledger.ask(uid, requests(&spec(&object)), &allocatable) {
                 Ok(()) => allocation = Allocation::of(&object),

@@ -1,8 +1,9 @@
 //! What the workers of all pods have in common.
 
+use super::Bell;
 use crate::api::ObjectKey;
 use crate::api::pod::{Amounts, amounts};
-use crate::client::{Cache, Client, EventRecorder};
+use crate::client::{Cache, Client, EventRecorder, key_of};
 use crate::kubelet::Config;
 use crate::kubelet::container::classes::NodeShare;
 use crate::kubelet::eviction::Evictions;
@@ -58,7 +59,10 @@ pub(in crate::kubelet) struct Shared {
     /// The right to ask one probe more at once.
     pub(in crate::kubelet) questions: Semaphore,
     pub(in crate::kubelet) statics: StaticPods,
+    /// Touched when a pod comes, goes or changes.
+    pub(in crate::kubelet) changes: watch::Sender<()>,
     pub(in crate::kubelet) ledger: Ledger,
+    pub(in crate::kubelet) bell: Bell,
     pub(in crate::kubelet) evictions: Evictions,
     pub(in crate::kubelet) shutdown: Shutdown,
     pub(in crate::kubelet) exits: Exits,
@@ -95,12 +99,34 @@ impl Shared {
         self.pods.get(key).filter(|object| object.metadata.uid.as_deref() == Some(uid))
     }
 
-    /// The pods that this node is to run.
+    /// The pods that this node is to run, each with its newest status that anybody knows.
     pub(in crate::kubelet) fn all_pods(&self) -> Vec<Arc<Pod>> {
         let mut pods = self.pods.list();
         pods.retain(|pod| mirrored(pod).is_none());
-        pods.extend(self.statics.list());
+        pods.extend(self.statics.list_with_status());
         pods
+    }
+
+    /// The pod of that name, as it runs here: a static pod has a uid of its own, and may be asked for
+    /// by that or by the one of its mirror.
+    pub(in crate::kubelet) fn pod_named(
+        &self,
+        key: &ObjectKey,
+        uid: Option<&str>,
+    ) -> Option<Arc<Pod>> {
+        let has_uid = |pod: &Pod| uid.is_none_or(|uid| pod.metadata.uid.as_deref() == Some(uid));
+        let shown = self.pods.get(key);
+        if shown.as_deref().is_some_and(|pod| mirrored(pod).is_none()) {
+            return shown.filter(|pod| has_uid(pod));
+        }
+        let mut statics = self.statics.list_with_status().into_iter();
+        let found = statics.find(|pod| key_of(&pod.metadata) == *key)?;
+        (has_uid(&found) || shown.is_some_and(|mirror| has_uid(&mirror))).then_some(found)
+    }
+
+    /// The pods of this node are others, or have changed.
+    pub(in crate::kubelet) fn pods_changed(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The uid by which the API knows a pod; `None` for a static one that it does not show yet.

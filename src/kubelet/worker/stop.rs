@@ -7,7 +7,8 @@ use crate::client::EventType;
 use crate::kubelet::announce::{News, container_reference, pod_reference, slot_of};
 use crate::kubelet::eviction::Eviction;
 use crate::kubelet::hooks::Hook;
-use crate::kubelet::pod::plan::{EVICTED, Ending, Stop};
+use crate::kubelet::pod::plan::{Ending, Stop};
+use crate::kubelet::shutdown::TERMINATED;
 use crate::stdx::{chain, monotonic};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -28,23 +29,22 @@ impl PodWorker {
         let Eviction { reason, message, grace, disruption } = eviction;
         if let Some((_, since)) = &self.memory.ending {
             // It ends already, for another reason, and may have to be quicker about it.
-            self.memory.grace.get_or_insert(now.duration_since(*since) + grace);
+            let whole = now.duration_since(*since).saturating_add(grace);
+            self.memory.grace.get_or_insert(whole);
             return;
         }
         self.memory.grace = Some(grace);
         if self.pod.is_deleted() {
             return;
         }
-        self.memory.ending =
-            Some((Ending::Failed { reason, message: message.clone(), disruption }, now));
-        // The others are told of in the words of who ordered them, where they are at all.
-        if reason == EVICTED {
-            self.announcer.say(News {
-                regarding: pod_reference(&self.pod),
-                kind: EventType::Warning,
-                reason: EVICTED,
-                message,
-            });
+        self.memory.ending = Some((
+            Ending::Failed { reason: reason.into(), message: message.clone(), disruption },
+            now,
+        ));
+        // When the machine goes down, users are told of its node only.
+        if reason != TERMINATED {
+            let (regarding, kind) = (pod_reference(&self.pod), EventType::Warning);
+            self.announcer.say(News { regarding, kind, reason, message });
         }
     }
 

@@ -3,25 +3,14 @@
 use super::pod::PodWorker;
 use crate::client::EventType;
 use crate::kubelet::announce::{News, container_reference, slot_of};
-use crate::kubelet::pod::plan::{Ending, PodPlan, Slot, Waiting};
-use crate::kubelet::pod::{PodFacts, refusal};
+use crate::kubelet::pod::PodFacts;
+use crate::kubelet::pod::plan::{PodPlan, Slot, Waiting};
 
 impl PodWorker {
     pub(super) fn tell_of_container(&self, slot: Slot, reason: &'static str, message: &str) {
         let regarding = container_reference(&self.pod, slot);
         let message = message.to_owned();
         self.announcer.say(News { regarding, kind: EventType::Normal, reason, message });
-    }
-
-    /// The pod ends because this node does not take it.
-    pub(super) fn tell_of_refusal(&mut self) {
-        let Some((Ending::Failed { reason, .. }, _)) = &self.memory.ending else {
-            return;
-        };
-        let refusal = refusal(&self.pod).filter(|refusal| refusal.reason == *reason);
-        if let Some(refusal) = refusal {
-            self.warn_once(refusal.reason, refusal.message, "");
-        }
     }
 
     /// A container could not be made or started.

@@ -1,8 +1,9 @@
 //! Gives each port of a node to one pod. Follows upstream plugins/nodeports (v1.35).
 
 use super::{Filter, Plugin, Rejection};
+use crate::api::host_port::conflict;
 use crate::scheduler::event::Event;
-use crate::scheduler::pod::{HostPort, PodFacts};
+use crate::scheduler::pod::PodFacts;
 
 const REASON: &str = "node(s) didn't have free ports for the requested pod ports";
 
@@ -21,10 +22,6 @@ pub(super) const FILTER: Filter = Filter {
         _ => false,
     },
 };
-
-fn conflict(wanted: &[HostPort], taken: &[HostPort]) -> bool {
-    wanted.iter().any(|wanted| taken.iter().any(|taken| wanted.conflicts_with(taken)))
-}
 
 #[cfg(test)]
 mod tests {
