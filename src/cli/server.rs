@@ -3,6 +3,8 @@
 //! Names and meanings of the flags are k3s's where k3s has them.
 
 use super::values;
+use crate::api::Quantity;
+use crate::api::pod::Amounts;
 use crate::daemon::{self, Component, NodePortRange, ServerConfig};
 use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::eviction::plan::{Threshold, Thresholds};
@@ -90,6 +92,15 @@ struct NodeArgs {
     /// Taint of this node, key=value:Effect
     #[arg(long, env = "KINGLET_NODE_TAINT", value_delimiter = ',', value_parser = values::taint)]
     node_taint: Vec<Taint>,
+    /// So many pods may be on this node
+    #[arg(long, env = "KINGLET_MAX_PODS", default_value_t = 110)]
+    max_pods: u32,
+    /// What kinglet and its shims need, which pods cannot have
+    #[arg(long, env = "KINGLET_KUBE_RESERVED", value_delimiter = ',', value_parser = values::reservation, value_name = "RESOURCE=AMOUNT")]
+    kube_reserved: Vec<(String, Quantity)>,
+    /// What everything else on this machine needs, which pods cannot have
+    #[arg(long, env = "KINGLET_SYSTEM_RESERVED", value_delimiter = ',', value_parser = values::reservation, value_name = "RESOURCE=AMOUNT")]
+    system_reserved: Vec<(String, Quantity)>,
     /// When pods go because the node is short of something; 0% is never
     #[arg(
         long,
@@ -133,6 +144,15 @@ impl NodeArgs {
         }
         let images = ImageGarbage { high_percent: high, low_percent: low, ..ImageGarbage::USUAL };
         Ok(EvictionConfig { thresholds: Thresholds::hard(self.eviction_hard.clone()), images })
+    }
+
+    /// All that is reserved, for whomever.
+    fn reserved(&self) -> Amounts {
+        let mut reserved = Amounts::new();
+        for (resource, amount) in self.kube_reserved.iter().chain(&self.system_reserved) {
+            *reserved.entry(resource.clone()).or_default() += *amount;
+        }
+        reserved
     }
 
     fn shutdown_grace(&self) -> anyhow::Result<ShutdownGrace> {
@@ -285,6 +305,7 @@ impl Args {
         let Self { files, listen, node, network, disable, logs: _ } = self;
         let eviction = node.eviction()?;
         let shutdown_grace = node.shutdown_grace()?;
+        let reserved = node.reserved();
         let name = match node.node_name {
             Some(name) => name,
             None => host_name()?,
@@ -315,6 +336,8 @@ impl Args {
             node_ips,
             node_labels: node.node_label.into_iter().collect(),
             node_taints: node.node_taint,
+            pods_max: node.max_pods,
+            reserved,
             eviction,
             shutdown_grace,
             cluster_cidrs,
@@ -401,6 +424,9 @@ mod tests {
             &[by_priority[0], by_priority[1], "--shutdown-grace-period", "1s"],
             "takes the place of",
         );
+        check(&["--max-pods", "50"], "pods_max: 50");
+        let reserved = ["--kube-reserved", "cpu=100m", "--system-reserved", "cpu=100m,memory=1Gi"];
+        check(&reserved, "reserved: {\"cpu\": ");
         check(&["--node-name", "One!"], "--node-name \"One!\":");
         check(&["--cluster-cidr", "10.43.0.0/24"], "overlap");
         check(&["--cluster-cidr", "10.0.0.0/16,10.1.0.0/16"], "takes one range");

@@ -1,5 +1,6 @@
 //! Values of flags that are more than a text: parsed once, here.
 
+use crate::api::Quantity;
 use crate::daemon::NodePortRange;
 use crate::kubelet::shutdown::plan::Step;
 use jiff::SignedDuration;
@@ -58,6 +59,18 @@ pub(super) fn shutdown_step(text: &str) -> Result<Step, String> {
     Ok(Step { priority, grace: duration(grace)? })
 }
 
+/// `cpu=100m`, `memory=256Mi` or `ephemeral-storage=1Gi`.
+pub(super) fn reservation(text: &str) -> Result<(String, Quantity), String> {
+    const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    let wanted = "RESOURCE=AMOUNT is wanted, such as memory=256Mi";
+    let (resource, amount) = text.split_once('=').ok_or(wanted)?;
+    if !RESOURCES.contains(&resource) {
+        return Err(format!("{wanted}, and {resource:?} is none of {}", RESOURCES.join(", ")));
+    }
+    let amount = amount.parse::<Quantity>().ok().filter(|amount| !amount.is_negative());
+    Ok((resource.to_owned(), amount.ok_or(wanted)?))
+}
+
 /// An octal file mode, as chmod takes it.
 pub(super) fn file_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
@@ -97,6 +110,9 @@ mod tests {
         check(duration("-1s"), "a duration is");
         check(shutdown_step("1000=5s"), "Step { priority: 1000, grace: 5s }");
         check(shutdown_step("5s"), "PRIORITY=DURATION");
+        check(reservation("cpu=100m"), "(\"cpu\", ");
+        check(reservation("gpu=1"), "RESOURCE=AMOUNT is wanted");
+        check(reservation("memory=-1"), "RESOURCE=AMOUNT is wanted");
         check(file_mode("644"), "420");
         check(file_mode("888"), "a file mode");
     }

@@ -24,9 +24,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// As many pods as upstream's kubelet takes.
-const PODS_MAX: u32 = 110;
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -140,7 +137,9 @@ fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
             addresses: config.node_ips.clone(),
             labels: config.node_labels.clone(),
             taints: config.node_taints.clone(),
-            pods_max: PODS_MAX,
+            pods_max: config.pods_max,
+            reserved: config.reserved.clone(),
+            kept_free: config.eviction.thresholds.all.clone(),
             kubelet_port: config.kubelet_port,
         },
         cluster_dns: ClusterDns {

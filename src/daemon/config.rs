@@ -1,5 +1,6 @@
 //! What a server is told: validated, plain, and passed to each component as it needs it.
 
+use crate::api::pod::Amounts;
 use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::shutdown::plan::ShutdownGrace;
 use ipnet::IpNet;
@@ -46,6 +47,9 @@ pub struct ServerConfig {
     pub node_ips: Vec<IpAddr>,
     pub node_labels: BTreeMap<String, String>,
     pub node_taints: Vec<Taint>,
+    pub pods_max: u32,
+    /// What of the node is not for pods.
+    pub reserved: Amounts,
     /// When the node is short of something, and what goes then.
     pub eviction: EvictionConfig,
     /// How long pods may take to end when the machine goes down.

@@ -45,7 +45,8 @@ async fn give(
 ) -> Result<(), RuntimeError> {
     let pods = shared.all_pods();
     let root = &shared.config.cgroup_root;
-    for (cgroup, resources) in class_cgroups(root, shared.share, pods.iter().map(|pod| &**pod)) {
+    let share = shared.share.without(&shared.config.node.reserved);
+    for (cgroup, resources) in class_cgroups(root, share, pods.iter().map(|pod| &**pod)) {
         if given.get(&cgroup) != Some(&resources) {
             shared.runtime.limit_cgroup(&cgroup, resources.clone()).await?;
             given.insert(cgroup, resources);

@@ -170,7 +170,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         clock,
         services,
         keeper: keeper.clone(),
-        share: NodeShare { processors, memory_bytes },
+        share: NodeShare { milli_cpu: u64::from(processors) * 1_000, memory_bytes },
         has_selinux: has_selinux(),
         network_open,
     });

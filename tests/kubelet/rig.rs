@@ -331,6 +331,8 @@ fn run(
             labels: [].into(),
             taints: vec![],
             pods_max: 110,
+            reserved: [].into(),
+            kept_free: vec![],
             kubelet_port: 10_250,
         },
         cluster_dns: ClusterDns {

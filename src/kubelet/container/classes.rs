@@ -6,7 +6,7 @@
 //! of memory for a class, which take upstream's `qosReserved`.
 
 use super::resources::{SHARES_MIN, class_cgroup, shares_of};
-use crate::api::pod::{QosClass, is_terminal, qos_class, requests};
+use crate::api::pod::{Amounts, QosClass, is_terminal, qos_class, requests};
 use crate::runtime::LinuxResources;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::collections::BTreeMap;
@@ -14,8 +14,22 @@ use std::collections::BTreeMap;
 /// What all pods of a node may use together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeShare {
-    pub processors: u32,
+    pub milli_cpu: u64,
     pub memory_bytes: u64,
+}
+
+impl NodeShare {
+    /// Without what is not for pods: upstream `GetNodeAllocatableAbsolute`.
+    #[must_use]
+    pub fn without(self, reserved: &Amounts) -> Self {
+        let of = |name: &str| reserved.get(name).copied().unwrap_or_default();
+        let milli_cpu = u64::try_from(of("cpu").milli_units()).unwrap_or_default();
+        let memory_bytes = u64::try_from(of("memory").units()).unwrap_or_default();
+        Self {
+            milli_cpu: self.milli_cpu.saturating_sub(milli_cpu),
+            memory_bytes: self.memory_bytes.saturating_sub(memory_bytes),
+        }
+    }
 }
 
 /// The cgroups above those of pods, `root` first where there is one, with what they are given.
@@ -40,7 +54,7 @@ pub fn class_cgroups<'a>(
     };
     let whole = LinuxResources {
         memory_limit_bytes: i64::try_from(node.memory_bytes).ok(),
-        ..shares(shares_of(i64::from(node.processors).saturating_mul(1_000)))
+        ..shares(shares_of(i64::try_from(node.milli_cpu).unwrap_or(i64::MAX)))
     };
     let mut cgroups = BTreeMap::from([
         (class_cgroup(root, QosClass::Guaranteed), whole.clone()),
@@ -76,7 +90,7 @@ mod tests {
 
     #[track_caller]
     fn check(root: &str, pods: &[Pod], expected: &[&str]) {
-        let node = NodeShare { processors: 4, memory_bytes: 1 << 30 };
+        let node = NodeShare { milli_cpu: 4_000, memory_bytes: 1 << 30 };
         let lines: Vec<_> = class_cgroups(root, node, pods.iter())
             .into_iter()
             .map(|(cgroup, given)| {
@@ -115,5 +129,15 @@ mod tests {
             &[],
             &[&format!("/kubepods={whole}"), "/kubepods/besteffort=2", "/kubepods/burstable=2"],
         );
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_in_the_pods_cgroup() {
+        let whole = NodeShare { milli_cpu: 4_000, memory_bytes: 1 << 30 };
+        let reserved = [("cpu", "500m"), ("memory", "256Mi"), ("ephemeral-storage", "1Gi")];
+        let reserved = reserved.map(|(name, it)| (name.to_owned(), it.parse().unwrap())).into();
+        let left = NodeShare { milli_cpu: 3_500, memory_bytes: 768 << 20 };
+        assert_eq!(whole.without(&reserved), left);
+        assert_eq!(whole.without(&Amounts::new()), whole);
     }
 }

@@ -82,7 +82,9 @@ pub enum Least {
 }
 
 impl Least {
-    fn of(self, room: Room) -> u64 {
+    /// In the units of what there is.
+    #[must_use]
+    pub fn of(self, room: Room) -> u64 {
         match self {
             Self::Amount(amount) => amount,
             Self::PercentOfAll(percent) => room.capacity / 100 * percent,

@@ -1,6 +1,7 @@
 //! What this node is and has, as plain data, and where that is read from.
 
-use crate::kubelet::eviction::plan::Pressure;
+use crate::api::pod::Amounts;
+use crate::kubelet::eviction::plan::{Pressure, Threshold};
 use crate::runtime::{ImageStatus, Runtime};
 use crate::stdx::blocking;
 use crate::sys::host::HostFacts;
@@ -21,6 +22,10 @@ pub struct NodeSettings {
     /// Given when the node registers; changed by others from then on.
     pub taints: Vec<Taint>,
     pub pods_max: u32,
+    /// What is not for pods: the node's own processes need it.
+    pub reserved: Amounts,
+    /// Of these, pods go before the last is used: it cannot be promised to them either.
+    pub kept_free: Vec<Threshold>,
     pub kubelet_port: u16,
 }
 

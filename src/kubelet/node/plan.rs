@@ -3,9 +3,10 @@
 //! Follows upstream's kubelet (pkg/kubelet/kubelet_node_status.go and nodestatus/setters.go, v1.35).
 
 use super::facts::{Facts, NodeSettings, PartState};
-use crate::api::pod::is_extended_resource;
+use crate::api::Quantity;
+use crate::api::pod::{amounts, is_extended_resource};
 use crate::client::key_of;
-use crate::kubelet::eviction::plan::Pressure;
+use crate::kubelet::eviction::plan::{Pressure, Room, Signal, Threshold};
 use crate::runtime::RUNTIME_NAME;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
@@ -174,7 +175,7 @@ fn status(
     capacity.extend(extended.map(|(name, amount)| (name.clone(), amount.clone())));
     NodeStatus {
         addresses: Some(addresses(settings)),
-        allocatable: Some(allocatable(facts, &capacity)),
+        allocatable: Some(allocatable(settings, facts, &capacity)),
         capacity: Some(capacity),
         conditions: Some(conditions(facts, old, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -203,14 +204,44 @@ fn capacity(settings: &NodeSettings, facts: &Facts) -> BTreeMap<String, Text> {
     resources
 }
 
-/// What pods can have. Memory that is set aside for huge pages is nobody's for anything else:
-/// upstream `MachineInfo` (pkg/kubelet/nodestatus/setters.go, v1.35).
-fn allocatable(facts: &Facts, capacity: &BTreeMap<String, Text>) -> BTreeMap<String, Text> {
+/// What pods can have: what is there, without what is reserved and what is kept free, as upstream
+/// `getNodeAllocatableInternal` (pkg/kubelet/cm/node_container_manager_linux.go, v1.35) has it. Memory
+/// that is set aside for huge pages is nobody's for anything else: `MachineInfo`
+/// (pkg/kubelet/nodestatus/setters.go).
+fn allocatable(
+    settings: &NodeSettings,
+    facts: &Facts,
+    capacity: &BTreeMap<String, Text>,
+) -> BTreeMap<String, Text> {
     let set_aside: u64 = facts.huge_pages.iter().map(|(_, bytes)| *bytes).sum();
     let memory = facts.host.memory_bytes.saturating_sub(set_aside);
     let mut resources = capacity.clone();
     resources.insert("memory".to_owned(), Text(format!("{}Ki", memory >> 10)));
+    let all = amounts(Some(&resources));
+    for (name, text) in &mut resources {
+        let kept_free = settings.kept_free.iter().filter_map(|threshold| {
+            let (of, bytes) = kept_free(threshold, facts)?;
+            (of == name).then(|| Quantity::binary(i64::try_from(bytes).unwrap_or(i64::MAX)))
+        });
+        let reserved = settings.reserved.get(name).copied();
+        let taken: Quantity = reserved.into_iter().chain(kept_free.max()).sum();
+        if !taken.is_zero() {
+            let left = all.get(name).copied().unwrap_or_default() - taken;
+            let left = if left.is_negative() { Quantity::default() } else { left };
+            *text = left.to_field();
+        }
+    }
     resources
+}
+
+/// Upstream `hardEvictionReservation` (pkg/kubelet/cm/helpers.go).
+fn kept_free(threshold: &Threshold, facts: &Facts) -> Option<(&'static str, u64)> {
+    let (name, all) = match threshold.signal {
+        Signal::MemoryAvailable => ("memory", facts.host.memory_bytes),
+        Signal::NodefsAvailable => ("ephemeral-storage", facts.storage.total_bytes),
+        _ => return None,
+    };
+    Some((name, threshold.least.of(Room { available: all, capacity: all })))
 }
 
 fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
@@ -389,6 +420,8 @@ mod tests {
             labels: BTreeMap::from([("tier".to_owned(), "edge".to_owned())]),
             taints: Vec::new(),
             pods_max: 110,
+            reserved: [].into(),
+            kept_free: Vec::new(),
             kubelet_port: 10250,
         }
     }
@@ -539,6 +572,37 @@ mod tests {
         full.pressure = [Pressure::Memory, Pressure::Disk].into();
         let bad: Vec<_> = sayings(&full).iter().filter(|it| it.is_true).map(|it| it.kind).collect();
         assert_eq!(bad, ["MemoryPressure", "DiskPressure", "Ready"]);
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_for_pods() {
+        let mut settings = settings();
+        let amounts = [("cpu", "300m"), ("memory", "100Mi"), ("ephemeral-storage", "1Gi")];
+        settings.reserved =
+            amounts.map(|(name, amount)| (name.to_owned(), amount.parse().unwrap())).into();
+        settings.kept_free = ["memory.available<24Mi", "nodefs.available<10%", "pid.available<5%"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        let Write::Create(node) = plan(&settings, &facts(), None, at(0)).remove(0) else {
+            panic!("not registered")
+        };
+        let status = node.status.unwrap();
+        let allocatable = status.allocatable.unwrap();
+        let text: Vec<_> =
+            allocatable.iter().map(|(name, it)| format!("{name}={}", it.0)).collect();
+        // 1 GiB without 4 MiB of huge pages, 100 MiB and 24 MiB; 100 GiB without 1 and 10.
+        assert_eq!(
+            text.join(" "),
+            "cpu=3700m ephemeral-storage=89Gi hugepages-2Mi=4Mi memory=896Mi pods=110"
+        );
+        assert_eq!(status.capacity.unwrap()["cpu"].0, "4");
+        settings.reserved.insert("cpu".to_owned(), "5".parse().unwrap());
+        let all = capacity(&settings, &facts());
+        assert_eq!(allocatable_cpu(&settings, &all), "0");
+    }
+
+    fn allocatable_cpu(settings: &NodeSettings, capacity: &BTreeMap<String, Text>) -> String {
+        allocatable(settings, &facts(), capacity)["cpu"].0.clone()
     }
 
     #[test]
