@@ -39,6 +39,7 @@ mod server;
 mod tokens;
 mod verbs;
 mod watch_frame;
+mod websocket;
 
 pub use bootstrap::BootstrapError;
 pub use config::Config;

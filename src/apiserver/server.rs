@@ -16,7 +16,7 @@ use super::local::LocalService;
 use super::query::Query;
 use super::request::RequestInfo;
 use super::tokens::{KeyError, Tokens};
-use super::{discovery, health, metrics, openapi, verbs};
+use super::{discovery, health, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
 use crate::stdx::http::{HttpService, Request, Response};
@@ -73,7 +73,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(head: http::request::Parts) -> Self {
+    pub(super) fn of(mut head: http::request::Parts) -> Self {
+        websocket::move_token(&mut head.headers);
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
         Self { method: head.method, info, query, headers: head.headers }

@@ -31,3 +31,4 @@ mod tls;
 mod tokens;
 mod versions;
 mod watch;
+mod websocket;

@@ -26,16 +26,18 @@ mod watch;
 
 pub(super) use self::proxy::PodClient;
 pub(super) use self::update::Part;
-use super::encoding::{self, Accepted};
+use super::encoding::{self, Accepted, Language};
 use super::identity::Identity;
 use super::query::Query;
 use super::request::{ResourcePath, Verb};
 use super::server::{Asked, Server, no_such_path, not_allowed};
+use super::websocket;
 use crate::api::{ObjectKey, Revision, Status};
 use crate::registry::schema::protobuf::TypeMeta;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{self, Kind};
 use crate::stdx::http::Response;
+use crate::streaming::body::Unit;
 use bytes::Bytes;
 use http::header::{HeaderValue, WARNING};
 use http::{HeaderMap, StatusCode};
@@ -204,7 +206,7 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
         }
         ("scale", _) => scale::answer(call).await,
         ("binding", _) => binding::create(call).await,
-        ("log", _) => log::get(call).await,
+        ("log", _) => Ok(websocket::carry(call, log::get(call).await?, Unit::Piece)),
         ("exec" | "attach" | "portforward", _) => connect::to_pod(call, row.name).await,
         ("eviction", _) => eviction::create(call).await,
         ("token", _) => token::create(call).await,
@@ -224,7 +226,13 @@ async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
     let is_inside = call.namespace.is_some() || !call.kind.facts.is_namespaced();
     match (call.verb, call.name) {
         (Verb::List, _) => list::list(call).await,
-        (Verb::Watch, _) => watch::watch(call).await,
+        (Verb::Watch, _) => {
+            let unit = match call.accepted.language {
+                Language::Json => Unit::Line,
+                Language::Protobuf => Unit::Frame,
+            };
+            Ok(websocket::carry(call, watch::watch(call).await?, unit))
+        }
         _ if !is_inside => Err(not_allowed()),
         (Verb::Create, None) => create::create(call).await,
         (Verb::Get, Some(_)) => get::get(call).await,

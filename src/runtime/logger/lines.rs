@@ -2,7 +2,8 @@
 //!
 //! `2026-01-01T00:00:00.000000000Z stdout F text`: upstream docs/design (CRI logging) and
 //! pkg/kubelet/kuberuntime/logs. A line that is too long is cut into records tagged `P`, up to the
-//! last one, which is tagged `F`.
+//! last one, which is tagged `F`. What ends without a newline is tagged `P`, as by containerd: who
+//! reads it sees that there was none.
 
 use jiff::Timestamp;
 use std::io::Write as _;
@@ -20,7 +21,7 @@ pub(in super::super) enum Stream {
 pub(super) enum Tag {
     /// The record ends its line.
     Full,
-    /// The line goes on in the next record of its stream.
+    /// The line goes on in the next record of its stream, if there is one.
     Partial,
 }
 
@@ -61,7 +62,7 @@ impl Lines {
     /// Takes the end of the stream.
     pub(super) fn finish(&mut self, mut record: impl FnMut(Tag, &[u8])) {
         if !self.begun.is_empty() {
-            record(Tag::Full, &self.begun);
+            record(Tag::Partial, &self.begun);
             self.begun.clear();
         }
     }
@@ -114,9 +115,9 @@ mod tests {
     fn lines_arrive_in_any_pieces() {
         check(&[], &[]);
         check(&["a\nb\n"], &["Full a", "Full b"]);
-        check(&["a", "b", "\n\nc"], &["Full ab", "Full ", "Full c"]);
+        check(&["a", "b", "\n\nc"], &["Full ab", "Full ", "Partial c"]);
         check(&["\n"], &["Full "]);
-        check(&["no newline at the end"], &["Full 21 bytes"]);
+        check(&["no newline at the end"], &["Partial 21 bytes"]);
     }
 
     #[test]
