@@ -18,6 +18,7 @@ mod open;
 mod plan;
 mod read;
 mod readers;
+mod recent;
 mod retention;
 mod schema;
 mod snapshot;
@@ -138,6 +139,7 @@ impl Sqlite {
                 lost: state.lost,
                 pending: std::collections::BTreeMap::new(),
                 pending_bytes: 0,
+                recent: recent::Recent::default(),
             }),
             hub: Hub::new(state.revision),
             ended: CancellationToken::new(),
@@ -172,6 +174,7 @@ impl Sqlite {
             return Ok(());
         };
         self.inbox.close();
+        self.shared.view.update(|view| view.recent.close());
         let readers = Arc::clone(&self.readers);
         let stopped = tokio::task::spawn_blocking(move || stop(&readers, running)).await;
         // A writer that has panicked has not written what was pending.
@@ -220,10 +223,16 @@ impl Store for Sqlite {
     }
 
     fn get(&self, key: &Key) -> BoxFuture<'_, Result<Lookup, ReadError>> {
+        if let Some(lookup) = self.shared.view.remembered_value(key) {
+            return Box::pin(std::future::ready(Ok(lookup)));
+        }
         Box::pin(self.readers.get(key.clone()))
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        if let Some(page) = self.shared.view.remembered_page(&request) {
+            return Box::pin(std::future::ready(Ok(page)));
+        }
         Box::pin(async move {
             if let Some(requested) = request.at {
                 let refused = self.shared.view.lock().refuses(requested);

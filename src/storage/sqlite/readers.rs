@@ -133,12 +133,14 @@ fn answer(connection: &Connection, shared: &Shared, read: Read) {
     match read {
         Read::Get { key, reply } if !reply.is_closed() => {
             let result = snapshot(connection, shared, key.as_str())
-                .and_then(|snapshot| read::get(&snapshot, &key));
+                .and_then(|snapshot| read::get(&snapshot, &key))
+                .inspect(|found| shared.view.remember_value(&key, found));
             reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
         }
         Read::List { request, reply, place } if !reply.is_closed() => {
             let result = snapshot(connection, shared, &request.prefix)
-                .and_then(|snapshot| read::list(&snapshot, &request));
+                .and_then(|snapshot| read::list(&snapshot, &request))
+                .inspect(|found| shared.view.remember_page(&request, found));
             drop(place);
             reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
         }

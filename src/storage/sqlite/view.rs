@@ -7,8 +7,9 @@
 //! durable group writes all that is pending), so the file alone is the store at its newest revision.
 
 use crate::api::Revision;
-use crate::storage::Key;
 use crate::storage::seq::Seq;
+use crate::storage::sqlite::recent::Recent;
+use crate::storage::{Key, ListRequest, Lookup, Page};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,7 @@ pub(super) struct View {
     pub lost: Vec<Lost>,
     pub pending: BTreeMap<Key, Pending>,
     pub pending_bytes: usize,
+    pub recent: Recent,
 }
 
 /// A part of the [`View`], as of one moment.
@@ -124,6 +126,43 @@ impl SharedView {
         self.revision.fetch_max(revision.0, Ordering::AcqRel);
     }
 
+    /// What is remembered, where nobody has been shown anything newer.
+    fn remembered<T>(&self, look: impl FnOnce(&mut Recent) -> Option<T>) -> Option<(T, Revision)> {
+        let mut view = self.lock();
+        if view.revision != self.revision() {
+            return None;
+        }
+        look(&mut view.recent).map(|found| (found, view.revision))
+    }
+
+    /// The value of a key without a look into the file, where it is remembered.
+    pub(super) fn remembered_value(&self, key: &Key) -> Option<Lookup> {
+        let (entry, revision) = self.remembered(|recent| recent.value(key))?;
+        Some(Lookup { entry, revision })
+    }
+
+    /// A page without a look into the file, where it is remembered.
+    pub(super) fn remembered_page(&self, request: &ListRequest) -> Option<Page> {
+        let (entries, revision) = self.remembered(|recent| recent.page(request))?;
+        Some(Page { entries, revision, remaining: 0 })
+    }
+
+    /// A reader has found this. It is remembered if it is not outdated already.
+    pub(super) fn remember_value(&self, key: &Key, found: &Lookup) {
+        let mut view = self.lock();
+        if view.revision == found.revision {
+            view.recent.read(key, found.entry.as_ref());
+        }
+    }
+
+    /// As [`SharedView::remember_value`], of a page that nothing comes after.
+    pub(super) fn remember_page(&self, request: &ListRequest, found: &Page) {
+        let mut view = self.lock();
+        if view.revision == found.revision && found.remaining == 0 {
+            view.recent.listed(request, &found.entries);
+        }
+    }
+
     /// The newest revision that anybody has been told of.
     pub(super) fn revision(&self) -> Revision {
         Revision(self.revision.load(Ordering::Acquire))
@@ -143,11 +182,19 @@ mod tests {
             lost: Vec::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
+            recent: Recent::default(),
         });
         shared.seen(Revision(6));
         assert_eq!(shared.revision(), Revision(6));
         shared.seen(Revision(4));
+        let key = Key::from("/a");
+        let found = |revision| Lookup { entry: None, revision: Revision(revision) };
+        shared.remember_value(&key, &found(5));
+        assert_eq!(shared.remembered_value(&key), None);
         shared.update(|view| view.revision = Revision(6));
         assert_eq!(shared.revision(), Revision(6));
+        assert_eq!(shared.remembered_value(&key), Some(found(6)));
+        shared.remember_value(&Key::from("/b"), &found(5));
+        assert_eq!(shared.remembered_value(&Key::from("/b")), None);
     }
 }

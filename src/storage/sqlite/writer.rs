@@ -198,6 +198,7 @@ impl Writer {
                 }
                 Effect::Pending(pending) => view.add_pending(pending),
             }
+            events.iter().for_each(|announced| view.recent.changed(&announced.event));
         });
         if !events.is_empty() {
             self.shared.hub.publish(&events, revision);
