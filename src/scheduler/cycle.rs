@@ -1,11 +1,12 @@
 //! What is worked out once for a pod, before it is held against the nodes.
 //!
 //! Follows upstream's PreFilter and PreScore (pkg/scheduler/framework, v1.35); what a plugin keeps
-//! here is its own.
+//! here is its own. What does not depend on the single pod comes from [`Known`].
 
+use super::known::Known;
 use super::node::NodeFacts;
 use super::plugins::inter_pod_affinity::{self, Worth};
-use super::plugins::topology_spread::{self, Crowds};
+use super::plugins::topology_spread::{self, Crowds, SoftCounts};
 use super::plugins::volume_binding::Claims;
 use super::plugins::volume_restrictions::Exclusive;
 use super::plugins::volume_zone::{VolumeZone, zones};
@@ -20,29 +21,35 @@ use std::sync::Arc;
 pub(super) struct Cycle<'a> {
     pub(super) pod: &'a PodFacts,
     pub(super) snapshot: &'a Snapshot,
-    pub(super) near: inter_pod_affinity::Counts<'a>,
-    pub(super) spread: topology_spread::Counts<'a>,
+    pub(super) near: Arc<inter_pod_affinity::Counts>,
+    pub(super) spread: Arc<topology_spread::Counts>,
     pub(super) exclusive: Exclusive,
     pub(super) claims: Claims<'a>,
     pub(super) zones: Vec<VolumeZone>,
-    pub(super) near_scores: Worth<'a>,
-    pub(super) spread_scores: Crowds<'a>,
+    pub(super) near_scores: Arc<Worth>,
+    pub(super) soft_spread: Arc<SoftCounts>,
+    pub(super) spread_scores: Crowds,
     /// The plugins that have something to look at.
     filters: Vec<&'static Filter>,
 }
 
 impl<'a> Cycle<'a> {
-    /// Or why no node will do, whichever.
-    pub(super) fn new(pod: &'a PodFacts, snapshot: &'a Snapshot) -> Result<Self, Rejection> {
+    /// Or why no node will do, whichever. `known` is about pods that ask for the same.
+    pub(super) fn new(
+        pod: &'a PodFacts,
+        known: &Known,
+        snapshot: &'a Snapshot,
+    ) -> Result<Self, Rejection> {
         let mut cycle = Self {
             pod,
             snapshot,
             exclusive: Exclusive::new(pod, snapshot)?,
             claims: Claims::new(pod, snapshot)?,
             zones: zones(pod, snapshot)?,
-            near: inter_pod_affinity::Counts::new(pod, snapshot),
-            spread: topology_spread::Counts::new(pod, snapshot),
-            near_scores: Worth::default(),
+            near: Arc::clone(&known.near),
+            spread: Arc::clone(&known.spread),
+            near_scores: Arc::clone(&known.worth),
+            soft_spread: Arc::clone(&known.soft_spread),
             spread_scores: Crowds::default(),
             filters: Vec::new(),
         };
@@ -54,26 +61,33 @@ impl<'a> Cycle<'a> {
         self.filters = FILTERS.iter().filter(|filter| (filter.concerns)(self)).collect();
     }
 
-    /// Works out what only scores need.
-    pub(super) fn prepare_scores(&mut self, feasible: &[&'a NodeFacts]) {
-        self.near_scores = Worth::new(self.pod, self.snapshot);
-        self.spread_scores = Crowds::new(self.pod, self.snapshot, feasible);
+    /// Works out what scores need to know of all the nodes that are scored.
+    pub(super) fn prepare_scores(&mut self, feasible: &[&NodeFacts]) {
+        self.spread_scores = Crowds::new(&self.soft_spread, feasible);
     }
 
     /// As if `other` had come to the node.
-    pub(super) fn come(&mut self, other: &PodFacts, node: &'a NodeFacts) {
-        self.near.change(self.pod, (other, node), self.snapshot, 1);
-        self.spread.change(self.pod, other, node, 1);
+    pub(super) fn come(&mut self, other: &PodFacts, node: &NodeFacts) {
+        self.count(other, node, 1);
         self.exclusive.come(self.pod, other);
         self.choose_filters();
     }
 
     /// As if `other` had gone from the node.
-    pub(super) fn gone(&mut self, other: &PodFacts, node: &'a NodeFacts) {
-        self.near.change(self.pod, (other, node), self.snapshot, -1);
-        self.spread.change(self.pod, other, node, -1);
+    pub(super) fn gone(&mut self, other: &PodFacts, node: &NodeFacts) {
+        self.count(other, node, -1);
         self.exclusive.gone(self.pod, other);
         self.choose_filters();
+    }
+
+    fn count(&mut self, other: &PodFacts, node: &NodeFacts, by: i64) {
+        let (ask, seen) = (&self.pod.ask, (&*other.ask, node));
+        if inter_pod_affinity::Counts::concerns(ask, &other.ask) {
+            Arc::make_mut(&mut self.near).change(ask, seen, self.snapshot, by);
+        }
+        if !self.spread.is_empty() && !other.is_terminating() {
+            Arc::make_mut(&mut self.spread).change(ask, seen, by);
+        }
     }
 
     /// Whether the node can take the pod, as it is.

@@ -99,7 +99,6 @@ pub(super) fn listen(caches: &Caches, scheduler: &Arc<Scheduler>) {
         let selector =
             change.new.as_ref().and_then(selector).filter(|selector| !selector.is_empty());
         state.snapshot.workloads.set_service(&change.key, selector);
-        state.snapshot.touch();
     });
     listen_to_owners(caches, scheduler);
     on(&caches.budgets, scheduler, |state, change| {

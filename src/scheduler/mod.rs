@@ -9,6 +9,8 @@
 mod cycle;
 mod event;
 mod feed;
+mod journal;
+mod known;
 mod message;
 mod node;
 mod outcome;
@@ -17,6 +19,7 @@ mod plugins;
 mod pod;
 mod preempt;
 mod queue;
+mod ranking;
 mod resources;
 #[cfg(test)]
 mod simulation;

@@ -2,21 +2,19 @@
 //!
 //! Start at [`Search::place`]. Follows upstream `schedulePod` (pkg/scheduler/schedule_one.go, v1.35):
 //! refuse nodes, score the others, take the best; where none is left, see whether less important
-//! pods can go. Pods that ask for the same are placed from one ranking of nodes, as long as nothing
-//! else changes.
+//! pods can go. Pods that ask for the same are placed from one ranking of nodes where they can be.
 
 use super::cycle::Cycle;
+use super::known::Memory;
 use super::message::Refusals;
 use super::node::{NodeFacts, Slot};
 use super::plugins::node_affinity::named_nodes;
-use super::plugins::{Plugin, PluginSet, Rejection, SCORES, Score, volume_binding};
-use super::pod::{Ask, PodFacts};
+use super::plugins::{Plugin, PluginSet, Rejection, SCORES, volume_binding};
+use super::pod::PodFacts;
 use super::preempt::{self, Room};
+use super::ranking::{self, Candidate, Ranking};
 use super::snapshot::Snapshot;
 use super::storage::VolumePlan;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 /// In clusters up to this size every node is looked at (upstream `minFeasibleNodesToFind`).
 const NODES_TO_FIND_MIN: usize = 100;
@@ -48,30 +46,7 @@ pub(super) struct Search {
     start: usize,
     /// Counts decisions, so that equal nodes take turns.
     turns: usize,
-    ranking: Option<Ranking>,
-}
-
-/// Nodes that can take a certain kind of pods, best first.
-#[derive(Debug)]
-struct Ranking {
-    ask: Arc<Ask>,
-    /// What the snapshot will be at when only the placement from here has been added.
-    generation: u64,
-    ranked: BinaryHeap<Ranked>,
-    /// The node of the last placement, which is not as it was.
-    used: Option<Ranked>,
-    /// How many more pods are placed from it: then others of many nodes are looked at.
-    uses_left: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Ranked {
-    score: i64,
-    /// Decides between equals: who came first.
-    turn: Reverse<usize>,
-    /// The part of the score that stays as it is when pods come.
-    fixed: i64,
-    slot: Slot,
+    memory: Memory,
 }
 
 impl Search {
@@ -81,11 +56,14 @@ impl Search {
         if snapshot.nodes_count() == 0 {
             return nowhere("no nodes available to schedule pods".to_owned());
         }
-        let cycle = match Cycle::new(pod, snapshot) {
+        let class = self.memory.recall(&pod.ask, snapshot);
+        let cycle = match Cycle::new(pod, &class.known, snapshot) {
             Ok(cycle) => cycle,
             Err(rejection) => return refused_everywhere(&rejection, snapshot),
         };
-        if let Some(slot) = self.next_ranked(&cycle) {
+        if is_repeatable(&cycle)
+            && let Some(slot) = class.ranking.as_mut().and_then(|ranking| ranking.take(&cycle))
+        {
             return choose(&cycle, snapshot.at(slot));
         }
         if let Some(node) = pod.nominated_node().and_then(|name| snapshot.node(name))
@@ -127,69 +105,35 @@ impl Search {
             [node] => choose(&cycle, node),
             _ => {
                 cycle.prepare_scores(&feasible);
-                let slot = self.rank(&cycle, &feasible);
+                let slot = self.rank(&cycle, &feasible, &refusals);
                 choose(&cycle, cycle.snapshot.at(slot))
             }
         }
     }
 
     /// Takes the best of several nodes, and remembers the others.
-    fn rank(&mut self, cycle: &Cycle<'_>, feasible: &[&NodeFacts]) -> Slot {
-        let (totals, fixed) = totals(cycle, feasible);
-        let count = feasible.len();
-        let first = self.turns % count;
-        let ranked = feasible.iter().zip(totals).zip(fixed).enumerate();
-        let ranked = ranked.map(|(index, ((node, score), fixed))| {
-            let turn = Reverse((index + count - first) % count);
-            Ranked { score, turn, fixed, slot: node.slot }
-        });
-        let mut ranked: BinaryHeap<_> = ranked.collect();
-        let best = ranked.pop().expect("there are several");
-        self.ranking = is_repeatable(cycle).then(|| Ranking {
-            ask: Arc::clone(&cycle.pod.ask),
-            generation: cycle.snapshot.generation() + 1,
-            ranked,
-            used: Some(best),
-            uses_left: count - 1,
-        });
-        best.slot
-    }
-
-    /// The best node by the ranking of the pod before, if it still holds for this one.
-    fn next_ranked(&mut self, cycle: &Cycle<'_>) -> Option<Slot> {
-        let ranking = self.ranking.as_mut()?;
-        if ranking.ask != cycle.pod.ask
-            || ranking.generation != cycle.snapshot.generation()
-            || ranking.uses_left == 0
-            || !is_repeatable(cycle)
-        {
-            return None;
+    fn rank(&mut self, cycle: &Cycle<'_>, feasible: &[&NodeFacts], refusals: &Refusals) -> Slot {
+        let candidates = candidates(cycle, feasible);
+        if !is_repeatable(cycle) {
+            return ranking::best(&candidates, self.turns).expect("there are several");
         }
-        if let Some(mut used) = ranking.used.take()
-            && cycle.check(cycle.snapshot.at(used.slot)).is_ok()
-        {
-            used.score = used.fixed + room_score(cycle, cycle.snapshot.at(used.slot));
-            used.turn = Reverse(used.turn.0 + ranking.ranked.len() + 1);
-            ranking.ranked.push(used);
-        }
-        let best = ranking.ranked.pop()?;
-        ranking.used = Some(best);
-        ranking.generation += 1;
-        ranking.uses_left -= 1;
-        Some(best.slot)
+        let refused = refusals.iter().map(|(slot, _)| slot);
+        let mut ranking = Ranking::new(&candidates, self.turns, refused);
+        let slot = ranking.take(cycle).expect("feasible nodes can take the pod");
+        self.memory.keep_ranking(ranking);
+        slot
     }
 }
 
-/// Whether a second pod like this would find every node but the chosen one as this one did. Wishes
+/// Whether a second pod like this would score every node but the chosen one as this one did. Wishes
 /// about other pods, and volumes, make each pod a case of its own.
 fn is_repeatable(cycle: &Cycle<'_>) -> bool {
     let ask = &cycle.pod.ask;
-    ask.affinity.is_empty()
-        && ask.spread.is_empty()
-        && ask.claims.is_empty()
+    ask.claims.is_empty()
         && ask.disks.is_empty()
+        && cycle.near_scores.is_empty()
+        && cycle.soft_spread.is_empty()
         && !cycle.snapshot.has_nominations()
-        && cycle.snapshot.workloads.selector_of(ask).is_none()
 }
 
 fn nowhere(message: String) -> Placement {
@@ -248,29 +192,21 @@ fn feasible<'a>(
 }
 
 /// The score of each node, and the part of it that stays as it is when pods come.
-fn totals(cycle: &Cycle<'_>, feasible: &[&NodeFacts]) -> (Vec<i64>, Vec<i64>) {
-    let (mut totals, mut fixed) = (vec![0; feasible.len()], vec![0; feasible.len()]);
+fn candidates(cycle: &Cycle<'_>, feasible: &[&NodeFacts]) -> Vec<Candidate> {
+    let candidate = |node: &&NodeFacts| Candidate { slot: node.slot, score: 0, fixed: 0 };
+    let mut candidates: Vec<_> = feasible.iter().map(candidate).collect();
     let mut scores = vec![0; feasible.len()];
     for plugin in SCORES.iter().filter(|plugin| (plugin.concerns)(cycle)) {
         for (score, node) in scores.iter_mut().zip(feasible) {
             *score = (plugin.raw)(cycle, node);
         }
         plugin.normalize.apply(&mut scores);
-        let weigh = |sums: &mut [i64]| {
-            sums.iter_mut().zip(&scores).for_each(|(sum, score)| *sum += plugin.weight * score);
-        };
-        weigh(&mut totals);
-        if !plugin.follows_room {
-            weigh(&mut fixed);
+        for (candidate, score) in candidates.iter_mut().zip(&scores) {
+            candidate.score += plugin.weight * score;
+            candidate.fixed += if plugin.follows_room { 0 } else { plugin.weight * score };
         }
     }
-    (totals, fixed)
-}
-
-/// The part of a node's score that changes when pods come.
-fn room_score(cycle: &Cycle<'_>, node: &NodeFacts) -> i64 {
-    let of_room = SCORES.iter().filter(|plugin| plugin.follows_room && (plugin.concerns)(cycle));
-    of_room.map(|plugin: &Score| plugin.weight * (plugin.raw)(cycle, node)).sum()
+    candidates
 }
 
 #[cfg(test)]
@@ -279,6 +215,7 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Node;
     use serde_json::{Value, json};
+    use std::sync::Arc;
 
     fn small(name: &str, spec: Value) -> Node {
         let allocatable = json!({"cpu": "1", "memory": "1Gi", "pods": "2"});

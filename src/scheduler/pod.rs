@@ -73,10 +73,18 @@ fn is_alike(old: &Pod, new: &Pod) -> bool {
                 .collect::<Vec<_>>(),
         )
     };
-    old.spec == new.spec
+    has_same_spec(old, new)
         && old.metadata.labels == new.metadata.labels
         && old.metadata.owner_references == new.metadata.owner_references
         && sizes(old) == sizes(new)
+}
+
+/// Every change of the spec but a binding begins a new generation.
+fn has_same_spec(old: &Pod, new: &Pod) -> bool {
+    match (old.metadata.generation, new.metadata.generation) {
+        (Some(old), Some(new)) => old == new,
+        _ => old.spec == new.spec,
+    }
 }
 
 /// Everything about a pod that a placement depends on.

@@ -5,6 +5,7 @@
 //! has told of it, so that the next pod is not given the same room. Architecture invariant: nothing
 //! here is copied for a decision; every index is kept as things change.
 
+use super::journal::{Journal, Seen, Step};
 use super::node::{NodeFacts, Slot};
 use super::pod::{Labels, NO_LABELS, PodFacts};
 use super::storage::Storage;
@@ -42,8 +43,7 @@ pub(super) struct Snapshot {
     pub(super) workloads: Workloads,
     pub(super) budgets: BTreeMap<(String, String), Arc<PodDisruptionBudget>>,
     namespaces: HashMap<String, Arc<Labels>>,
-    /// Grows with every change that may change a placement.
-    generation: u64,
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -53,14 +53,9 @@ struct Placed {
 }
 
 impl Snapshot {
-    /// Grows with every change that may change a placement.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Something other than nodes and pods has changed.
-    pub(super) fn touch(&mut self) {
-        self.generation += 1;
+    /// The last changes of nodes, of the pods on them, and of namespaces.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Brings the order of the nodes up to date. To be called before a pass.
@@ -128,14 +123,16 @@ impl Snapshot {
     }
 
     pub(super) fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
-        let before = match labels {
+        let has_changed = match labels {
             Some(labels) => self
                 .namespaces
                 .insert(name.to_owned(), Arc::new(labels.clone()))
                 .is_none_or(|old| *old != labels),
             None => self.namespaces.remove(name).is_some(),
         };
-        self.generation += u64::from(before);
+        if has_changed {
+            self.journal.begin_anew();
+        }
     }
 
     /// On which nodes the image is, and how large.
@@ -162,8 +159,12 @@ impl Snapshot {
         let zone = |node: Option<&Node>| node?.metadata.labels.as_ref()?.get(ZONE).cloned();
         self.is_order_stale |=
             old.is_some() != node.is_some() || zone(old.as_deref()) != zone(node.as_deref());
+        if is_same_place(old.as_deref(), node.as_deref()) {
+            self.journal.add(Step::Offered);
+        } else {
+            self.journal.begin_anew();
+        }
         self.nodes[slot.0].set(node);
-        self.generation += 1;
         self.drop_if_empty(slot);
     }
 
@@ -222,10 +223,14 @@ impl Snapshot {
             && self.nodes[placed.slot.0].name == node
             && placed.pod.ask == pod.ask
         {
+            let slot = placed.slot;
+            self.nodes[slot.0].renew(&pod);
+            let old = std::mem::replace(&mut placed.pod, Arc::clone(&pod));
             // Whether a pod is on its way out matters to those who count pods of a topology.
-            self.generation += u64::from(placed.pod.is_terminating() != pod.is_terminating());
-            self.nodes[placed.slot.0].renew(&pod);
-            placed.pod = pod;
+            if old.is_terminating() != pod.is_terminating() {
+                self.note(slot, Step::Gone(Seen::of(&old, slot)));
+                self.note(slot, Step::Came(Seen::of(&pod, slot)));
+            }
             return;
         }
         self.forget(&pod.uid);
@@ -237,9 +242,16 @@ impl Snapshot {
         let uids = self.by_namespace.entry(pod.namespace().to_owned()).or_default();
         uids.insert(pod.uid.clone());
         self.placed.insert(pod.uid.clone(), Placed { pod: Arc::clone(&pod), slot });
+        self.note(slot, Step::Came(Seen::of(&pod, slot)));
         self.nodes[slot.0].add(pod);
         self.index_terms(slot);
-        self.generation += 1;
+    }
+
+    /// Pods count once their nodes are there.
+    fn note(&mut self, slot: Slot, step: Step) {
+        if self.nodes[slot.0].node.is_some() {
+            self.journal.add(step);
+        }
     }
 
     /// The pod has ended or its binding failed: it takes no room any more.
@@ -262,7 +274,7 @@ impl Snapshot {
         }
         self.nodes[slot.0].remove(uid);
         self.index_terms(slot);
-        self.generation += 1;
+        self.note(slot, Step::Gone(Seen::of(&pod, slot)));
         self.drop_if_empty(slot);
         Some(pod)
     }
@@ -285,7 +297,6 @@ impl Snapshot {
     pub(super) fn nominate(&mut self, pod: Arc<PodFacts>, node: &str) {
         self.deny(&pod.uid);
         self.nominated.entry(node.to_owned()).or_default().push(pod);
-        self.generation += 1;
     }
 
     /// No room is made for the pod any more. Says where it was.
@@ -297,7 +308,6 @@ impl Snapshot {
         if pods.is_empty() {
             self.nominated.remove(&node);
         }
-        self.generation += 1;
         Some(node)
     }
 
@@ -309,6 +319,13 @@ impl Snapshot {
     pub(super) fn has_nominations(&self) -> bool {
         !self.nominated.is_empty()
     }
+}
+
+/// Whether the two states of a node are of the same domains, and for the same pods.
+fn is_same_place(old: Option<&Node>, new: Option<&Node>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone());
+    old.metadata.labels == new.metadata.labels && taints(old) == taints(new)
 }
 
 /// Heartbeats change nothing that a placement depends on.

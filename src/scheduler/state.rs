@@ -138,7 +138,6 @@ impl State {
             provisions: plan.provisions.iter().map(claim).collect(),
         };
         storage.promise(&pod.uid, plan);
-        self.snapshot.touch();
         Action { pod, task }
     }
 
@@ -212,9 +211,7 @@ impl State {
     /// The pod takes no room any more. Others may have it.
     fn unplace(&mut self, uid: &str) {
         self.awaiting.remove(uid);
-        if self.snapshot.storage.release(uid) {
-            self.snapshot.touch();
-        }
+        self.snapshot.storage.release(uid);
         if let Some(pod) = self.snapshot.forget(uid) {
             self.queue.happened(&Event::PodGone(&pod));
         }
@@ -354,12 +351,10 @@ impl State {
     /// What creates pods has this selector now.
     pub(super) fn note_owner(&mut self, kind: &str, key: &ObjectKey, selector: Option<Selector>) {
         self.snapshot.workloads.set_owner(kind, key, selector);
-        self.snapshot.touch();
     }
 
     /// Something happened to what volumes are made of.
     pub(super) fn note_storage(&mut self, event: Option<&Event<'_>>, now: Instant) {
-        self.snapshot.touch();
         if let Some(event) = event {
             self.queue.happened(event);
         }

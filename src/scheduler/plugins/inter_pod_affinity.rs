@@ -1,14 +1,14 @@
 //! Pods that want to be near other pods or apart from them, required and preferred, and the same
 //! wishes of the pods that are there already. Follows upstream plugins/interpodaffinity (v1.35).
 
+use super::domains::Domains;
 use super::{Filter, Normalize, Plugin, Rejection, SCORE_MAX, Score};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::node::NodeFacts;
-use crate::scheduler::pod::{NO_LABELS, PodFacts, Term};
+use crate::scheduler::pod::{Ask, NO_LABELS, PodFacts, Term};
 use crate::scheduler::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::Node;
-use std::collections::HashMap;
 
 /// What a required term of a pod that is there is worth to the other side (upstream
 /// `DefaultHardPodAffinityWeight`).
@@ -26,36 +26,32 @@ pub(super) const FILTER: Filter = Filter {
 
 pub(super) const SCORE: Score = Score {
     weight: 2,
-    concerns: |cycle| !cycle.near_scores.0.is_empty(),
+    concerns: |cycle| !cycle.near_scores.is_empty(),
     raw: |cycle, node| cycle.near_scores.of(node),
     normalize: Normalize::With(between_extremes),
     follows_room: false,
 };
 
-/// A label of nodes, with its value.
-type Domain<'a> = (&'a str, &'a str);
-
 /// How many pods there are in each domain that matter to the pod.
-#[derive(Clone, Debug, Default)]
-pub(in crate::scheduler) struct Counts<'a> {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::scheduler) struct Counts {
     /// Pods that do not want the pod near.
-    refused: HashMap<Domain<'a>, i64>,
+    refused: Domains,
     /// Pods that all of the pod's terms are about.
-    near: HashMap<Domain<'a>, i64>,
+    near: Domains,
     /// Pods from which the pod wants to be apart.
-    apart: HashMap<Domain<'a>, i64>,
+    apart: Domains,
 }
 
-impl<'a> Counts<'a> {
-    pub(in crate::scheduler) fn new(pod: &PodFacts, snapshot: &'a Snapshot) -> Self {
+impl Counts {
+    pub(in crate::scheduler) fn new(pod: &Ask, snapshot: &Snapshot) -> Self {
         let mut counts = Self::default();
         for node in snapshot.nodes_with_terms() {
             for other in node.pods() {
-                counts.count_refusal(pod, (other, node), snapshot, 1);
+                counts.count_refusal(pod, (&other.ask, node), snapshot, 1);
             }
         }
-        let terms = &pod.ask.affinity;
-        let own: Vec<&Term> = terms.near.iter().chain(&terms.apart).collect();
+        let own: Vec<&Term> = pod.affinity.near.iter().chain(&pod.affinity.apart).collect();
         if own.is_empty() {
             return counts;
         }
@@ -63,7 +59,7 @@ impl<'a> Counts<'a> {
             let labels = snapshot.namespace_labels(namespace);
             if own.iter().any(|term| term.covers_namespace(namespace, labels)) {
                 for (other, node) in snapshot.pods_in(namespace) {
-                    counts.count_own(pod, (other, node), snapshot, 1);
+                    counts.count_own(pod, (&other.ask, node), snapshot, 1);
                 }
             }
         }
@@ -73,8 +69,8 @@ impl<'a> Counts<'a> {
     /// As if `other` had come to (1) or gone from (-1) the node.
     pub(in crate::scheduler) fn change(
         &mut self,
-        pod: &PodFacts,
-        (other, node): (&PodFacts, &'a NodeFacts),
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
         snapshot: &Snapshot,
         by: i64,
     ) {
@@ -82,67 +78,55 @@ impl<'a> Counts<'a> {
         self.count_own(pod, (other, node), snapshot, by);
     }
 
+    /// Whether such a pod changes anything.
+    pub(in crate::scheduler) fn concerns(pod: &Ask, other: &Ask) -> bool {
+        let terms = &pod.affinity;
+        !(other.affinity.apart.is_empty() && terms.near.is_empty() && terms.apart.is_empty())
+    }
+
     fn count_refusal(
         &mut self,
-        pod: &PodFacts,
-        (other, node): (&PodFacts, &'a NodeFacts),
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
         snapshot: &Snapshot,
         by: i64,
     ) {
-        let namespace = snapshot.namespace_labels(pod.namespace());
-        for term in &other.ask.affinity.apart {
-            if term.matches(&pod.ask, namespace) {
-                add(&mut self.refused, term, node, by);
+        let namespace = snapshot.namespace_labels(&pod.namespace);
+        for term in &other.affinity.apart {
+            if term.matches(pod, namespace) {
+                self.refused.add(&term.topology_key, node, by);
             }
         }
     }
 
     fn count_own(
         &mut self,
-        pod: &PodFacts,
-        (other, node): (&PodFacts, &'a NodeFacts),
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
         snapshot: &Snapshot,
         by: i64,
     ) {
-        let namespace = snapshot.namespace_labels(other.namespace());
-        let terms = &pod.ask.affinity;
-        if !terms.near.is_empty()
-            && terms.near.iter().all(|term| term.matches(&other.ask, namespace))
-        {
-            terms.near.iter().for_each(|term| add(&mut self.near, term, node, by));
+        let namespace = snapshot.namespace_labels(&other.namespace);
+        let terms = &pod.affinity;
+        if !terms.near.is_empty() && terms.near.iter().all(|term| term.matches(other, namespace)) {
+            terms.near.iter().for_each(|term| self.near.add(&term.topology_key, node, by));
         }
-        for term in terms.apart.iter().filter(|term| term.matches(&other.ask, namespace)) {
-            add(&mut self.apart, term, node, by);
+        for term in terms.apart.iter().filter(|term| term.matches(other, namespace)) {
+            self.apart.add(&term.topology_key, node, by);
         }
-    }
-}
-
-fn add<'a>(counts: &mut HashMap<Domain<'a>, i64>, term: &Term, node: &'a NodeFacts, by: i64) {
-    let Some((key, value)) = node.labels().get_key_value(&term.topology_key) else { return };
-    let domain = (key.as_str(), value.as_str());
-    let count = counts.entry(domain).or_default();
-    *count += by;
-    if *count == 0 {
-        counts.remove(&domain);
     }
 }
 
 fn check(cycle: &Cycle<'_>, node: &NodeFacts) -> Result<(), Rejection> {
-    let plugin = Plugin::InterPodAffinity;
+    let (plugin, counts) = (Plugin::InterPodAffinity, &cycle.near);
     if !is_near(cycle, node) {
         return Err(Rejection::for_good(plugin, "node(s) didn't match pod affinity rules"));
     }
-    let has = |counts: &HashMap<Domain<'_>, i64>, key: &str| {
-        node.label(key)
-            .is_some_and(|value| counts.get(&(key, value)).is_some_and(|count| *count > 0))
-    };
     let mut apart = cycle.pod.ask.affinity.apart.iter();
-    if apart.any(|term| has(&cycle.near.apart, &term.topology_key)) {
+    if apart.any(|term| counts.apart.of(&term.topology_key, node) > 0) {
         return Err(Rejection::for_now(plugin, "node(s) didn't match pod anti-affinity rules"));
     }
-    if !cycle.near.refused.is_empty()
-        && node.labels().keys().any(|key| has(&cycle.near.refused, key))
-    {
+    if counts.refused.all_of(node).any(|count| count > 0) {
         return Err(Rejection::for_now(
             plugin,
             "node(s) didn't satisfy existing pods anti-affinity rules",
@@ -154,61 +138,100 @@ fn check(cycle: &Cycle<'_>, node: &NodeFacts) -> Result<(), Rejection> {
 /// Upstream `satisfyPodAffinity`. The first of a group of pods that want to be near each other has
 /// nobody to be near to, and may go anywhere where there are such domains.
 fn is_near(cycle: &Cycle<'_>, node: &NodeFacts) -> bool {
-    let terms = &cycle.pod.ask.affinity.near;
-    let count = |term: &Term| {
-        let value = node.label(&term.topology_key)?;
-        Some(cycle.near.near.get(&(term.topology_key.as_str(), value)).copied().unwrap_or_default())
-    };
-    let counts: Option<Vec<i64>> = terms.iter().map(count).collect();
-    let Some(counts) = counts else { return false };
-    if counts.iter().all(|count| *count > 0) {
+    let (terms, near) = (&cycle.pod.ask.affinity.near, &cycle.near.near);
+    let has_domain = |term: &Term| node.label(&term.topology_key).is_some();
+    if !terms.iter().all(has_domain) {
+        return false;
+    }
+    if terms.iter().all(|term| near.of(&term.topology_key, node) > 0) {
         return true;
     }
     let namespace = cycle.snapshot.namespace_labels(cycle.pod.namespace());
-    cycle.near.near.is_empty() && terms.iter().all(|term| term.matches(&cycle.pod.ask, namespace))
+    near.is_empty() && terms.iter().all(|term| term.matches(&cycle.pod.ask, namespace))
 }
 
 /// What each domain is worth to the pod.
-#[derive(Clone, Debug, Default)]
-pub(in crate::scheduler) struct Worth<'a>(HashMap<Domain<'a>, i64>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::scheduler) struct Worth(Domains);
 
-impl<'a> Worth<'a> {
-    pub(in crate::scheduler) fn new(pod: &PodFacts, snapshot: &'a Snapshot) -> Self {
+impl Worth {
+    pub(in crate::scheduler) fn new(pod: &Ask, snapshot: &Snapshot) -> Self {
         let mut worth = Self::default();
-        let wishes = &pod.ask.affinity.wishes;
+        let wishes = &pod.affinity.wishes;
         if !wishes.is_empty() {
             for namespace in snapshot.namespaces_with_pods() {
                 let labels = snapshot.namespace_labels(namespace);
-                if !wishes.iter().any(|(_, term)| term.covers_namespace(namespace, labels)) {
-                    continue;
-                }
-                for (other, node) in snapshot.pods_in(namespace) {
-                    let granted =
-                        wishes.iter().filter(|(_, term)| term.matches(&other.ask, labels));
-                    granted.for_each(|(weight, term)| add(&mut worth.0, term, node, *weight));
+                if wishes.iter().any(|(_, term)| term.covers_namespace(namespace, labels)) {
+                    for (other, node) in snapshot.pods_in(namespace) {
+                        worth.add_wishes_of_pod(pod, (&other.ask, node), snapshot, 1);
+                    }
                 }
             }
         }
-        let labels = snapshot.namespace_labels(pod.namespace());
         for node in snapshot.nodes_with_terms() {
             for other in node.pods() {
-                let terms = &other.ask.affinity;
-                let required = terms.near.iter().map(|term| (REQUIRED_WEIGHT, term));
-                let wished = terms.wishes.iter().map(|(weight, term)| (*weight, term));
-                for (weight, term) in required.chain(wished) {
-                    if term.matches(&pod.ask, labels) {
-                        add(&mut worth.0, term, node, weight);
-                    }
-                }
+                worth.add_wishes_of_other(pod, (&other.ask, node), snapshot, 1);
             }
         }
         worth
     }
 
+    /// As if `other` had come to (1) or gone from (-1) the node.
+    pub(in crate::scheduler) fn change(
+        &mut self,
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
+        snapshot: &Snapshot,
+        by: i64,
+    ) {
+        self.add_wishes_of_pod(pod, (other, node), snapshot, by);
+        self.add_wishes_of_other(pod, (other, node), snapshot, by);
+    }
+
+    /// Whether such a pod changes anything.
+    pub(in crate::scheduler) fn concerns(pod: &Ask, other: &Ask) -> bool {
+        let terms = &other.affinity;
+        !(pod.affinity.wishes.is_empty() && terms.near.is_empty() && terms.wishes.is_empty())
+    }
+
+    fn add_wishes_of_pod(
+        &mut self,
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
+        snapshot: &Snapshot,
+        by: i64,
+    ) {
+        let labels = snapshot.namespace_labels(&other.namespace);
+        for (weight, term) in &pod.affinity.wishes {
+            if term.matches(other, labels) {
+                self.0.add(&term.topology_key, node, weight * by);
+            }
+        }
+    }
+
+    fn add_wishes_of_other(
+        &mut self,
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
+        snapshot: &Snapshot,
+        by: i64,
+    ) {
+        let labels = snapshot.namespace_labels(&pod.namespace);
+        let required = other.affinity.near.iter().map(|term| (REQUIRED_WEIGHT, term));
+        let wished = other.affinity.wishes.iter().map(|(weight, term)| (*weight, term));
+        for (weight, term) in required.chain(wished) {
+            if term.matches(pod, labels) {
+                self.0.add(&term.topology_key, node, weight * by);
+            }
+        }
+    }
+
+    pub(in crate::scheduler) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn of(&self, node: &NodeFacts) -> i64 {
-        let known =
-            |(key, value): (&String, &String)| self.0.get(&(key.as_str(), value.as_str())).copied();
-        node.labels().iter().filter_map(known).sum()
+        self.0.all_of(node).sum()
     }
 }
 

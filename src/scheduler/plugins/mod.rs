@@ -6,6 +6,7 @@
 //! in the [`Cycle`]; what it says of events that may help is its hint.
 
 mod balanced_allocation;
+mod domains;
 mod image_locality;
 pub(super) mod inter_pod_affinity;
 pub(super) mod node_affinity;
@@ -176,6 +177,12 @@ pub(super) const SCORES: &[Score] = &[
     balanced_allocation::SCORE,
     image_locality::SCORE,
 ];
+
+/// The part of a node's score that changes when pods come.
+pub(super) fn room_score(cycle: &Cycle<'_>, node: &NodeFacts) -> i64 {
+    let of_room = SCORES.iter().filter(|plugin| plugin.follows_room && (plugin.concerns)(cycle));
+    of_room.map(|plugin| plugin.weight * (plugin.raw)(cycle, node)).sum()
+}
 
 /// Whether a pod that these plugins refused may fit after `event`.
 pub(super) fn may_help(refused_by: PluginSet, pod: &PodFacts, event: &Event<'_>) -> bool {

@@ -3,6 +3,7 @@
 use super::{Filter, Score};
 use crate::api::ObjectKey;
 use crate::scheduler::cycle::Cycle;
+use crate::scheduler::known::Known;
 use crate::scheduler::node::NodeFacts;
 use crate::scheduler::pod::PodFacts;
 use crate::scheduler::snapshot::Snapshot;
@@ -85,7 +86,7 @@ pub(in crate::scheduler) fn verdict_in(
     pod: &PodFacts,
     snapshot: &Snapshot,
 ) -> Vec<String> {
-    let cycle = match Cycle::new(pod, snapshot) {
+    let cycle = match Cycle::new(pod, &Known::new(&pod.ask, snapshot), snapshot) {
         Ok(cycle) => cycle,
         Err(rejection) => return vec![rejection.reasons.join(", ")],
     };
@@ -127,7 +128,9 @@ pub(in crate::scheduler) fn scores_in(
     snapshot: &Snapshot,
 ) -> Vec<i64> {
     let nodes = by_name(snapshot);
-    let mut cycle = Cycle::new(pod, snapshot).unwrap_or_else(|rejection| panic!("{rejection:?}"));
+    let known = Known::new(&pod.ask, snapshot);
+    let cycle = Cycle::new(pod, &known, snapshot);
+    let mut cycle = cycle.unwrap_or_else(|rejection| panic!("{rejection:?}"));
     cycle.prepare_scores(&nodes);
     if !(score.concerns)(&cycle) {
         return vec![0; nodes.len()];

@@ -10,7 +10,8 @@ use crate::scheduler::node::NodeFacts;
 use crate::scheduler::pod::{Ask, NO_LABELS, PodFacts, SpreadConstraint};
 use crate::scheduler::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::Node;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 const REASON: &str = "node(s) didn't match pod topology spread constraints";
 const NO_LABEL_REASON: &str =
@@ -28,106 +29,123 @@ const IGNORED: i64 = -1;
 
 pub(super) const FILTER: Filter = Filter {
     plugin: Plugin::PodTopologySpread,
-    concerns: |cycle| !cycle.spread.constraints.is_empty(),
+    concerns: |cycle| !cycle.spread.is_empty(),
     check,
     hint,
 };
 
 pub(super) const SCORE: Score = Score {
     weight: 2,
-    concerns: |cycle| !cycle.spread_scores.constraints.is_empty(),
+    concerns: |cycle| !cycle.spread_scores.counts.is_empty(),
     raw: score,
     normalize: Normalize::With(fewest_first),
     follows_room: false,
 };
 
 /// How many matching pods there are in each domain, by constraint.
-#[derive(Clone, Debug, Default)]
-pub(in crate::scheduler) struct Counts<'a> {
-    constraints: Vec<SpreadConstraint>,
-    by_domain: Vec<HashMap<&'a str, i64>>,
-    least: Vec<i64>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::scheduler) struct Counts(Vec<Tally>);
+
+/// One constraint with the domains that there are for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tally {
+    constraint: SpreadConstraint,
+    /// One where the pod itself is counted once it is there.
+    own: i64,
+    by_domain: HashMap<Box<str>, i64>,
+    /// How many domains have how many pods.
+    sizes: BTreeMap<i64, usize>,
 }
 
-impl<'a> Counts<'a> {
-    pub(in crate::scheduler) fn new(pod: &PodFacts, snapshot: &'a Snapshot) -> Self {
-        let hard = pod.ask.spread.iter().filter(|constraint| constraint.is_hard);
-        let constraints: Vec<_> = hard.cloned().collect();
-        let mut counts = Self {
-            by_domain: vec![HashMap::new(); constraints.len()],
-            least: Vec::new(),
-            constraints,
-        };
-        if counts.constraints.is_empty() {
+impl Counts {
+    pub(in crate::scheduler) fn new(pod: &Ask, snapshot: &Snapshot) -> Self {
+        let hard = pod.spread.iter().filter(|constraint| constraint.is_hard);
+        let mut counts = Self(hard.map(|constraint| Tally::new(constraint, pod)).collect());
+        if counts.0.is_empty() {
             return counts;
         }
         for node in snapshot.nodes() {
-            counts.for_domains(&pod.ask, node, |domains, _, value| {
-                domains.entry(value).or_default();
-            });
+            counts.for_domains(pod, node, |tally, value| tally.add(value, 0));
         }
-        for (other, node) in snapshot.pods_in(pod.namespace()) {
-            counts.count(pod, other, node, 1);
+        for (other, node) in snapshot.pods_in(&pod.namespace) {
+            if !other.is_terminating() {
+                counts.change(pod, (&other.ask, node), 1);
+            }
         }
-        counts.find_least();
         counts
     }
 
-    /// As if `other` had come to (1) or gone from (-1) the node.
+    /// As if `other` had come to (1) or gone from (-1) the node. Pods on their way out do not count.
     pub(in crate::scheduler) fn change(
         &mut self,
-        pod: &PodFacts,
-        other: &PodFacts,
-        node: &'a NodeFacts,
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
         by: i64,
     ) {
-        if !self.constraints.is_empty() && other.namespace() == pod.namespace() {
-            self.count(pod, other, node, by);
-            self.find_least();
-        }
-    }
-
-    fn count(&mut self, pod: &PodFacts, other: &PodFacts, node: &'a NodeFacts, by: i64) {
-        let mut constraints = self.constraints.iter();
-        if other.is_terminating() || !constraints.any(|one| counts_for(&one.selector, &other.ask)) {
+        if other.namespace != pod.namespace
+            || !self.0.iter().any(|tally| counts_for(&tally.constraint.selector, other))
+        {
             return;
         }
-        self.for_domains(&pod.ask, node, |domains, constraint, value| {
-            if counts_for(&constraint.selector, &other.ask) {
-                *domains.entry(value).or_default() += by;
+        self.for_domains(pod, node, |tally, value| {
+            if counts_for(&tally.constraint.selector, other) {
+                tally.add(value, by);
             }
         });
     }
 
+    pub(in crate::scheduler) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Calls `each` for the domain of every constraint that the node is in. A node counts only if it
     /// has the labels of all constraints.
-    fn for_domains(
-        &mut self,
-        pod: &Ask,
-        node: &'a NodeFacts,
-        mut each: impl FnMut(&mut HashMap<&'a str, i64>, &SpreadConstraint, &'a str),
-    ) {
-        if !has_labels(&self.constraints, node) {
+    fn for_domains(&mut self, pod: &Ask, node: &NodeFacts, each: impl Fn(&mut Tally, &str)) {
+        if !has_labels(self.0.iter().map(|tally| &tally.constraint), node) {
             return;
         }
-        for (constraint, domains) in self.constraints.iter().zip(&mut self.by_domain) {
-            if let Some(value) = node.label(&constraint.topology_key)
-                && is_included(constraint, pod, node)
+        for tally in &mut self.0 {
+            if let Some(value) = node.label(&tally.constraint.topology_key)
+                && is_included(&tally.constraint, pod, node)
             {
-                each(domains, constraint, value);
+                each(tally, value);
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn new(constraint: &SpreadConstraint, pod: &Ask) -> Self {
+        let own = i64::from(constraint.selector.matches(&pod.labels));
+        let constraint = constraint.clone();
+        Self { constraint, own, by_domain: HashMap::new(), sizes: BTreeMap::new() }
+    }
+
+    fn add(&mut self, domain: &str, by: i64) {
+        let Some(count) = self.by_domain.get_mut(domain) else {
+            self.by_domain.insert(domain.into(), by);
+            *self.sizes.entry(by).or_default() += 1;
+            return;
+        };
+        if by == 0 {
+            return;
+        }
+        let before = std::mem::replace(count, *count + by);
+        *self.sizes.entry(before + by).or_default() += 1;
+        if let Some(domains) = self.sizes.get_mut(&before) {
+            *domains -= 1;
+            if *domains == 0 {
+                self.sizes.remove(&before);
             }
         }
     }
 
     /// Domains that are missing count as empty.
-    fn find_least(&mut self) {
-        let least = |(constraint, domains): (&SpreadConstraint, &HashMap<&str, i64>)| {
-            if domains.len() < constraint.min_domains {
-                return 0;
-            }
-            domains.values().copied().min().unwrap_or(i64::from(i32::MAX))
-        };
-        self.least = self.constraints.iter().zip(&self.by_domain).map(least).collect();
+    fn least(&self) -> i64 {
+        if self.by_domain.len() < self.constraint.min_domains {
+            return 0;
+        }
+        self.sizes.keys().next().copied().unwrap_or(i64::from(i32::MAX))
     }
 }
 
@@ -136,8 +154,11 @@ fn counts_for(selector: &Selector, pod: &Ask) -> bool {
     !selector.is_everything() && selector.matches(&pod.labels)
 }
 
-fn has_labels(constraints: &[SpreadConstraint], node: &NodeFacts) -> bool {
-    constraints.iter().all(|constraint| node.labels().contains_key(&constraint.topology_key))
+fn has_labels<'a>(
+    mut constraints: impl Iterator<Item = &'a SpreadConstraint>,
+    node: &NodeFacts,
+) -> bool {
+    constraints.all(|constraint| node.label(&constraint.topology_key).is_some())
 }
 
 /// Upstream `matchNodeInclusionPolicies`.
@@ -152,105 +173,133 @@ fn is_included(constraint: &SpreadConstraint, pod: &Ask, node: &NodeFacts) -> bo
 }
 
 fn check(cycle: &Cycle<'_>, node: &NodeFacts) -> Result<(), Rejection> {
-    let counts = &cycle.spread;
-    let all = counts.constraints.iter().zip(&counts.by_domain).zip(&counts.least);
-    for ((constraint, domains), least) in all {
-        let Some(value) = node.label(&constraint.topology_key) else {
+    for tally in &cycle.spread.0 {
+        let Some(value) = node.label(&tally.constraint.topology_key) else {
             return Err(Rejection::for_good(Plugin::PodTopologySpread, NO_LABEL_REASON));
         };
-        let own = i64::from(constraint.selector.matches(&cycle.pod.ask.labels));
-        let there = domains.get(value).copied().unwrap_or_default();
-        if there + own - least > constraint.max_skew {
+        let there = tally.by_domain.get(value).copied().unwrap_or_default();
+        if there + tally.own - tally.least() > tally.constraint.max_skew {
             return Err(Rejection::for_now(Plugin::PodTopologySpread, REASON));
         }
     }
     Ok(())
 }
 
-/// How many matching pods there are in each domain that the pod could go to, by soft constraint.
-#[derive(Clone, Debug, Default)]
-pub(in crate::scheduler) struct Crowds<'a> {
+/// How many matching pods there are in each domain, by soft constraint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::scheduler) struct SoftCounts {
     constraints: Vec<SpreadConstraint>,
-    by_domain: Vec<HashMap<&'a str, i64>>,
-    /// What one pod more is worth: more where there are more domains.
-    weights: Vec<f64>,
+    /// Of nodes themselves nothing is kept: their pods are counted when it is asked.
+    by_domain: Vec<HashMap<Box<str>, i64>>,
     /// Whether nodes that lack a label get nothing.
     needs_all_labels: bool,
 }
 
-impl<'a> Crowds<'a> {
+impl SoftCounts {
     pub(in crate::scheduler) fn new(
-        pod: &PodFacts,
-        snapshot: &'a Snapshot,
-        feasible: &[&'a NodeFacts],
+        pod: &Ask,
+        constraints: Vec<SpreadConstraint>,
+        snapshot: &Snapshot,
     ) -> Self {
-        let needs_all_labels = !pod.ask.spread.is_empty();
-        let constraints = soft_constraints(pod, snapshot);
-        if constraints.is_empty() {
-            return Self::default();
-        }
-        let mut crowds = Self {
+        let mut counts = Self {
             by_domain: vec![HashMap::new(); constraints.len()],
-            weights: Vec::new(),
-            needs_all_labels,
+            needs_all_labels: !pod.spread.is_empty(),
             constraints,
         };
-        let mut candidates = 0;
-        for node in feasible {
-            if !crowds.counts(node) {
-                continue;
-            }
-            candidates += 1;
-            for (constraint, domains) in crowds.constraints.iter().zip(&mut crowds.by_domain) {
-                if constraint.topology_key != HOSTNAME {
-                    let value = node.label(&constraint.topology_key).unwrap_or_default();
-                    domains.entry(value).or_default();
+        if counts.constraints.iter().any(is_counted) {
+            for (other, node) in snapshot.pods_in(&pod.namespace) {
+                if !other.is_terminating() {
+                    counts.change(pod, (&other.ask, node), 1);
                 }
             }
         }
-        let domains = |(constraint, domains): (&SpreadConstraint, &HashMap<&str, i64>)| {
-            if constraint.topology_key == HOSTNAME { candidates } else { domains.len() }
-        };
-        let sizes = crowds.constraints.iter().zip(&crowds.by_domain).map(domains);
-        crowds.weights = sizes.map(weight).collect();
-        crowds.fill(pod, snapshot);
-        crowds
+        counts
     }
 
-    fn counts(&self, node: &NodeFacts) -> bool {
-        !self.needs_all_labels || has_labels(&self.constraints, node)
-    }
-
-    fn fill(&mut self, pod: &PodFacts, snapshot: &Snapshot) {
-        // Nodes without the label are one nameless domain, whose number nobody looks at.
-        let is_counted =
-            |domains: &HashMap<&str, i64>| domains.keys().any(|value| !value.is_empty());
-        if !self.by_domain.iter().any(is_counted) {
+    /// As if `other` had come to (1) or gone from (-1) the node. Pods on their way out do not count.
+    pub(in crate::scheduler) fn change(
+        &mut self,
+        pod: &Ask,
+        (other, node): (&Ask, &NodeFacts),
+        by: i64,
+    ) {
+        if self.is_empty() || other.namespace != pod.namespace || !self.takes(node) {
             return;
         }
-        for (other, node) in snapshot.pods_in(pod.namespace()) {
-            if other.is_terminating() || !self.counts(node) {
-                continue;
-            }
-            for (constraint, domains) in self.constraints.iter().zip(&mut self.by_domain) {
-                let value = node.label(&constraint.topology_key).unwrap_or_default();
-                if let Some(count) = domains.get_mut(value)
-                    && counts_for(&constraint.selector, &other.ask)
-                    && is_included(constraint, &pod.ask, node)
-                {
-                    *count += 1;
-                }
+        for (constraint, domains) in self.constraints.iter().zip(&mut self.by_domain) {
+            if is_counted(constraint)
+                && let Some(value) = node.label(&constraint.topology_key)
+                && counts_for(&constraint.selector, other)
+                && is_included(constraint, pod, node)
+            {
+                add(domains, value, by);
             }
         }
+    }
+
+    pub(in crate::scheduler) fn is_empty(&self) -> bool {
+        self.constraints.is_empty()
+    }
+
+    pub(in crate::scheduler) fn constraints(&self) -> &[SpreadConstraint] {
+        &self.constraints
+    }
+
+    fn takes(&self, node: &NodeFacts) -> bool {
+        !self.needs_all_labels || has_labels(self.constraints.iter(), node)
+    }
+}
+
+fn add(domains: &mut HashMap<Box<str>, i64>, domain: &str, by: i64) {
+    let Some(count) = domains.get_mut(domain) else {
+        domains.insert(domain.into(), by);
+        return;
+    };
+    *count += by;
+    if *count == 0 {
+        domains.remove(domain);
+    }
+}
+
+/// The pods of a node are counted when it is asked about: there may be many nodes.
+fn is_counted(constraint: &SpreadConstraint) -> bool {
+    constraint.topology_key != HOSTNAME
+}
+
+/// What soft constraints say of the nodes that the pod could go to.
+#[derive(Clone, Debug, Default)]
+pub(in crate::scheduler) struct Crowds {
+    counts: Arc<SoftCounts>,
+    /// What one pod more is worth: more where there are more domains.
+    weights: Vec<f64>,
+}
+
+impl Crowds {
+    pub(in crate::scheduler) fn new(counts: &Arc<SoftCounts>, feasible: &[&NodeFacts]) -> Self {
+        let counts = Arc::clone(counts);
+        let candidates: Vec<_> = feasible.iter().filter(|node| counts.takes(node)).collect();
+        let domains = |constraint: &SpreadConstraint| {
+            if !is_counted(constraint) {
+                return candidates.len();
+            }
+            // Nodes without the label are one nameless domain.
+            let values = candidates.iter().map(|node| node.label(&constraint.topology_key));
+            values.collect::<HashSet<_>>().len()
+        };
+        let weights = counts.constraints.iter().map(|one| weight(domains(one))).collect();
+        Self { counts, weights }
     }
 }
 
 /// The pod's own, or where it has none at all, the cluster's for pods like it.
-fn soft_constraints(pod: &PodFacts, snapshot: &Snapshot) -> Vec<SpreadConstraint> {
-    if !pod.ask.spread.is_empty() {
-        return pod.ask.spread.iter().filter(|constraint| !constraint.is_hard).cloned().collect();
+pub(in crate::scheduler) fn soft_constraints(
+    pod: &Ask,
+    snapshot: &Snapshot,
+) -> Vec<SpreadConstraint> {
+    if !pod.spread.is_empty() {
+        return pod.spread.iter().filter(|constraint| !constraint.is_hard).cloned().collect();
     }
-    let Some(selector) = snapshot.workloads.selector_of(&pod.ask) else { return Vec::new() };
+    let Some(selector) = snapshot.workloads.selector_of(pod) else { return Vec::new() };
     let constraint = |(topology_key, max_skew): (&str, i64)| SpreadConstraint {
         max_skew,
         topology_key: topology_key.to_owned(),
@@ -274,17 +323,17 @@ fn weight(domains: usize) -> f64 {
     reason = "there are not that many pods"
 )]
 fn score(cycle: &Cycle<'_>, node: &NodeFacts) -> i64 {
-    let crowds = &cycle.spread_scores;
-    if !crowds.counts(node) {
+    let Crowds { counts, weights } = &cycle.spread_scores;
+    if !counts.takes(node) {
         return IGNORED;
     }
-    let all = crowds.constraints.iter().zip(&crowds.by_domain).zip(&crowds.weights);
+    let all = counts.constraints.iter().zip(&counts.by_domain).zip(weights);
     let scores = all.filter_map(|((constraint, domains), weight)| {
         let value = node.label(&constraint.topology_key)?;
-        let count = if constraint.topology_key == HOSTNAME {
-            matching_on(node, cycle.pod.namespace(), &constraint.selector)
-        } else {
+        let count = if is_counted(constraint) {
             domains.get(value).copied().unwrap_or_default()
+        } else {
+            matching_on(node, cycle.pod.namespace(), &constraint.selector)
         };
         Some(count as f64 * weight + (constraint.max_skew - 1) as f64)
     });
