@@ -4,7 +4,7 @@
 //! [`local`](super::local) by construction), then here: route, and in the verbs decode, admit, default, validate,
 //! store. Architecture invariant: in-process callers skip TCP and TLS, never policy.
 
-use super::admission::Turns;
+use super::admission::{DecodedFacts, Turns};
 use super::authz::Authorizer;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::discovery::Documents;
@@ -53,6 +53,7 @@ pub struct Server {
     pub(super) tokens: Tokens,
     pub(super) authorizer: Authorizer,
     pub(super) quota_turns: Turns,
+    pub(super) decoded_facts: DecodedFacts,
     /// What keeps the two above knowing, until it runs.
     waiting: Mutex<Vec<Follower>>,
     /// Keep what the server itself knows of its objects. They end with the server.
@@ -98,6 +99,7 @@ impl Server {
             tokens,
             authorizer,
             quota_turns: Turns::default(),
+            decoded_facts: DecodedFacts::default(),
             waiting: Mutex::new(waiting),
             followers: Mutex::default(),
             closing: CancellationToken::new(),

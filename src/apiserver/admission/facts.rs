@@ -3,15 +3,47 @@
 use super::super::server::Server;
 use super::super::verbs::Call;
 use super::super::{errors, keys};
-use crate::api::ObjectKey;
 use crate::api::status::Status;
+use crate::api::{ObjectKey, Revision};
 use crate::registry::{self, Kind, Object};
 use crate::storage::{Entry, Key, ListRequest, Op, WatchItem, WatchRequest};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long an object is waited for that somebody makes at about the same time (upstream's service
 /// account plugin looks ten times within one to two seconds).
 const AWAITED_TIME_MAX: Duration = Duration::from_millis(1_500);
+
+/// So many decoded objects are kept; beyond, all are forgotten.
+const DECODED_MAX: usize = 64;
+
+/// Larger objects, in bytes as they are stored, are decoded each time.
+const DECODED_BYTES_MAX: usize = 8 * 1_024;
+
+/// The objects that plugins looked at last, decoded: most creates ask for the same few, of which the
+/// store says each time whether they are as they were.
+#[derive(Debug, Default)]
+pub(in super::super) struct Decoded(Mutex<HashMap<Key, (Revision, Arc<dyn Object>)>>);
+
+impl Decoded {
+    fn object(&self, kind: &Kind, entry: &Entry) -> Result<Arc<dyn Object>, Status> {
+        let kept = self.0.lock().expect("no panics under this lock").get(&entry.key).cloned();
+        if let Some((_, object)) = kept.filter(|(revision, _)| *revision == entry.revision) {
+            return Ok(object);
+        }
+        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+        let object: Arc<dyn Object> = object.into();
+        if entry.value.len() <= DECODED_BYTES_MAX {
+            let mut kept = self.0.lock().expect("no panics under this lock");
+            if kept.len() >= DECODED_MAX {
+                kept.clear();
+            }
+            kept.insert(entry.key.clone(), (entry.revision, Arc::clone(&object)));
+        }
+        Ok(object)
+    }
+}
 
 /// Objects that a plugin wants to see. All are of a `v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +96,7 @@ pub(super) struct Gathered(Vec<(Want, Vec<Fact>)>);
 #[derive(Debug)]
 struct Fact {
     entry: Entry,
-    object: Box<dyn Object>,
+    object: Arc<dyn Object>,
 }
 
 impl Gathered {
@@ -119,7 +151,7 @@ async fn read(server: &Server, want: &Want) -> Result<Vec<Fact>, Status> {
         Which::In(namespace) => list(server, keys::prefix(kind, Some(namespace))).await?,
     };
     let fact = |entry: Entry| {
-        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+        let object = server.decoded_facts.object(kind, &entry)?;
         Ok(Fact { entry, object })
     };
     entries.into_iter().map(fact).collect()

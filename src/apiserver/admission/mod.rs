@@ -24,6 +24,7 @@ mod service_account;
 mod storage_protection;
 mod tolerations;
 
+pub(super) use self::facts::Decoded as DecodedFacts;
 use self::facts::{Facts, Gathered, Want};
 pub(super) use self::node_restriction::{check_eviction, check_token};
 use self::resource_quota::Turn;
