@@ -19,6 +19,10 @@ use serde_json::{Value, from_value, json};
 use std::io;
 use std::sync::Arc;
 
+/// The product's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROLES: usize = 1_000;
 const ROUNDS: u32 = 20_000;
 const GROUP: &str = "/apis/rbac.authorization.k8s.io/v1";

@@ -24,6 +24,11 @@ use std::time::{Duration, Instant};
 const IDLE_SECONDS: u64 = 60;
 const PODS_ONE_BY_ONE: usize = 50;
 const PODS_AT_ONCE: usize = 30;
+/// As many more as the node takes beside them would be 110; these are measured on their own.
+const MANY_PODS_AT_ONCE: usize = 100;
+/// Pods with probes, half of them asked over HTTP, half by a command. The last is all a node takes.
+const PROBED_PODS: [usize; 2] = [50, 110];
+const PROBE_PERIOD_SECONDS: u64 = 10;
 const EXECS: usize = 100;
 const LISTED_OBJECTS: usize = 10_000;
 const LISTS: usize = 20;
@@ -38,11 +43,17 @@ fn main() {
     idle(&machine, "idle, no pods", "40 MiB, 0.12 s, 0");
     requests(&machine);
     pods_one_by_one(&machine);
-    pods_at_once(&machine);
+    pods_at_once(&machine, PODS_AT_ONCE, "1.5 s");
     idle(&machine, "idle, 30 pods", "-, 0.3 s, 0");
     memory(&machine);
     machine.stop(Signal::SIGTERM);
     start(&mut machine, "restart, 10,000 objects, 30 pods", "0.5 s");
+    delete_pods(&machine);
+    pods_at_once(&machine, MANY_PODS_AT_ONCE, "5 s");
+    delete_pods(&machine);
+    for pods in PROBED_PODS {
+        probed(&machine, pods);
+    }
     machine.stop(Signal::SIGTERM);
     machine.killall();
 }
@@ -64,19 +75,21 @@ fn start(machine: &mut Machine, what: &str, reach: &str) {
     row(what, &measured, reach);
 }
 
-fn idle(machine: &Machine, what: &str, reach: &str) {
+/// Says how much processor time it took.
+fn idle(machine: &Machine, what: &str, reach: &str) -> f64 {
     // What a start or a test has left to do is not idling.
     std::thread::sleep(Duration::from_secs(5));
     let before = Usage::of(machine.server_pid());
     std::thread::sleep(Duration::from_secs(IDLE_SECONDS));
     let after = Usage::of(machine.server_pid());
+    let cpu = after.cpu_seconds - before.cpu_seconds;
     let measured = format!(
-        "{:.1} MiB, {:.2} s of CPU, {} bytes written",
+        "{:.1} MiB, {cpu:.2} s of CPU, {} bytes written",
         after.rss_mib,
-        after.cpu_seconds - before.cpu_seconds,
         after.written_bytes - before.written_bytes,
     );
     row(what, &measured, reach);
+    cpu
 }
 
 fn requests(machine: &Machine) {
@@ -133,14 +146,44 @@ fn pods_one_by_one(machine: &Machine) {
     row("pod start, image present, one by one", &measured, "150 / 400 ms");
     let (p50, p99) = load.execs("first", EXECS);
     row("exec, one after another", &format!("p50 {p50:.0} ms, p99 {p99:.0} ms"), "20 ms");
+    delete_pods(machine);
+}
+
+fn delete_pods(machine: &Machine) {
     machine.kubectl(&["delete", "pod", "-l", "app=bench", "--timeout=120s"]);
 }
 
-fn pods_at_once(machine: &Machine) {
-    let manifest: String = (0..PODS_AT_ONCE).map(|index| pod(&format!("many-{index}"))).collect();
+fn pods_at_once(machine: &Machine, pods: usize, reach: &str) {
+    let manifest: String = (0..pods).map(|index| pod(&format!("many-{index}"))).collect();
     let load = Load::new(machine);
-    let took = load.start_pods(&manifest, PODS_AT_ONCE);
-    row("30 pods at once, all Running", &format!("{:.2} s", took.as_secs_f64()), "1.5 s");
+    let (took, cpu) = with_cpu(machine, || load.start_pods(&manifest, pods));
+    let each = cpu * 1e3 / pods as f64;
+    let measured = format!("{:.2} s, {each:.1} ms of CPU each", took.as_secs_f64());
+    row(&format!("{pods} pods at once, all Running"), &measured, reach);
+}
+
+/// What pods cost that only answer their probes. Their commands run in processes of their own, which
+/// are not counted.
+fn probed(machine: &Machine, pods: usize) {
+    let manifest: String = (0..pods).map(probed_pod).collect();
+    Load::new(machine).start_pods(&manifest, pods);
+    let cpu = idle(machine, &format!("idle, {pods} pods with probes"), "-");
+    let probes = pods as f64 * IDLE_SECONDS as f64 / PROBE_PERIOD_SECONDS as f64;
+    row("  of which each probe", &format!("{:.2} ms of CPU", cpu * 1e3 / probes), "-");
+    delete_pods(machine);
+}
+
+fn probed_pod(index: usize) -> String {
+    let question = match index % 2 {
+        0 => "httpGet: {path: /, port: 8080}",
+        _ => "exec: {command: ['true']}",
+    };
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: probed-{index}, labels: {{app: bench}}}}\nspec:\n  \
+         terminationGracePeriodSeconds: 0\n  containers:\n  - {{name: web, image: \
+         '127.0.0.1:5000/hello:1', imagePullPolicy: IfNotPresent, livenessProbe: {{periodSeconds: \
+         {PROBE_PERIOD_SECONDS}, {question}}}}}\n---\n"
+    )
 }
 
 fn memory(machine: &Machine) {
