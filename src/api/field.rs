@@ -19,7 +19,8 @@ impl FieldPath {
     /// This path and then the field `name`.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self::new(name) } else { Self(format!("{}.{name}", self.0)) }
+        // Not formatted: paths are made for every field that is checked, and few are ever told.
+        if self.0.is_empty() { Self::new(name) } else { Self([&self.0, ".", name].concat()) }
     }
 
     /// This path and then the element `index` of the list there.
@@ -31,7 +32,7 @@ impl FieldPath {
     /// This path and then the value of `key` in the map there.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        Self([&self.0, "[", key, "]"].concat())
     }
 }
 

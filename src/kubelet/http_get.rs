@@ -14,7 +14,6 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rustls_pki_types::ServerName;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -218,7 +217,7 @@ async fn send_once(get: &HttpGet) -> Result<Response<()>, HttpGetError> {
     }
     let name = ServerName::try_from(get.host.clone())
         .map_err(|_| HttpGetError::BadUrl { url: authority.clone() })?;
-    let connector = TlsConnector::from(Arc::new(AnyServer::client_config()));
+    let connector = TlsConnector::from(AnyServer::client_config());
     match connector.connect(name, stream).await {
         Ok(stream) => exchange(get, stream).await,
         Err(error) if is_not_tls(&error) => Err(HttpGetError::NotTls { authority }),

@@ -4,7 +4,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Believes whoever answers: only for those who were told so, or who ask what they made themselves.
 #[derive(Debug)]
@@ -16,9 +16,16 @@ impl AnyServer {
         Self(provider)
     }
 
-    /// For a client that has no certificate either.
+    /// For clients that have no certificate either. All share one: making it takes longer than a
+    /// probe, and it remembers sessions.
     #[must_use]
-    pub fn client_config() -> ClientConfig {
+    pub fn client_config() -> Arc<ClientConfig> {
+        static CONFIG: LazyLock<Arc<ClientConfig>> =
+            LazyLock::new(|| Arc::new(AnyServer::new_client_config()));
+        Arc::clone(&CONFIG)
+    }
+
+    fn new_client_config() -> ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

@@ -53,7 +53,7 @@ impl Default for PodClient {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(AnyServer::client_config())
+            .with_tls_config((*AnyServer::client_config()).clone())
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
