@@ -16,6 +16,9 @@ const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeleti
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const BAD_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
+/// Shown, never run.
+const DOMAIN_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+
 /// Longer reasons of conditions are refused.
 const CONDITION_REASON_BYTES_MAX: usize = 1_024;
 /// Longer messages of conditions are refused.
@@ -69,6 +72,27 @@ pub(super) fn required(path: &FieldPath, value: &str, rule: names::Rule) -> Vec<
 /// The error of a text that is absent.
 pub(super) fn present(path: &FieldPath, value: Option<&str>) -> Option<FieldError> {
     value.unwrap_or_default().is_empty().then(|| FieldError::required(path, ""))
+}
+
+/// `example.com/name` (upstream `IsDomainPrefixedPath`, apimachinery pkg/util/validation, v1.35).
+pub(super) fn domain_path(path: &FieldPath, value: &str) -> Vec<FieldError> {
+    let is_of_path =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    match value.split_once('/') {
+        _ if value.is_empty() => vec![FieldError::required(path, "")],
+        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
+            let mut errors = invalid(path, domain, names::dns1123_subdomain(domain));
+            if !rest.bytes().all(is_of_path) {
+                let detail = format!("Invalid path (regex used for validation is '{DOMAIN_PATH}')");
+                errors.push(FieldError::invalid(path, rest, detail));
+            }
+            errors
+        }
+        _ => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            vec![FieldError::invalid(path, value, detail)]
+        }
+    }
 }
 
 /// The error of a field that may not change and did.

@@ -114,3 +114,72 @@ async fn claims_grow_where_their_class_says_so() {
     let (_, _, message) = api.patch(&path("stone"), "merge", &grow).await.refused();
     assert!(message.contains("only dynamically provisioned pvc can be resized"), "{message}");
 }
+
+#[tokio::test]
+async fn ingresses_get_the_default_class() {
+    let api = Api::start().await;
+    let ingresses = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    let classes = "/apis/networking.k8s.io/v1/ingressclasses";
+    let class = |name: &str, is_default: &str| {
+        json!({"metadata": {"name": name, "annotations":
+            {"ingressclass.kubernetes.io/is-default-class": is_default}},
+            "spec": {"controller": "example.com/c"}})
+    };
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let ingress =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"defaultBackend": backend}});
+    let class_of = |created: Value| created["spec"]["ingressClassName"].clone();
+    let created = api.post(ingresses, &ingress("before")).await.ok();
+    assert_eq!(class_of(created), json!(null));
+    api.post(classes, &class("other", "false")).await.ok();
+    api.post(classes, &class("web", "true")).await.ok();
+    let created = api.post(ingresses, &ingress("none")).await.ok();
+    assert_eq!(class_of(created), json!("web"));
+    let mut named = ingress("named");
+    named["spec"]["ingressClassName"] = json!("other");
+    assert_eq!(class_of(api.post(ingresses, &named).await.ok()), json!("other"));
+    let mut annotated = ingress("annotated");
+    annotated["metadata"]["annotations"] = json!({"kubernetes.io/ingress.class": "nginx"});
+    assert_eq!(class_of(api.post(ingresses, &annotated).await.ok()), json!(null));
+    // Of several, the newest; of those of one second, the first by name.
+    let created = api.post(classes, &class("a", "true")).await.ok();
+    let newest = created["metadata"]["creationTimestamp"].clone();
+    let web = api.get(&format!("{classes}/web")).await.ok();
+    let is_newer = web["metadata"]["creationTimestamp"].as_str() <= newest.as_str();
+    assert!(is_newer);
+    let created = api.post(ingresses, &ingress("several")).await.ok();
+    assert_eq!(class_of(created), json!("a"));
+    // A class that is none any more is nobody's; an Ingress that is there stays as it is.
+    for name in ["a", "web"] {
+        let annotation = json!({"metadata": {"annotations": {"ingressclass.kubernetes.io/is-default-class": "false"}}});
+        api.patch(&format!("{classes}/{name}"), "merge", &annotation).await.ok();
+    }
+    let created = api.post(ingresses, &ingress("after")).await.ok();
+    assert_eq!(class_of(created), json!(null));
+    let found = api.get(&format!("{ingresses}/several")).await.ok();
+    assert_eq!(class_of(found), json!("a"));
+}
+
+#[tokio::test]
+async fn where_an_ingress_is_served_is_told_by_its_status() {
+    let api = Api::start().await;
+    let ingresses = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let ingress = json!({"metadata": {"name": "web"}, "spec": {"defaultBackend": backend}});
+    let created = api.post(ingresses, &ingress).await.ok();
+    assert_eq!(created["metadata"]["generation"], 1);
+    let path = format!("{ingresses}/web");
+    let served = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
+        "spec": {"ingressClassName": "other"}});
+    let updated = api.patch(&format!("{path}/status"), "merge", &served).await.ok();
+    assert_eq!(updated["status"], served["status"]);
+    assert_eq!(updated["spec"]["ingressClassName"], json!(null));
+    let changed =
+        api.patch(&path, "merge", &json!({"status": null, "spec": {"tls": [{}]}})).await.ok();
+    assert_eq!(changed["status"], served["status"]);
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let bad = json!({"status": {"loadBalancer": {"ingress": [{"ip": "somewhere"}]}}});
+    let (code, _, message) = api.patch(&format!("{path}/status"), "merge", &bad).await.refused();
+    assert_eq!(code, 422);
+    assert!(message.contains("status.loadBalancer.ingress[0].ip: Invalid value"), "{message}");
+}

@@ -10,6 +10,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod events;
+mod networking;
 mod node;
 mod policy;
 mod rbac;
@@ -38,6 +39,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as EventV1;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -83,6 +85,9 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Lease>(),
     Kind::of::<EndpointSlice>(),
     Kind::version_of::<EventV1>(),
+    Kind::of::<IngressClass>(),
+    Kind::of::<Ingress>(),
+    Kind::of::<NetworkPolicy>(),
     Kind::of::<RuntimeClass>(),
     Kind::of::<PodDisruptionBudget>(),
     Kind::of::<ClusterRoleBinding>(),

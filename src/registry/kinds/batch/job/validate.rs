@@ -4,8 +4,8 @@
 
 use super::policy;
 use super::{FAILED, INDEXED, NON_INDEXED, TERMINATING_OR_FAILED};
-use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::{invalid, not_negative, one_of, to_value};
+use crate::api::{FieldError, FieldPath};
+use crate::registry::checks::{domain_path, not_negative, one_of, to_value};
 use crate::registry::kinds::core::podspec;
 use k8s_openapi::api::batch::v1::JobSpec;
 
@@ -18,7 +18,6 @@ const COMPLETIONS_MANY: i32 = 100_000;
 const PARALLELISM_OF_MANY_MAX: i32 = 10_000;
 const FAILED_INDEXES_OF_MANY_MAX: i32 = 10_000;
 const MANAGED_BY_BYTES_MAX: usize = 63;
-const DOMAIN_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 
 pub(in crate::registry::kinds::batch) fn validate(
     spec: &JobSpec,
@@ -62,32 +61,13 @@ fn validate_counts(spec: &JobSpec, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-/// `example.com/manager` (upstream `IsDomainPrefixedPath`, apimachinery pkg/util/validation).
+/// `example.com/manager`.
 fn validate_manager(manager: &str, path: &FieldPath) -> Vec<FieldError> {
-    let mut errors = match manager.split_once('/') {
-        _ if manager.is_empty() => vec![FieldError::required(path, "")],
-        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            let mut errors = invalid(path, domain, names::dns1123_subdomain(domain));
-            if !rest.bytes().all(is_of_path) {
-                let detail = format!("Invalid path (regex used for validation is '{DOMAIN_PATH}')");
-                errors.push(FieldError::invalid(path, rest, detail));
-            }
-            errors
-        }
-        _ => {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            vec![FieldError::invalid(path, manager, detail)]
-        }
-    };
+    let mut errors = domain_path(path, manager);
     if manager.len() > MANAGED_BY_BYTES_MAX {
         errors.push(FieldError::too_long(path, MANAGED_BY_BYTES_MAX));
     }
     errors
-}
-
-/// What [`DOMAIN_PATH`] takes.
-fn is_of_path(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)
 }
 
 fn validate_mode(spec: &JobSpec, path: &FieldPath) -> Vec<FieldError> {
