@@ -142,3 +142,60 @@ async fn a_node_touches_its_own_pods_only() {
     assert_eq!(agent.delete(&format!("{pods}/other")).await.code, 403);
     agent.delete(&format!("{pods}/web?gracePeriodSeconds=0")).await.ok();
 }
+
+#[tokio::test]
+async fn a_node_asks_for_tokens_that_its_pods_drivers_want_or_that_it_may_have() {
+    let (api, agent) = cluster().await;
+    let driver = |name: &str, audience: &str| json!({"metadata": {"name": name}, "spec": {"tokenRequests": [{"audience": audience}]}});
+    let drivers = "/apis/storage.k8s.io/v1/csidrivers";
+    api.post(drivers, &driver("inline.example.com", "inline")).await.ok();
+    api.post(drivers, &driver("bound.example.com", "bound")).await.ok();
+    let volume = json!({"metadata": {"name": "v"}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "csi": {"driver": "bound.example.com", "volumeHandle": "h"}}});
+    api.post("/api/v1/persistentvolumes", &volume).await.ok();
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"volumeName": "v",
+        "storageClassName": "", "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    api.post(&format!("{DEFAULT}/persistentvolumeclaims"), &claim).await.ok();
+    let mut uids = std::collections::BTreeMap::new();
+    for (name, volumes) in [
+        (
+            "driven",
+            json!([
+                {"name": "i", "csi": {"driver": "inline.example.com"}},
+                {"name": "c", "persistentVolumeClaim": {"claimName": "c"}},
+            ]),
+        ),
+        ("lost", json!([{"name": "i", "csi": {"driver": "gone.example.com"}}])),
+        ("plain", json!([])),
+    ] {
+        let mut pod = pod(name, "one");
+        pod["spec"]["volumes"] = volumes;
+        let made = api.post(&format!("{DEFAULT}/pods"), &pod).await.ok();
+        uids.insert(name, made["metadata"]["uid"].clone());
+    }
+    let tokens = format!("{DEFAULT}/serviceaccounts/bot/token");
+    let ask = async |pod: &str, audience: &str| {
+        let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uids[pod]});
+        let body = json!({"spec": {"boundObjectRef": bound, "audiences": [audience]}});
+        let answer = agent.post(&tokens, &body).await;
+        if answer.code == 201 { "yes".to_owned() } else { answer.refused().2 }
+    };
+    assert_eq!(ask("driven", "inline").await, "yes");
+    assert_eq!(ask("driven", "bound").await, "yes");
+    let no = "not found in pod spec volume, system:node:one is not authorized to request tokens";
+    for (pod, audience) in [("driven", "other"), ("plain", "inline"), ("plain", "bound")] {
+        let told = ask(pod, audience).await;
+        assert!(told.contains(&format!("audience {audience:?} {no}")), "{told}");
+    }
+    let told = ask("lost", "inline").await;
+    let missing = "csidriver.storage.k8s.io \"gone.example.com\" not found";
+    assert!(told.ends_with(&format!("error validating audience \"inline\": {missing}")), "{told}");
+    // A role may let nodes ask for an audience by its name.
+    let rule = json!({"verbs": ["request-serviceaccounts-token-audience"], "apiGroups": [""],
+        "resources": ["other"], "resourceNames": ["bot"]});
+    api.grant("system:node:one", &[rule]).await;
+    assert_eq!(ask("plain", "other").await, "yes");
+    assert_ne!(ask("plain", "another").await, "yes");
+}

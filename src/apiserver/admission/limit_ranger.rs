@@ -31,14 +31,14 @@ const CLAIM: &str = "PersistentVolumeClaim";
 type Fields = BTreeMap<String, resource::Quantity>;
 
 fn ranges_for_pod(attributes: &Attributes<'_>) -> Vec<Want> {
-    match attributes.creating::<Pod>() {
+    match attributes.sized_pod() {
         Some(_) => ranges_of(attributes),
         None => Vec::new(),
     }
 }
 
 fn ranges(attributes: &Attributes<'_>) -> Vec<Want> {
-    match (attributes.creating::<Pod>(), submitted_claim(attributes)) {
+    match (attributes.sized_pod(), submitted_claim(attributes)) {
         (None, None) => Vec::new(),
         _ => ranges_of(attributes),
     }
@@ -63,7 +63,7 @@ fn submitted_claim<'a>(attributes: &'a Attributes<'_>) -> Option<&'a PersistentV
 }
 
 fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Status> {
-    if let Some(pod) = attributes.created::<Pod>() {
+    if let Some(pod) = attributes.sized_pod_mut() {
         facts.all().for_each(|range| complete(pod, range));
     }
     Ok(())
@@ -74,7 +74,7 @@ fn judge(
     facts: &Facts<'_>,
     _warnings: &mut Warnings,
 ) -> Result<(), Status> {
-    let pod = attributes.creating::<Pod>().and_then(|pod| pod.spec.as_ref());
+    let pod = attributes.sized_pod().and_then(|pod| pod.spec.as_ref());
     let claim = submitted_claim(attributes);
     for range in facts.all::<LimitRange>() {
         let mut problems = Vec::new();

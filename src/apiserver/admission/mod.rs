@@ -16,6 +16,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taint;
+mod node_tokens;
 mod pod_security;
 mod priority;
 mod resource_quota;
@@ -26,7 +27,9 @@ mod tolerations;
 
 pub(super) use self::facts::Decoded as DecodedFacts;
 use self::facts::{Facts, Gathered, Want};
-pub(super) use self::node_restriction::{check_eviction, check_token};
+pub(super) use self::node_restriction::check_eviction;
+pub(super) use self::node_tokens::check_token;
+pub(super) use self::remembered::Remembered;
 use self::resource_quota::Turn;
 pub(super) use self::resource_quota::Turns;
 use super::authz::{Ask, Authorizer, Decision};
@@ -37,6 +40,7 @@ use crate::api::status::{Status, Subject};
 use crate::registry::{Kind, Object};
 use crate::storage::Op;
 use std::fmt;
+use k8s_openapi::api::core::v1::Pod;
 use uuid::Uuid;
 
 /// What is about to happen to an object.
@@ -211,6 +215,31 @@ impl Attributes<'_> {
     }
 
     /// Whether whoever asks may do something else as well.
+    /// The pod whose resources are asked for: a new one, or one that is resized and not on its way
+    /// out.
+    fn sized_pod(&self) -> Option<&Pod> {
+        match &self.operation {
+            Operation::Create(object) => object.as_any().downcast_ref(),
+            Operation::Update { object, old, part: Part::Of("resize") }
+                if old.metadata().deletion_timestamp.is_none() =>
+            {
+                object.as_any().downcast_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// As [`Attributes::sized_pod`], to change.
+    fn sized_pod_mut(&mut self) -> Option<&mut Pod> {
+        self.sized_pod()?;
+        match &mut self.operation {
+            Operation::Create(object) | Operation::Update { object, .. } => {
+                object.as_any_mut().downcast_mut()
+            }
+            Operation::Delete(_) => None,
+        }
+    }
+
     fn decide(&self, action: Action<'_>) -> Decision {
         self.authorizer.decide(&Ask::of(self.identity, action))
     }

@@ -1,8 +1,8 @@
 //! The agent of a node writes only what is its own: its Node, its lease, the status of its pods, mirror
 //! pods that name nothing else (upstream plugin/pkg/admission/noderestriction, v1.35).
 //!
-//! Tokens and evictions have functions of their own here: nothing is stored of them that a plugin
-//! could judge.
+//! Evictions have a function of their own here, and tokens a [file](super::node_tokens): nothing is
+//! stored of them that a plugin could judge.
 
 use super::super::authz::{References, node_of};
 use super::super::identity::Identity;
@@ -13,7 +13,6 @@ use crate::api::ObjectKey;
 use crate::api::status::{Status, Subject};
 use crate::pki::CertificateRequest;
 use crate::registry::Object;
-use k8s_openapi::api::authentication::v1::BoundObjectReference;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use std::collections::BTreeMap;
@@ -51,7 +50,7 @@ const RESTRICTED_DOMAIN: &str = "node-restriction.kubernetes.io";
 
 type Labels = Option<BTreeMap<String, String>>;
 
-fn node_name(identity: &Identity) -> Option<&str> {
+pub(super) fn node_name(identity: &Identity) -> Option<&str> {
     node_of(Asker { user: identity.user(), groups: identity.groups() })
 }
 
@@ -90,7 +89,7 @@ fn name<'a>(attributes: &'a Attributes<'_>) -> &'a str {
     metadata.name.as_deref().unwrap_or_default()
 }
 
-fn node_of_pod(pod: &Pod) -> &str {
+pub(super) fn node_of_pod(pod: &Pod) -> &str {
     let spec = pod.spec.as_ref();
     spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
 }
@@ -119,7 +118,10 @@ fn judge_pod(attributes: &Attributes<'_>, facts: &Facts<'_>, node: &str) -> Resu
         Operation::Update { object, old, part: Part::Status } => {
             judge_pod_status(&**object, *old, node)
         }
-        Operation::Update { .. } => Err(format!(
+        Operation::Update { part: Part::Of(subresource), .. } => Err(format!(
+            "unexpected pod subresource {subresource:?}, only 'status' and 'eviction' are allowed"
+        )),
+        Operation::Update { part: Part::Object, .. } => Err(format!(
             "unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"
         )),
     }
@@ -302,75 +304,6 @@ fn is_own_label(key: &str) -> bool {
     OWN_LABELS.contains(&key) || OWN_LABEL_DOMAINS.iter().any(|parent| below(parent))
 }
 
-/// A node asks for tokens of its own pods only. `pod` is the one that the token is to be bound to.
-///
-/// # Errors
-/// Forbidden, where it does not.
-pub(in super::super) fn check_token(
-    call: &Call<'_>,
-    bound: Option<&BoundObjectReference>,
-    audiences: &[String],
-    pod: Option<&Pod>,
-) -> Result<(), Status> {
-    let Some(node) = node_name(call.identity) else { return Ok(()) };
-    judge_token(node, bound, audiences, pod).map_err(|why| {
-        let name = call.name.unwrap_or_default();
-        Status::forbidden(Subject { group: "", resource: "serviceaccounts", name }, &why)
-    })
-}
-
-fn judge_token(
-    node: &str,
-    bound: Option<&BoundObjectReference>,
-    audiences: &[String],
-    pod: Option<&Pod>,
-) -> Result<(), String> {
-    let has = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
-    let bound = bound.filter(|bound| {
-        bound.api_version.as_deref() == Some("v1")
-            && bound.kind.as_deref() == Some("Pod")
-            && has(&bound.name)
-    });
-    let (Some(bound), Some(pod)) = (bound, pod) else {
-        return Err("node requested token not bound to a pod".to_owned());
-    };
-    if !has(&bound.uid) {
-        return Err("node requested token with a pod binding without a uid".to_owned());
-    }
-    if node_of_pod(pod) != node {
-        return Err("node requested token bound to a pod scheduled on a different node".to_owned());
-    }
-    let wanted = match audiences {
-        [] => "",
-        [one] => one.as_str(),
-        _ => return Err("node may only request 0 or 1 audiences".to_owned()),
-    };
-    if is_audience_of(pod, wanted) {
-        return Ok(());
-    }
-    Err(format!(
-        "audience {wanted:?} not found in pod spec volume, system:node:{node} is not authorized to \
-         request tokens for this audience"
-    ))
-}
-
-/// Whether a volume of the pod holds a token for this audience. Which audiences a CSI driver wants,
-/// the driver says, so pods with such volumes are not held to theirs.
-fn is_audience_of(pod: &Pod, audience: &str) -> bool {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    for volume in volumes {
-        let is_of_driver = volume.csi.is_some()
-            || volume.persistent_volume_claim.is_some()
-            || volume.ephemeral.is_some();
-        let sources = volume.projected.iter().flat_map(|it| it.sources.iter().flatten());
-        let mut tokens = sources.filter_map(|source| source.service_account_token.as_ref());
-        if is_of_driver || tokens.any(|it| it.audience.as_deref().unwrap_or_default() == audience) {
-            return true;
-        }
-    }
-    false
-}
-
 /// A node evicts its own pods only.
 ///
 /// # Errors
@@ -463,48 +396,6 @@ mod tests {
         check_mirror(
             ("/spec", json!({"nodeName": "n", "containers": [], "serviceAccountName": "a"})),
             "node \"n\" can not create pods that reference serviceaccounts",
-        );
-    }
-
-    #[test]
-    fn tokens_are_for_pods_of_the_node_and_their_audiences() {
-        let check = |bound: Value, audiences: &[&str], node: &str, expected: &str| {
-            let pod: Pod =
-                from_value(json!({"spec": {"nodeName": node, "containers": [], "volumes": [
-                    {"name": "t", "projected": {"sources": [
-                        {"serviceAccountToken": {"path": "a"}},
-                        {"serviceAccountToken": {"path": "b", "audience": "vault"}},
-                    ]}},
-                ]}}))
-                .unwrap();
-            let bound: Option<BoundObjectReference> = from_value(bound).unwrap();
-            let audiences: Vec<_> = audiences.iter().map(|it| (*it).to_owned()).collect();
-            let verdict = judge_token("n", bound.as_ref(), &audiences, Some(&pod));
-            assert_eq!(verdict.err().unwrap_or_default(), expected);
-        };
-        let good = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "1"});
-        check(good.clone(), &[], "n", "");
-        check(good.clone(), &["vault"], "n", "");
-        check(
-            good.clone(),
-            &["other"],
-            "n",
-            "audience \"other\" not found in pod spec volume, system:node:n is not authorized to request tokens for this audience",
-        );
-        check(good.clone(), &["a", "b"], "n", "node may only request 0 or 1 audiences");
-        check(good, &[], "m", "node requested token bound to a pod scheduled on a different node");
-        check(Value::Null, &[], "n", "node requested token not bound to a pod");
-        check(
-            json!({"apiVersion": "v1", "kind": "Secret", "name": "p", "uid": "1"}),
-            &[],
-            "n",
-            "node requested token not bound to a pod",
-        );
-        check(
-            json!({"apiVersion": "v1", "kind": "Pod", "name": "p"}),
-            &[],
-            "n",
-            "node requested token with a pod binding without a uid",
         );
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let found = match &request.spec.bound_object_ref {
         Some(reference) => find(call, &key, reference, &wanted_audiences).await?,
         None => {
-            check_token(call, None, &wanted_audiences, None)?;
+            check_token(call, None, &wanted_audiences, None).await?;
             Found::Nothing
         }
     };
@@ -161,7 +161,7 @@ async fn find(
     let namespace = row.facts.is_namespaced().then(|| account.namespace.clone()).flatten();
     let current = call.server.current(row, &ObjectKey { namespace, name: name.clone() }).await?;
     let pod = current.object.as_any().downcast_ref::<Pod>();
-    check_token(call, Some(reference), audiences, pod)?;
+    check_token(call, Some(reference), audiences, pod).await?;
     let metadata = Box::new(current.object.metadata().clone());
     let found = match plural {
         "secrets" => Found::Secret(metadata),

@@ -6,6 +6,7 @@
 mod secrets;
 mod token;
 
+use super::super::verbs::Part;
 use super::{Attributes, Facts, Judgement, Mutation, Plugin, Want, Warnings};
 use crate::api::ObjectKey;
 use crate::api::status::{Status, Subject};
@@ -14,7 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "ServiceAccount",
     mutation: Some(Mutation { wants: account_of_new, apply }),
-    judgement: Some(Judgement { wants: |_| Vec::new(), judge }),
+    judgement: Some(Judgement { wants: account_of_debugged, judge }),
 };
 
 /// Marks a pod that a node shows for one it runs by itself.
@@ -38,6 +39,18 @@ fn account_of_new(attributes: &Attributes<'_>) -> Vec<Want> {
     }]
 }
 
+/// The account of a pod that gets ephemeral containers.
+fn account_of_debugged(attributes: &Attributes<'_>) -> Vec<Want> {
+    let debugged = attributes.updating::<Pod>(Part::Of("ephemeralcontainers"));
+    let (Some((pod, _)), Some(namespace)) = (debugged, attributes.namespace) else {
+        return Vec::new();
+    };
+    let name = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    let name = name.filter(|name| !name.is_empty());
+    let want = |name| Want::one("", "serviceaccounts", ObjectKey::namespaced(namespace, name));
+    name.map(want).into_iter().collect()
+}
+
 fn is_mirror(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
     annotations.is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION))
@@ -57,10 +70,7 @@ fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Statu
     let spec = pod.spec.get_or_insert_default();
     let name = account_name(spec).to_owned();
     let Some(account) = facts.all::<ServiceAccount>().next() else {
-        let subject = Subject { group: "", resource: "serviceaccount", name: &name };
-        let missing = Status::not_found(subject).message;
-        let why = format!("error looking up service account {namespace}/{name}: {missing}");
-        return Err(attributes.forbidden(&why));
+        return Err(attributes.forbidden(&no_account(namespace, &name)));
     };
     // The old name of the same field, which the API keeps showing.
     spec.service_account = Some(name.clone());
@@ -74,17 +84,42 @@ fn apply(attributes: &mut Attributes<'_>, facts: &Facts<'_>) -> Result<(), Statu
     secrets::check(spec, account).map_err(|why| attributes.forbidden(&why))
 }
 
+fn no_account(namespace: &str, name: &str) -> String {
+    let subject = Subject { group: "", resource: "serviceaccount", name };
+    let missing = Status::not_found(subject).message;
+    format!("error looking up service account {namespace}/{name}: {missing}")
+}
+
 fn judge(
     attributes: &Attributes<'_>,
-    _facts: &Facts<'_>,
+    facts: &Facts<'_>,
     _warnings: &mut Warnings,
 ) -> Result<(), Status> {
-    let Some(pod) = attributes.creating::<Pod>().filter(|pod| is_mirror(pod)) else {
-        return Ok(());
+    let verdict = if let Some(pod) = attributes.creating::<Pod>().filter(|pod| is_mirror(pod)) {
+        judge_mirror(pod)
+    } else if let Some((pod, _)) = attributes.updating::<Pod>(Part::Of("ephemeralcontainers")) {
+        judge_debugged(attributes.namespace.unwrap_or_default(), pod, facts)
+    } else {
+        Ok(())
     };
-    let Some(spec) = &pod.spec else {
-        return Ok(());
-    };
+    verdict.map_err(|why| attributes.forbidden(&why))
+}
+
+/// Upstream `limitEphemeralContainerSecretReferences`.
+fn judge_debugged(namespace: &str, pod: &Pod, facts: &Facts<'_>) -> Result<(), String> {
+    let spec = pod.spec.as_ref();
+    let name = spec.and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default();
+    if name.is_empty() {
+        let pod = pod.metadata.name.as_deref().unwrap_or_default();
+        return Err(format!("no service account specified for pod {namespace}/{pod}"));
+    }
+    let account = facts.all::<ServiceAccount>().next();
+    let account = account.ok_or_else(|| no_account(namespace, name))?;
+    spec.map_or(Ok(()), |spec| secrets::check_ephemeral(spec, account))
+}
+
+fn judge_mirror(pod: &Pod) -> Result<(), String> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
     let why = if spec.service_account_name.as_ref().is_some_and(|name| !name.is_empty()) {
         "a mirror pod may not reference service accounts"
     } else if secrets::has_any(spec) {
@@ -94,5 +129,5 @@ fn judge(
     } else {
         return Ok(());
     };
-    Err(attributes.forbidden(why))
+    Err(why.to_owned())
 }

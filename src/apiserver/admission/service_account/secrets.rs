@@ -56,42 +56,63 @@ impl Container<'_> {
     }
 }
 
-/// Whether the account lends the pod what it refers to. Accounts that do not say lend everything.
-pub(super) fn check(spec: &PodSpec, account: &ServiceAccount) -> Result<(), String> {
+/// Whether the account lends only the secrets that it lists. Those that do not say lend everything.
+fn is_strict(account: &ServiceAccount) -> bool {
     let annotations = account.metadata.annotations.as_ref();
     let enforce = annotations.and_then(|annotations| annotations.get(ENFORCE_ANNOTATION));
     // What Go's `strconv.ParseBool` takes for true.
-    if !enforce.is_some_and(|it| matches!(&**it, "1" | "t" | "T" | "TRUE" | "true" | "True")) {
+    enforce.is_some_and(|it| matches!(&**it, "1" | "t" | "T" | "TRUE" | "true" | "True"))
+}
+
+fn denied(what: &str, account: &ServiceAccount) -> String {
+    let account = account.metadata.name.as_deref().unwrap_or_default();
+    format!("{what} is not allowed because service account {account} does not reference that")
+}
+
+fn lends(account: &ServiceAccount, secret: &str) -> bool {
+    account.secrets.iter().flatten().any(|own| own.name.as_deref() == Some(secret))
+}
+
+/// Whether the account lends the pod what it refers to.
+pub(super) fn check(spec: &PodSpec, account: &ServiceAccount) -> Result<(), String> {
+    if !is_strict(account) {
         return Ok(());
     }
-    let account_name = account.metadata.name.as_deref().unwrap_or_default();
-    let lent = |name: &str| {
-        account.secrets.iter().flatten().any(|secret| secret.name.as_deref() == Some(name))
-    };
-    let denied = |what: &str| {
-        format!(
-            "{what} is not allowed because service account {account_name} does not reference that"
-        )
-    };
     for volume in spec.volumes.iter().flatten() {
         let secret = volume.secret.as_ref().map(|it| it.secret_name.as_deref().unwrap_or_default());
-        if let Some(name) = secret.filter(|name| !lent(name)) {
+        if let Some(name) = secret.filter(|name| !lends(account, name)) {
             let what = format!("volume with secret.secretName=\"{name}\"");
-            return Err(denied(&what) + " secret");
+            return Err(denied(&what, account) + " secret");
         }
     }
-    for container in containers(spec) {
-        if let Some((what, name)) = container.references().find(|(_, name)| !lent(name)) {
-            let Container { role, name: container, .. } = &container;
-            let what =
-                format!("{role} {container} with {what} referencing secret.secretName=\"{name}\"");
-            return Err(denied(&what) + " secret");
-        }
-    }
+    check_containers(containers(spec).into_iter(), account)?;
     for (index, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {
         if !account.image_pull_secrets.iter().flatten().any(|own| own.name == secret.name) {
             let what = format!("imagePullSecrets[{index}].name=\"{}\"", secret.name);
-            return Err(denied(&what) + " imagePullSecret");
+            return Err(denied(&what, account) + " imagePullSecret");
+        }
+    }
+    Ok(())
+}
+
+/// As [`check`], of the containers that somebody adds to a pod that is there.
+pub(super) fn check_ephemeral(spec: &PodSpec, account: &ServiceAccount) -> Result<(), String> {
+    if !is_strict(account) {
+        return Ok(());
+    }
+    check_containers(ephemeral(spec.ephemeral_containers.as_deref().unwrap_or_default()), account)
+}
+
+fn check_containers<'a>(
+    containers: impl Iterator<Item = Container<'a>>,
+    account: &ServiceAccount,
+) -> Result<(), String> {
+    for container in containers {
+        if let Some((what, name)) = container.references().find(|(_, name)| !lends(account, name)) {
+            let Container { role, name: container, .. } = &container;
+            let what =
+                format!("{role} {container} with {what} referencing secret.secretName=\"{name}\"");
+            return Err(denied(&what, account) + " secret");
         }
     }
     Ok(())
@@ -158,6 +179,26 @@ mod tests {
         check_spec(
             &json!({"imagePullSecrets": [{"name": "pull"}, {"name": "x"}]}),
             &format!("imagePullSecrets[1].name=\"x\" {because} imagePullSecret"),
+        );
+    }
+
+    #[test]
+    fn containers_that_are_added_have_what_is_lent_as_well() {
+        let account = json!({"metadata": {"name": "a", "annotations": {ENFORCE_ANNOTATION: "true"}},
+            "secrets": [{"name": "own"}]});
+        let account: ServiceAccount = serde_json::from_value(account).unwrap();
+        let told = |secret: &str| {
+            // What was there before is not judged again.
+            let spec = json!({"containers": [], "imagePullSecrets": [{"name": "x"}],
+                "ephemeralContainers": [{"name": "d", "envFrom": [{"secretRef": {"name": secret}}]}]});
+            let result = check_ephemeral(&serde_json::from_value(spec).unwrap(), &account);
+            result.err().unwrap_or_default()
+        };
+        assert_eq!(told("own"), "");
+        assert_eq!(
+            told("x"),
+            "ephemeral container d with envFrom referencing secret.secretName=\"x\" is not allowed \
+             because service account a does not reference that secret"
         );
     }
 

@@ -63,8 +63,8 @@ impl Resource for Pod {
                 body: options("PodPortForwardOptions"),
                 verbs: CONNECT,
             },
-            Subresource { name: "resize", body: Body::Parent, verbs: &["get", "patch", "update"] },
             Subresource { name: "proxy", body: options("PodProxyOptions"), verbs: PROXY },
+            Subresource { name: "resize", body: Body::Parent, verbs: &["get", "patch", "update"] },
             Subresource::STATUS,
         ],
         ..BuiltIn::NAMESPACED
