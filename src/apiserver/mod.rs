@@ -20,6 +20,7 @@ mod errors;
 mod etag;
 mod expiry;
 mod follow;
+mod guarded;
 mod health;
 mod identity;
 mod impersonation;

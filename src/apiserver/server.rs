@@ -4,12 +4,13 @@
 //! [`local`](super::local) by construction), then here: route, and in the verbs decode, admit, default, validate,
 //! store. Architecture invariant: in-process callers skip TCP and TLS, never policy.
 
-use super::admission::{DecodedFacts, Turns};
+use super::admission::{Remembered, Turns};
 use super::authz::Authorizer;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::discovery::Documents;
 use super::encoding::{compress, status_response};
 use super::follow::Follower;
+use super::guarded::{self, GuardedStore, Memory};
 use super::identity::Identity;
 use super::inflight::InFlight;
 use super::local::LocalService;
@@ -52,9 +53,9 @@ pub struct Server {
     pub(super) openapi: openapi::Index,
     pub(super) tokens: Tokens,
     pub(super) authorizer: Authorizer,
+    pub(super) remembered: Arc<Remembered>,
     pub(super) quota_turns: Turns,
-    pub(super) decoded_facts: DecodedFacts,
-    /// What keeps the two above knowing, until it runs.
+    /// What keeps those above knowing, until it runs.
     waiting: Mutex<Vec<Follower>>,
     /// Keep what the server itself knows of its objects. They end with the server.
     followers: Mutex<JoinSet<()>>,
@@ -86,11 +87,15 @@ impl Server {
     #[must_use]
     pub fn new(config: Config, store: Arc<dyn Store>, nodes: Arc<dyn NodeService>) -> Arc<Self> {
         let (authorizer, mut waiting) = Authorizer::new();
-        let tokens = Tokens::new(config.tokens.clone(), store, config.clock.clone());
-        waiting.extend(tokens.followers());
+        let shared = Arc::clone(&store);
+        let tokens = Tokens::new(config.tokens.clone(), shared, config.clock.clone());
+        let remembered = Arc::new(Remembered::default());
+        let of_facts = Arc::clone(&remembered) as Arc<dyn Memory>;
+        let memories = vec![tokens.memory(), of_facts];
+        waiting.extend(memories.iter().flat_map(guarded::followers));
         Arc::new(Self {
             config,
-            store: tokens.guard(),
+            store: Arc::new(GuardedStore::new(store, memories)),
             nodes,
             in_flight: InFlight::new(),
             pod_client: verbs::PodClient::default(),
@@ -98,8 +103,8 @@ impl Server {
             openapi: openapi::Index::default(),
             tokens,
             authorizer,
+            remembered,
             quota_turns: Turns::default(),
-            decoded_facts: DecodedFacts::default(),
             waiting: Mutex::new(waiting),
             followers: Mutex::default(),
             closing: CancellationToken::new(),

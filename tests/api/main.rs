@@ -21,6 +21,7 @@ mod quota;
 mod races;
 mod rbac;
 mod reviews;
+mod remembered;
 mod selectors;
 mod services;
 mod store_errors;

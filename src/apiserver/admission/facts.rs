@@ -3,47 +3,16 @@
 use super::super::server::Server;
 use super::super::verbs::Call;
 use super::super::{errors, keys};
+use super::remembered::Answer;
 use crate::api::status::Status;
 use crate::api::{ObjectKey, Revision};
 use crate::registry::{self, Kind, Object};
 use crate::storage::{Entry, Key, ListRequest, Op, WatchItem, WatchRequest};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long an object is waited for that somebody makes at about the same time (upstream's service
 /// account plugin looks ten times within one to two seconds).
 const AWAITED_TIME_MAX: Duration = Duration::from_millis(1_500);
-
-/// So many decoded objects are kept; beyond, all are forgotten.
-const DECODED_MAX: usize = 64;
-
-/// Larger objects, in bytes as they are stored, are decoded each time.
-const DECODED_BYTES_MAX: usize = 8 * 1_024;
-
-/// The objects that plugins looked at last, decoded: most creates ask for the same few, of which the
-/// store says each time whether they are as they were.
-#[derive(Debug, Default)]
-pub(in super::super) struct Decoded(Mutex<HashMap<Key, (Revision, Arc<dyn Object>)>>);
-
-impl Decoded {
-    fn object(&self, kind: &Kind, entry: &Entry) -> Result<Arc<dyn Object>, Status> {
-        let kept = self.0.lock().expect("no panics under this lock").get(&entry.key).cloned();
-        if let Some((_, object)) = kept.filter(|(revision, _)| *revision == entry.revision) {
-            return Ok(object);
-        }
-        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
-        let object: Arc<dyn Object> = object.into();
-        if entry.value.len() <= DECODED_BYTES_MAX {
-            let mut kept = self.0.lock().expect("no panics under this lock");
-            if kept.len() >= DECODED_MAX {
-                kept.clear();
-            }
-            kept.insert(entry.key.clone(), (entry.revision, Arc::clone(&object)));
-        }
-        Ok(object)
-    }
-}
 
 /// Objects that a plugin wants to see. All are of a `v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,12 +60,14 @@ impl Want {
 
 /// Everything that was wanted so far.
 #[derive(Debug, Default)]
-pub(super) struct Gathered(Vec<(Want, Vec<Fact>)>);
+pub(super) struct Gathered(Vec<(Want, Answer)>);
 
+/// An object as it was read.
 #[derive(Debug)]
-struct Fact {
-    entry: Entry,
-    object: Arc<dyn Object>,
+pub(super) struct Fact {
+    pub(super) key: Key,
+    pub(super) revision: Revision,
+    pub(super) object: Box<dyn Object>,
 }
 
 impl Gathered {
@@ -113,17 +84,14 @@ impl Gathered {
     /// What there is of what is wanted.
     pub(super) fn facts(&self, wants: &[Want]) -> Facts<'_> {
         let wanted = self.0.iter().filter(|(want, _)| wants.contains(want));
-        Facts(wanted.flat_map(|(_, facts)| facts).collect())
+        Facts(wanted.flat_map(|(_, facts)| facts.iter()).collect())
     }
 
     /// What keeps the grounds as they are.
     pub(super) fn grounds(&self) -> Vec<Op> {
         let grounds = self.0.iter().filter(|(want, _)| matches!(want.which, Which::Ground(_)));
-        let require = |fact: &Fact| Op::Require {
-            key: fact.entry.key.clone(),
-            expected: fact.entry.revision,
-        };
-        grounds.flat_map(|(_, facts)| facts).map(require).collect()
+        let require = |fact: &Fact| Op::Require { key: fact.key.clone(), expected: fact.revision };
+        grounds.flat_map(|(_, facts)| facts.iter()).map(require).collect()
     }
 }
 
@@ -137,42 +105,42 @@ impl<'a> Facts<'a> {
     }
 }
 
-async fn read(server: &Server, want: &Want) -> Result<Vec<Fact>, Status> {
+/// What there is of what is wanted.
+pub(super) async fn read(server: &Server, want: &Want) -> Result<Answer, Status> {
     let Some(kind) = registry::find(want.group, "v1", want.plural) else {
-        return Ok(Vec::new());
+        return Ok(Answer::from([]));
     };
-    let entries = match &want.which {
-        Which::One(key) | Which::Ground(key) => server.find(kind, key).await?.into_iter().collect(),
-        Which::Awaited(key) => match server.find(kind, key).await? {
-            Some(entry) => vec![entry],
-            None => wait(server, kind, key).await?.into_iter().collect(),
-        },
-        Which::All => list(server, keys::prefix(kind, None)).await?,
-        Which::In(namespace) => list(server, keys::prefix(kind, Some(namespace))).await?,
+    let (question, awaited) = match &want.which {
+        Which::One(key) | Which::Ground(key) => (keys::of(kind, key).as_str().to_owned(), None),
+        Which::Awaited(key) => (keys::of(kind, key).as_str().to_owned(), Some(key)),
+        Which::All => (keys::prefix(kind, None), None),
+        Which::In(namespace) => (keys::prefix(kind, Some(namespace)), None),
     };
-    let fact = |entry: Entry| {
-        let object = server.decoded_facts.object(kind, &entry)?;
-        Ok(Fact { entry, object })
-    };
-    entries.into_iter().map(fact).collect()
+    let look = read_at(server, kind, question.clone());
+    let answer = server.remembered.recall(question, look).await?;
+    match awaited.filter(|_| answer.is_empty()) {
+        None => Ok(answer),
+        Some(key) => decode(kind, wait(server, kind, key).await?.into_iter().collect()),
+    }
 }
 
-/// The objects of a kind in a namespace, as they are stored.
-pub(super) async fn read_in<T: Clone + 'static>(
-    server: &Server,
-    (group, plural): (&str, &str),
-    namespace: &str,
-) -> Result<Vec<(Entry, T)>, Status> {
-    let Some(kind) = registry::find(group, "v1", plural) else {
-        return Ok(Vec::new());
+/// Reads a key, or everything below a prefix, which ends with a slash.
+async fn read_at(server: &Server, kind: &Kind, question: String) -> Result<Vec<Fact>, Status> {
+    let entries = if question.ends_with('/') {
+        list(server, question).await?
+    } else {
+        let lookup = server.store.get(&Key::from(question)).await;
+        lookup.map_err(|error| errors::of_read(&error))?.entry.into_iter().collect()
     };
-    let mut all = Vec::new();
-    for entry in list(server, keys::prefix(kind, Some(namespace))).await? {
+    decode(kind, entries)
+}
+
+fn decode<F: FromIterator<Fact>>(kind: &Kind, entries: Vec<Entry>) -> Result<F, Status> {
+    let fact = |entry: Entry| {
         let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
-        let typed = object.as_any().downcast_ref::<T>().cloned();
-        all.extend(typed.map(|typed| (entry, typed)));
-    }
-    Ok(all)
+        Ok(Fact { key: entry.key, revision: entry.revision, object })
+    };
+    entries.into_iter().map(fact).collect()
 }
 
 async fn list(server: &Server, prefix: String) -> Result<Vec<Entry>, Status> {

@@ -1,7 +1,7 @@
 //! Admission: what may be written, and what is filled in that depends on other objects.
 //!
 //! Start at [`PLUGINS`]. A plugin says which facts it wants, is given them, and decides; it never
-//! reads the store itself. As upstream has it, all plugins change an object before it is validated
+//! reads the store itself; what nobody has written since is remembered ([`remembered`]). As upstream has it, all plugins change an object before it is validated
 //! by its kind ([`Admission::mutate`]), and all judge it afterwards ([`Admission::validate`]).
 //! Built-in kinds have been defaulted before, as upstream's decoder does.
 
@@ -19,13 +19,13 @@ mod node_taint;
 mod node_tokens;
 mod pod_security;
 mod priority;
+mod remembered;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_protection;
 mod tolerations;
 
-pub(super) use self::facts::Decoded as DecodedFacts;
 use self::facts::{Facts, Gathered, Want};
 pub(super) use self::node_restriction::check_eviction;
 pub(super) use self::node_tokens::check_token;
@@ -39,8 +39,8 @@ use super::verbs::{Call, Part};
 use crate::api::status::{Status, Subject};
 use crate::registry::{Kind, Object};
 use crate::storage::Op;
-use std::fmt;
 use k8s_openapi::api::core::v1::Pod;
+use std::fmt;
 use uuid::Uuid;
 
 /// What is about to happen to an object.
@@ -214,7 +214,6 @@ impl Attributes<'_> {
         }
     }
 
-    /// Whether whoever asks may do something else as well.
     /// The pod whose resources are asked for: a new one, or one that is resized and not on its way
     /// out.
     fn sized_pod(&self) -> Option<&Pod> {
@@ -240,6 +239,7 @@ impl Attributes<'_> {
         }
     }
 
+    /// Whether whoever asks may do something else as well.
     fn decide(&self, action: Action<'_>) -> Decision {
         self.authorizer.decide(&Ask::of(self.identity, action))
     }

@@ -7,12 +7,12 @@
 //! quota first, and waits until it is counted anew where the object is refused after that.
 
 use super::super::verbs::{Call, Part};
-use super::facts;
-use super::{Attributes, Grounds, Operation};
+use super::facts::{self, Fact};
+use super::{Attributes, Grounds, Operation, Want};
 use crate::api::quota::{self, Charge, Counted, Subject};
 use crate::api::status::Status;
 use crate::registry::Object;
-use crate::storage::{Entry, Op};
+use crate::storage::Op;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -71,22 +71,22 @@ async fn look(
     used: &Use<'_>,
     namespace: &str,
 ) -> Result<Result<Vec<Op>, quota::Refusal>, Status> {
-    let quotas: Vec<(Entry, ResourceQuota)> =
-        facts::read_in(call.server, ("", "resourcequotas"), namespace).await?;
-    let all: Vec<&ResourceQuota> = quotas.iter().map(|(_, quota)| quota).collect();
+    let quotas = facts::read(call.server, &Want::all_in("", "resourcequotas", namespace)).await?;
+    let all: Vec<&ResourceQuota> =
+        quotas.iter().filter_map(|fact| fact.object.as_any().downcast_ref()).collect();
     let now = call.server.config.clock.now();
     let charges = quota::charge(&all, used.new, used.old, now);
     let write = |charge: Charge| {
-        let (entry, quota) = &quotas[charge.quota];
-        write(entry, quota.clone(), &charge)
+        let quota = all[charge.quota].clone();
+        write(&quotas[charge.quota], quota, &charge)
     };
     Ok(charges.map(|charges| charges.into_iter().map(write).collect()))
 }
 
-fn write(entry: &Entry, mut quota: ResourceQuota, charge: &Charge) -> Op {
+fn write(fact: &Fact, mut quota: ResourceQuota, charge: &Charge) -> Op {
     let used = charge.used.iter().map(|(name, amount)| (name.clone(), amount.to_field()));
     quota.status.get_or_insert_default().used = Some(used.collect());
-    Op::Update { key: entry.key.clone(), value: quota.encode(), expected: entry.revision }
+    Op::Update { key: fact.key.clone(), value: quota.encode(), expected: fact.revision }
 }
 
 /// Upstream's evaluators say what they handle. Events are never charged for.

@@ -1,10 +1,11 @@
 //! Tokens that have been verified, remembered as long as nothing they rest on changes.
 //!
 //! A token is forgotten when the account, the Secret, the pod or the node that it speaks of is
-//! written or deleted, before the writer has its answer ([`GuardedStore`](super::GuardedStore));
+//! written or deleted, before the writer has its answer ([`guarded`](super::super::guarded));
 //! writes of others, or those whose writer has gone meanwhile, are heard of by a watch. So nothing is
 //! read from the store while nothing changes, and a deletion counts at once.
 
+use super::super::guarded::Memory;
 use super::super::identity::Identity;
 use crate::storage::Key;
 use jiff::Timestamp;
@@ -14,6 +15,10 @@ use std::sync::{Arc, Mutex};
 /// With more tokens than this, all are forgotten and verified anew when they are next shown. A token
 /// takes about a kilobyte.
 const TOKENS_MAX: usize = 4_096;
+
+/// What tokens rest on.
+const PREFIXES: &[&str] =
+    &["/core/serviceaccounts/", "/core/secrets/", "/core/pods/", "/core/nodes/"];
 
 /// A token's SHA-256.
 pub(super) type Hash = [u8; 32];
@@ -65,9 +70,14 @@ impl Cache {
         state.underway.insert(number, Arc::clone(&keys));
         Ticket { cache: self, number, keys }
     }
+}
 
-    /// Something was written at `key`, or it was deleted.
-    pub(super) fn forget(&self, key: &Key) {
+impl Memory for Cache {
+    fn prefixes(&self) -> &'static [&'static str] {
+        PREFIXES
+    }
+
+    fn forget(&self, key: &Key) {
         let mut state = self.0.lock().expect("no panics under this lock");
         state.underway.retain(|_, keys| !keys.contains(key));
         for hash in state.by_key.remove(key).unwrap_or_default() {
@@ -75,8 +85,7 @@ impl Cache {
         }
     }
 
-    /// Whatever was written is not known.
-    pub(super) fn forget_all(&self) {
+    fn forget_all(&self) {
         *self.0.lock().expect("no panics under this lock") = State::default();
     }
 }

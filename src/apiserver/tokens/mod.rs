@@ -9,7 +9,6 @@
 mod bootstrap;
 mod cache;
 mod claims;
-mod guarded;
 mod issue;
 mod issuer;
 mod keys;
@@ -20,13 +19,14 @@ use self::bootstrap::BootstrapToken;
 use self::cache::{Cache, Hash, Verified};
 use self::claims::{Claims, LEGACY_ISSUER, LegacyClaims, Reference};
 use self::keys::Keys;
+use super::guarded::Memory;
 use super::identity::{CREDENTIAL_ID, Extra, Identity};
-use super::{follow, keys as storage_keys};
+use super::keys as storage_keys;
 use crate::api::ObjectKey;
 use crate::pki::TokenKey;
 use crate::registry;
 use crate::stdx::{Clock, chain};
-use crate::storage::{Event, Key, Store};
+use crate::storage::{Key, Store};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -100,25 +100,12 @@ impl Tokens {
         Self { settings, keys: SetOnce::new(), store, clock, cache }
     }
 
-    /// The store through which everything must be written from now on.
-    pub(super) fn guard(&self) -> Arc<dyn Store> {
-        Arc::new(guarded::GuardedStore::new(Arc::clone(&self.store), Arc::clone(&self.cache)))
+    /// What must be told of every write.
+    pub(super) fn memory(&self) -> Arc<dyn Memory> {
+        Arc::clone(&self.cache) as Arc<dyn Memory>
     }
 
-    /// What has to be told of every change, wherever it was made.
-    pub(super) fn followers(&self) -> Vec<follow::Follower> {
-        let follower = |prefix: &&'static str| {
-            let (on_event, on_loss) = (Arc::clone(&self.cache), Arc::clone(&self.cache));
-            follow::Follower::of_changes(
-                prefix,
-                move |event: &Event| on_event.forget(&event.key),
-                move || on_loss.forget_all(),
-            )
-        };
-        guarded::PREFIXES.iter().map(follower).collect()
-    }
-
-    /// The key with which tokens are signed from now on.
+    /// The keys by which tokens are believed from now on. They are signed with the first.
     ///
     /// # Errors
     /// Where tokens cannot be signed with it.
