@@ -111,7 +111,7 @@ async fn requests() {
     };
     let store = Sqlite::open(sqlite::Config { path: None, history: History::DEFAULT }).unwrap();
     let server = Server::new(config, Arc::new(store), Arc::new(NoNodes));
-    server.use_token_key(&TokenKey::ephemeral().unwrap()).unwrap();
+    server.use_token_keys(&[TokenKey::ephemeral().unwrap()]).unwrap();
     server.bootstrap().await.unwrap();
     let admin = server.local(Identity::new("admin", &["system:masters"]));
     let account = json!({"metadata": {"name": "default"}});

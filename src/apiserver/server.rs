@@ -118,12 +118,13 @@ impl Server {
         Arc::new(LocalService::new(Arc::clone(self), Arc::new(identity)))
     }
 
-    /// The key with which tokens are signed from now on. Whoever asks for a token before waits.
+    /// The keys by which tokens are believed from now on; they are signed with the first. Whoever
+    /// asks for a token before waits.
     ///
     /// # Errors
-    /// Where tokens cannot be signed with it.
-    pub fn use_token_key(&self, key: &TokenKey) -> Result<(), KeyError> {
-        self.tokens.use_key(key)
+    /// Where there is none, or tokens cannot be signed with one of them: those before stay.
+    pub fn use_token_keys(&self, keys: &[TokenKey]) -> Result<(), KeyError> {
+        self.tokens.use_keys(keys)
     }
 
     /// Begins to follow what the server has to know of its own objects.

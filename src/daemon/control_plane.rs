@@ -5,11 +5,12 @@ use super::config::{Component, Layout, ServerConfig};
 use super::nodes::Nodes;
 use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
+use super::token_keys::keep_token_keys;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
 use crate::client::{Cache, Client, EventRecorder, Selection};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::{self, Caches, Caller, KindEntry};
-use crate::pki::TokenKey;
+use crate::pki::Acceptor;
 use crate::provision;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
@@ -75,9 +76,9 @@ impl ControlPlane {
         nodes.set_client(Client::new(api.local(Identity::api_server()), USER_AGENT));
         let mut api_tasks = Tasks::default();
         api_tasks.spawn("store", until_ended(store.ended(), api_tasks.shutdown()));
-        let key = open_token_key(Arc::clone(&api), layout.tls(), api_tasks.shutdown());
-        api_tasks.spawn("token key", key);
-        api.serve(listener, certificates.tls().config(), &mut api_tasks);
+        let keys = keep_token_keys(Arc::clone(&api), layout.tls(), api_tasks.shutdown());
+        api_tasks.spawn("token keys", keys);
+        api.serve(listener, certificates.tls().acceptor(), &mut api_tasks);
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
         let admin_due = certificates.hand_out()?;
@@ -183,19 +184,6 @@ impl ControlPlane {
         let api = self.api_tasks.stop(STOP_DEADLINE).await;
         self.store.close().await.context("the store could not be closed")?;
         Ok(loops.and(api)?)
-    }
-}
-
-/// To make the key takes a part of a second, which nobody has to wait for who needs no token.
-async fn open_token_key(
-    api: Arc<apiserver::Server>,
-    directory: PathBuf,
-    shutdown: CancellationToken,
-) {
-    let opened = blocking(move || TokenKey::open(&directory)).await.map_err(anyhow::Error::from);
-    match opened.and_then(|key| Ok(api.use_token_key(&key)?)) {
-        Ok(()) => shutdown.cancelled().await,
-        Err(error) => error!(error = format!("{error:#}"), "tokens cannot be signed"),
     }
 }
 

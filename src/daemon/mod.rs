@@ -16,6 +16,8 @@ mod scheduler_caches;
 mod server;
 mod socket;
 
+mod tls_directory;
+mod token_keys;
 pub use address::default_address;
 pub use config::{Component, Layout, NodePortRange, ServerConfig};
 pub use removal::remove_everything;

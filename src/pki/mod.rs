@@ -24,8 +24,8 @@ pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
 pub use request::{BadRequest, CertificateRequest};
 pub use subject::{BadCertificate, CertificateUser};
-pub use tls::{ServerTls, TlsError};
-pub use token_key::{TokenAlgorithm, TokenKey};
+pub use tls::{Acceptor, ClientProof, ServerTls, TlsError};
+pub use token_key::{TOKEN_KEY_FILE, TokenAlgorithm, TokenKey};
 
 use authority::Authority;
 use jiff::Timestamp;
@@ -75,6 +75,11 @@ pub enum PkiError {
          was signed with it is worth nothing", path.display()
     )]
     DamagedKey { path: PathBuf, why: String },
+    #[error(
+        "{} has {keys_max} keys already: remove the last of them, with which the oldest tokens were \
+         signed", path.display()
+    )]
+    TooManyKeys { path: PathBuf, keys_max: usize },
     #[error("failed to make {name}")]
     Make {
         name: String,

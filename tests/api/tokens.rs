@@ -10,6 +10,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use kinglet::pki::{Leaf, TokenKey};
 use kinglet::stdx::Clock;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -278,4 +279,34 @@ async fn others_can_learn_how_to_verify_tokens() {
     let keys = api.get("/openid/v1/jwks").await;
     assert_eq!(keys.headers["content-type"], "application/jwk-set+json");
     assert_eq!(keys.json()["keys"][0]["use"], "sig");
+}
+
+#[tokio::test]
+async fn tokens_of_older_keys_are_believed_and_the_newest_key_signs() {
+    let served = serve().await;
+    let api = &served.api;
+    account(api, "bot").await;
+    let (old, new) = (TokenKey::ephemeral().unwrap(), TokenKey::ephemeral().unwrap());
+    let key_of = |token: &str| {
+        let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+        serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+    };
+    api.server.use_token_keys(std::slice::from_ref(&old)).unwrap();
+    let before = token(api, "bot", json!({})).await;
+    assert_eq!(key_of(&before), old.id());
+    assert_eq!(served.shows(&before).await, BOT);
+    api.server.use_token_keys(&[new.clone(), old.clone()]).unwrap();
+    let after = token(api, "bot", json!({})).await;
+    assert_eq!(key_of(&after), new.id());
+    for token in [&before, &after] {
+        assert_eq!(served.shows(token).await, BOT);
+    }
+    let keys = api.get("/openid/v1/jwks").await.ok();
+    let listed: Vec<_> = keys["keys"].as_array().unwrap().iter().map(|key| &key["kid"]).collect();
+    assert_eq!(listed, [new.id(), old.id()]);
+    // A key that is taken away takes its tokens with it, also those that were believed before.
+    api.server.use_token_keys(&[new]).unwrap();
+    assert_eq!(served.shows(&before).await, "401 Unauthorized");
+    assert_eq!(served.shows(&after).await, BOT);
+    assert!(api.server.use_token_keys(&[]).is_err());
 }

@@ -120,7 +120,7 @@ impl Api {
     pub(crate) async fn over(shared: Arc<dyn Store>, store: Arc<Sqlite>, config: Config) -> Self {
         let nodes = Arc::new(FakeNodes::default());
         let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
-        server.use_token_key(&TokenKey::ephemeral().unwrap()).unwrap();
+        server.use_token_keys(&[TokenKey::ephemeral().unwrap()]).unwrap();
         server.bootstrap().await.unwrap();
         let admin = server.local(Identity::new("admin", &["system:masters"]));
         let api = Self { server, store, nodes, admin };

@@ -49,7 +49,7 @@ impl Tokens {
         let is_of_pod = matches!(request.bound, Bound::Pod(..));
         let lifetime = lifetime(request.seconds, is_of_pod, is_for_server);
         let claims = claims(request, &self.settings.issuer, lifetime);
-        let signed = self.keys.wait().await.sign(&claims);
+        let signed = self.keys().await.sign(&claims);
         signed.map_err(|error| {
             Status::internal(format!("failed to generate token: {}", chain(&error)))
         })

@@ -17,18 +17,18 @@ impl Tokens {
     pub(in super::super) async fn document(&self, config: &Config, path: &str) -> Option<Response> {
         let (media_type, document) = match path {
             CONFIGURATION => {
-                let keys = self.keys.wait().await;
+                let keys = self.keys().await;
                 let address = SocketAddr::new(config.advertise_address, config.https_port);
                 let document = json!({
                     "issuer": self.settings.issuer,
                     "jwks_uri": format!("https://{address}{KEY_SET}"),
                     "response_types_supported": ["id_token"],
                     "subject_types_supported": ["public"],
-                    "id_token_signing_alg_values_supported": [keys.algorithm()],
+                    "id_token_signing_alg_values_supported": keys.algorithms(),
                 });
                 ("application/json", document)
             }
-            KEY_SET => ("application/jwk-set+json", self.keys.wait().await.jwks()),
+            KEY_SET => ("application/jwk-set+json", self.keys().await.jwks()),
             _ => return None,
         };
         let mut response = Response::new(full(document.to_string()));

@@ -47,7 +47,7 @@ impl Tokens {
             sub: format!("system:serviceaccount:{namespace}:{name}"),
             namespace,
         };
-        let token = self.keys.wait().await.sign(&claims).map_err(|error| {
+        let token = self.keys().await.sign(&claims).map_err(|error| {
             Status::internal(format!("failed to generate token: {}", chain(&error)))
         })?;
         complete(secret, &claims, token, &self.settings.root_ca);

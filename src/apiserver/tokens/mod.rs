@@ -34,7 +34,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use std::sync::Arc;
-use tokio::sync::SetOnce;
+use tokio::sync::watch;
 
 pub(super) use self::issue::{Bound, Request};
 pub use self::keys::KeyError;
@@ -64,8 +64,8 @@ impl TokenSettings {
 #[derive(Debug)]
 pub(super) struct Tokens {
     settings: TokenSettings,
-    /// Made while the server starts; whoever needs it waits.
-    keys: SetOnce<Keys>,
+    /// Made while the server starts; whoever needs them waits.
+    keys: watch::Sender<Option<Arc<Keys>>>,
     store: Arc<dyn Store>,
     clock: Clock,
     cache: Arc<Cache>,
@@ -97,7 +97,7 @@ struct SketchMeta {
 impl Tokens {
     pub(super) fn new(settings: TokenSettings, store: Arc<dyn Store>, clock: Clock) -> Self {
         let cache = Arc::new(Cache::default());
-        Self { settings, keys: SetOnce::new(), store, clock, cache }
+        Self { settings, keys: watch::Sender::new(None), store, clock, cache }
     }
 
     /// What must be told of every write.
@@ -108,11 +108,18 @@ impl Tokens {
     /// The keys by which tokens are believed from now on. They are signed with the first.
     ///
     /// # Errors
-    /// Where tokens cannot be signed with it.
-    pub(super) fn use_key(&self, key: &TokenKey) -> Result<(), KeyError> {
-        // There is one key in the life of a server; a second one changes nothing.
-        self.keys.set(Keys::new(key)?).ok();
+    /// Where tokens cannot be signed with one of them.
+    pub(super) fn use_keys(&self, keys: &[TokenKey]) -> Result<(), KeyError> {
+        self.keys.send_replace(Some(Arc::new(Keys::new(keys)?)));
+        // They may have been signed with a key that is no more.
+        self.cache.forget_all();
         Ok(())
+    }
+
+    async fn keys(&self) -> Arc<Keys> {
+        let mut receiver = self.keys.subscribe();
+        let keys = receiver.wait_for(Option::is_some).await.expect("the sender is this one's own");
+        keys.clone().expect("that was waited for")
     }
 
     pub(super) fn audiences(&self) -> &[String] {
@@ -181,7 +188,7 @@ impl Tokens {
         if !is_legacy && issuer != self.settings.issuer {
             return Err(None);
         }
-        let payload = self.keys.wait().await.verify(token).map_err(Some)?;
+        let payload = self.keys().await.verify(token).map_err(Some)?;
         let unreadable = |error: serde_json::Error| Some(error.to_string());
         if is_legacy {
             let claims: LegacyClaims = serde_json::from_slice(&payload).map_err(unreadable)?;
