@@ -5,6 +5,8 @@ use jiff::tz::TimeZone;
 
 /// Object identifiers, as they are encoded.
 pub(super) mod oid {
+    pub(in super::super) const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+    pub(in super::super) const ORGANIZATION: &[u8] = &[0x55, 4, 10];
     pub(in super::super) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
     pub(in super::super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
     pub(in super::super) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
@@ -46,6 +48,15 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
 
 pub(super) fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     tagged(0x30, &parts.concat())
+}
+
+/// A set of one.
+pub(super) fn set(part: &[u8]) -> Vec<u8> {
+    tagged(0x31, part)
+}
+
+pub(super) fn utf8_string(text: &str) -> Vec<u8> {
+    tagged(0x0c, text.as_bytes())
 }
 
 /// `[number] EXPLICIT`.

@@ -68,29 +68,45 @@ impl Issuer {
         if terms.now >= end {
             return Err(IssueError::Expired { end });
         }
-        let algorithm = authority.signature_algorithm().ok_or(IssueError::Key)?;
         let lifetime = match terms.lifetime < SHORT {
             true => terms.lifetime,
             false => terms.lifetime - BACKDATED,
         };
-        let to_be_signed = der::sequence(&[
-            der::explicit(0, &der::integer(&[2])),
-            der::integer(&terms.serial.to_be_bytes()),
-            algorithm.to_vec(),
-            authority.subject().to_vec(),
-            der::sequence(&[
-                der::time(terms.now - BACKDATED),
-                der::time((terms.now + lifetime).min(end)),
-            ]),
-            request.subject.clone(),
-            request.public_key.clone(),
-            der::explicit(3, &der::sequence(&extensions(authority, request, terms.usages))),
-        ]);
-        let signature = authority.sign_bytes(&to_be_signed).map_err(IssueError::Sign)?;
-        let certificate =
-            der::sequence(&[to_be_signed, algorithm.to_vec(), der::bit_string(&signature, 0)]);
-        Ok(pem(&certificate))
+        let validity = (terms.now - BACKDATED, (terms.now + lifetime).min(end));
+        sign(authority, request, &Grant { usages: terms.usages, validity, serial: terms.serial })
     }
+}
+
+/// What a certificate says besides what its request does.
+pub(super) struct Grant<'a> {
+    pub(super) usages: &'a [Usage],
+    /// From the first moment to the last.
+    pub(super) validity: (Timestamp, Timestamp),
+    pub(super) serial: u128,
+}
+
+/// A certificate, as PEM.
+pub(super) fn sign(
+    authority: &Authority,
+    request: &CertificateRequest,
+    grant: &Grant<'_>,
+) -> Result<String, IssueError> {
+    let algorithm = authority.signature_algorithm().ok_or(IssueError::Key)?;
+    let (begin, end) = grant.validity;
+    let to_be_signed = der::sequence(&[
+        der::explicit(0, &der::integer(&[2])),
+        der::integer(&grant.serial.to_be_bytes()),
+        algorithm.to_vec(),
+        authority.subject().to_vec(),
+        der::sequence(&[der::time(begin), der::time(end)]),
+        request.subject.clone(),
+        request.public_key.clone(),
+        der::explicit(3, &der::sequence(&extensions(authority, request, grant.usages))),
+    ]);
+    let signature = authority.sign_bytes(&to_be_signed).map_err(IssueError::Sign)?;
+    let certificate =
+        der::sequence(&[to_be_signed, algorithm.to_vec(), der::bit_string(&signature, 0)]);
+    Ok(pem(&certificate))
 }
 
 fn extensions(

@@ -1,13 +1,20 @@
 //! Certificates that sign nothing: the server's own and those of clients.
 
 use super::authority::{Authority, CLOCK_SKEW_MAX};
+use super::der::{self, oid};
+use super::issue::{self, Grant, IssueError, Usage};
+use super::request::CertificateRequest;
 use super::{PkiError, Subject, read, write};
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
+use uuid::Uuid;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
@@ -70,8 +77,15 @@ pub(super) fn open(
             return Ok(leaf);
         }
     }
-    let leaf = make(authority, purpose, now)
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
         .map_err(|source| PkiError::Make { name: name.to_owned(), source })?;
+    let certificate = match purpose {
+        Purpose::Server { names } => server(authority, names, &key, now).map_err(IssueError::Sign),
+        Purpose::Client(subject) => client(authority, *subject, &key, now),
+    };
+    let certificate =
+        certificate.map_err(|source| PkiError::Issue { name: name.to_owned(), source })?;
+    let leaf = Leaf { certificate, key: key.serialize_pem() };
     write(&key_path, &leaf.key, 0o600)?;
     write(&certificate_path, &leaf.certificate, 0o644)?;
     Ok(leaf)
@@ -120,30 +134,75 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
-fn make(
+fn server(
     authority: &Authority,
-    purpose: &Purpose<'_>,
+    names: &[String],
+    key: &KeyPair,
     now: Timestamp,
-) -> Result<Leaf, rcgen::Error> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut parameters = CertificateParams::default();
-    match purpose {
-        Purpose::Server { names } => {
-            parameters = CertificateParams::new(names.to_vec())?;
-            parameters.distinguished_name.push(DnType::CommonName, "kinglet");
-            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        }
-        Purpose::Client(subject) => {
-            parameters.distinguished_name.push(DnType::CommonName, subject.user);
-            for group in subject.groups {
-                parameters.distinguished_name.push(DnType::OrganizationName, *group);
-            }
-            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        }
-    }
+) -> Result<String, rcgen::Error> {
+    let mut parameters = CertificateParams::new(names.to_vec())?;
+    parameters.distinguished_name.push(DnType::CommonName, "kinglet");
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     parameters.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     parameters.not_before = SystemTime::from(now - CLOCK_SKEW_MAX).into();
     parameters.not_after = SystemTime::from(now + LIFETIME).into();
-    Ok(Leaf { certificate: authority.sign(&parameters, &key)?, key: key.serialize_pem() })
+    authority.sign(&parameters, key)
+}
+
+/// Written out: a user may be in several groups, and the library's subjects have one organization.
+fn client(
+    authority: &Authority,
+    subject: Subject<'_>,
+    key: &KeyPair,
+    now: Timestamp,
+) -> Result<String, IssueError> {
+    let request = CertificateRequest {
+        subject: encode(subject),
+        public_key: key.subject_public_key_info(),
+        ..CertificateRequest::default()
+    };
+    let usages = [Usage::DigitalSignature, Usage::KeyEncipherment, Usage::ClientAuth];
+    let validity = (now - CLOCK_SKEW_MAX, now + LIFETIME);
+    let serial = Uuid::new_v4().as_u128();
+    issue::sign(authority, &request, &Grant { usages: &usages, validity, serial })
+}
+
+/// The common name, and an organization for each group.
+fn encode(subject: Subject<'_>) -> Vec<u8> {
+    let part = |id: &[u8], text: &str| {
+        der::set(&der::sequence(&[der::object_identifier(id), der::utf8_string(text)]))
+    };
+    let user = part(oid::COMMON_NAME, subject.user);
+    let groups = subject.groups.iter().map(|group| part(oid::ORGANIZATION, group));
+    der::sequence(&std::iter::once(user).chain(groups).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CertificateUser, Pki};
+    use super::*;
+
+    #[test]
+    fn a_user_may_be_in_several_groups() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let pki = Pki::open(directory.path(), now).unwrap();
+        for groups in [&[][..], &["a"], &["a", "b", "system:masters"], &["b", "a"]] {
+            let subject = Subject { user: "jane", groups };
+            let leaf = pki.client("client-jane", subject, now).unwrap();
+            let (_, pem) = parse_x509_pem(leaf.certificate.as_bytes()).unwrap();
+            let user = CertificateUser::of(&pem.contents).unwrap();
+            assert_eq!((user.user.as_str(), user.groups.as_slice()), ("jane", &*own(groups)));
+            let (_, certificate) = parse_x509_certificate(&pem.contents).unwrap();
+            let purposes = certificate.extended_key_usage().unwrap().unwrap().value;
+            assert!(purposes.client_auth && !purposes.server_auth && !certificate.is_ca());
+            let again = pki.client("client-jane", subject, now).unwrap();
+            assert_eq!(again.certificate, leaf.certificate, "it will do for who it was made for");
+        }
+    }
+
+    fn own(groups: &[&str]) -> Vec<String> {
+        groups.iter().map(|group| (*group).to_owned()).collect()
+    }
 }

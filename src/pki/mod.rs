@@ -86,6 +86,12 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
+    #[error("failed to make {name}")]
+    Issue {
+        name: String,
+        #[source]
+        source: IssueError,
+    },
 }
 
 /// Whom a client certificate speaks for.
