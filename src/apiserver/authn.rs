@@ -6,7 +6,7 @@ use crate::api::status::{Reason, Status};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
-use tracing::debug;
+use tracing::info;
 
 /// Who is at the other end of a connection, as far as its certificate says.
 #[derive(Clone, Debug)]
@@ -14,15 +14,15 @@ pub(super) enum Peer {
     /// There is no certificate.
     Unknown,
     Certified(Arc<Identity>),
-    /// The certificate is good but names nobody.
-    Nameless,
+    /// The certificate is of no use, for this reason.
+    Refused(String),
 }
 
 /// The identity behind a request.
 ///
 /// A good certificate is enough, as upstream's union of authenticators has it (apiserver
 /// pkg/authentication/request/union, v1.35). Whoever shows a credential that cannot be verified is
-/// told so, instead of being served as somebody unknown.
+/// told so, instead of being served as somebody unknown; why is for the log alone.
 ///
 /// # Errors
 /// Unauthorized, where something is claimed that is not believed.
@@ -33,19 +33,25 @@ pub(super) async fn authenticate(
 ) -> Result<Arc<Identity>, Status> {
     match (peer, headers.get(AUTHORIZATION)) {
         (Peer::Certified(identity), _) => Ok(Arc::clone(identity)),
+        (Peer::Refused(why), None) => {
+            info!(why, "a client certificate is refused");
+            Err(unauthorized())
+        }
         (_, Some(credential)) => {
             let credential = credential.to_str().unwrap_or_default();
-            let token = bearer(credential).ok_or_else(unauthorized)?;
+            let Some(token) = bearer(credential) else {
+                info!(why = "it is no bearer token", "a credential is refused");
+                return Err(unauthorized());
+            };
             match tokens.authenticate(token, tokens.audiences()).await {
                 Ok(authenticated) => Ok(authenticated.identity),
                 Err(why) => {
-                    debug!(why = why.as_deref().unwrap_or("unknown form"), "a token is refused");
+                    info!(why = why.as_deref().unwrap_or("unknown form"), "a token is refused");
                     Err(unauthorized())
                 }
             }
         }
         (Peer::Unknown, None) => Ok(Arc::new(Identity::anonymous())),
-        (Peer::Nameless, None) => Err(unauthorized()),
     }
 }
 

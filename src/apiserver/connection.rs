@@ -14,6 +14,7 @@ use super::impersonation::impersonate;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
 use crate::api::status::{Reason, Status};
+use crate::pki::{Acceptor, ClientProof};
 use crate::stdx::http::{Response, Upgrade};
 use crate::stdx::{chain, monotonic};
 use bytes::Bytes;
@@ -31,7 +32,6 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
@@ -72,24 +72,24 @@ impl Upgraded {
 pub(super) async fn serve(
     server: Arc<Server>,
     stream: TcpStream,
-    acceptor: TlsAcceptor,
+    acceptor: Acceptor,
     strangers: Arc<Semaphore>,
 ) {
     if let Err(error) = set_options(&stream) {
         debug!(error = chain(&error), "socket options could not be set");
     }
-    let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    let (stream, proof) = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             debug!(error = chain(&error), "a TLS handshake failed");
             return;
         }
         Err(_elapsed) => return,
     };
-    let peer = peer(&stream);
+    let peer = peer(proof);
     let place = match peer {
         Peer::Certified(_) => None,
-        Peer::Unknown | Peer::Nameless => match strangers.try_acquire_owned() {
+        Peer::Unknown | Peer::Refused(_) => match strangers.try_acquire_owned() {
             Ok(place) => Some(place),
             Err(_full) => {
                 debug!("a connection without a certificate was closed: there are too many");
@@ -221,17 +221,14 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Who is at the other end, as far as a verified certificate says.
-fn peer(stream: &TlsStream<TcpStream>) -> Peer {
-    let (_, session) = stream.get_ref();
-    match session.peer_certificates().and_then(|certificates| certificates.first()) {
-        None => Peer::Unknown,
-        Some(certificate) => match Identity::of_certificate(certificate) {
+/// Who is at the other end, as far as a certificate says.
+fn peer(proof: ClientProof) -> Peer {
+    match proof {
+        ClientProof::Nothing => Peer::Unknown,
+        ClientProof::Refused(error) => Peer::Refused(chain(&error)),
+        ClientProof::Certificate(certificate) => match Identity::of_certificate(&certificate) {
             Ok(identity) => Peer::Certified(Arc::new(identity)),
-            Err(error) => {
-                debug!(error = chain(&error), "a client certificate names nobody");
-                Peer::Nameless
-            }
+            Err(error) => Peer::Refused(chain(&error)),
         },
     }
 }

@@ -3,14 +3,13 @@
 use super::config::DRAIN_TIMEOUT;
 use super::connection;
 use super::server::Server;
+use crate::pki::Acceptor;
 use crate::stdx::{Tasks, chain};
-use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -22,22 +21,17 @@ impl Server {
     /// Answers on `listener` until the tasks are told to stop; then watches end at once, and other
     /// requests have [`DRAIN_TIMEOUT`] to finish.
     ///
-    /// `tls` decides which client certificates are good; a client may also have none.
-    pub fn serve(
-        self: &Arc<Self>,
-        listener: TcpListener,
-        tls: Arc<ServerConfig>,
-        tasks: &mut Tasks,
-    ) {
+    /// `acceptor` decides which client certificates are good; a client may also have none.
+    pub fn serve(self: &Arc<Self>, listener: TcpListener, acceptor: Acceptor, tasks: &mut Tasks) {
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
-        tasks.spawn("apiserver", accept(server, listener, TlsAcceptor::from(tls), shutdown));
+        tasks.spawn("apiserver", accept(server, listener, acceptor, shutdown));
     }
 }
 
 async fn accept(
     server: Arc<Server>,
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptor: Acceptor,
     shutdown: CancellationToken,
 ) {
     let connections_max = server.config.connections_max;

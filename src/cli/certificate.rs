@@ -1,7 +1,8 @@
 //! `kinglet certificate`: how long the certificates of a server last, and making them anew.
 
 use super::server::{DataDir, absolute};
-use crate::pki::{Held, discard_leaves, inventory};
+use crate::daemon::{Renewal, Rotated, rotate_certificates};
+use crate::pki::{Held, inventory};
 use crate::stdx::Clock;
 use jiff::Timestamp;
 use std::process::ExitCode;
@@ -25,10 +26,14 @@ enum Action {
         #[command(flatten)]
         data: DataDir,
     },
-    /// Throw all certificates away but the authorities; a server makes new ones when it starts
+    /// Throw all certificates away but the authorities; a running server makes new ones at once, and
+    /// keeps its connections
     Rotate {
         #[command(flatten)]
         data: DataDir,
+        /// Sign tokens of service accounts with a new key, too; those signed before stay good
+        #[arg(long)]
+        service_account_key: bool,
     },
 }
 
@@ -41,18 +46,34 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let is_good = |held: &Held| held.facts.as_ref().is_some_and(|facts| now < facts.end);
             Ok(if held.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Action::Rotate { data } => {
-            let gone = discard_leaves(&absolute(&data.data_dir)?.join("server/tls"))?;
-            let mut text: String =
-                gone.iter().map(|name| format!("{name}: thrown away\n")).collect();
-            text.push_str(
-                "restart the server (for example with `systemctl restart kinglet`) to make new \
-                 ones; containers go on meanwhile\n",
-            );
-            super::print(&text)?;
-            Ok(ExitCode::SUCCESS)
+        Action::Rotate { data, service_account_key } => {
+            let rotated = rotate_certificates(&absolute(&data.data_dir)?, service_account_key)?;
+            super::print(&tell(&rotated))?;
+            Ok(match rotated.renewal {
+                Renewal::Late => ExitCode::FAILURE,
+                Renewal::Done | Renewal::AtStart => ExitCode::SUCCESS,
+            })
         }
     }
+}
+
+fn tell(rotated: &Rotated) -> String {
+    let mut text = String::new();
+    for name in &rotated.discarded {
+        text.push_str(&format!("{name}: thrown away\n"));
+    }
+    if let Some(keys) = rotated.token_keys {
+        text.push_str(&format!(
+            "tokens are signed with a new key; those that {} older ones have signed stay good\n",
+            keys - 1
+        ));
+    }
+    text.push_str(match rotated.renewal {
+        Renewal::Done => "the running server has made new ones and shows them\n",
+        Renewal::Late => "the running server has not made new ones yet; its log says why\n",
+        Renewal::AtStart => "no server runs here; one makes new ones when it starts\n",
+    });
+    text
 }
 
 fn render(held: &[Held], now: Timestamp) -> String {

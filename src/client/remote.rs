@@ -78,15 +78,7 @@ impl Remote {
     }
 
     fn speaking(config: &Kubeconfig, versions: Versions) -> Result<Self, RemoteError> {
-        let server = config.server.clone();
-        let address: Uri = server
-            .parse()
-            .map_err(|source| RemoteError::Address { server: server.clone(), source })?;
-        let (true, Some(authority)) =
-            (address.scheme() == Some(&Scheme::HTTPS), address.authority().cloned())
-        else {
-            return Err(RemoteError::NotHttps { server });
-        };
+        let (authority, base_path) = parse(&config.server)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -103,9 +95,18 @@ impl Remote {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
-        let base_path = address.path().trim_end_matches('/').to_owned();
         let authorization = authorization(&config.credentials)?;
         Ok(Self { pool, authority, base_path, authorization })
+    }
+
+    /// Another server, with the same credentials and whom it trusts. Connections are kept for each
+    /// server and shared by all who were made of one another.
+    ///
+    /// # Errors
+    /// Where that is not an address.
+    pub fn at(&self, server: &str) -> Result<Self, RemoteError> {
+        let (authority, base_path) = parse(server)?;
+        Ok(Self { authority, base_path, ..self.clone() })
     }
 
     fn address_of(&self, local: &Uri) -> http::Result<Uri> {
@@ -115,6 +116,19 @@ impl Remote {
             .authority(self.authority.clone())
             .path_and_query(format!("{}{path}", self.base_path))
             .build()
+    }
+}
+
+/// Where a server is, and where the API begins on it.
+fn parse(server: &str) -> Result<(Authority, String), RemoteError> {
+    let own = || server.to_owned();
+    let address: Uri =
+        server.parse().map_err(|source| RemoteError::Address { server: own(), source })?;
+    match (address.scheme(), address.authority()) {
+        (Some(scheme), Some(authority)) if *scheme == Scheme::HTTPS => {
+            Ok((authority.clone(), address.path().trim_end_matches('/').to_owned()))
+        }
+        _ => Err(RemoteError::NotHttps { server: own() }),
     }
 }
 

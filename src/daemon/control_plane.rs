@@ -1,6 +1,6 @@
 //! The store, the API server, the controllers and the scheduler.
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Terms};
 use super::config::{Component, Layout, ServerConfig};
 use super::nodes::Nodes;
 use super::scheduler_caches::scheduler_caches;
@@ -14,18 +14,16 @@ use crate::pki::Acceptor;
 use crate::provision;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
-use crate::stdx::{Clock, Tasks, TasksError, blocking};
+use crate::stdx::{Clock, Tasks, TasksError};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
 use crate::sys::open_files;
 use anyhow::Context as _;
 use ipnet::IpNet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 /// Who asks, in logs of the API server and in events.
 const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
@@ -42,7 +40,7 @@ pub(super) struct ControlPlane {
     nodes: Arc<Nodes>,
     /// What the controllers look at, where they are here.
     caches: Option<Caches>,
-    kubelet_tls: Arc<rustls::ServerConfig>,
+    kubelet_tls: Acceptor,
     api_tasks: Tasks,
     loop_tasks: Tasks,
 }
@@ -54,7 +52,7 @@ impl ControlPlane {
         // The port first: a second server is told before it has touched anything.
         let listener = listen(config.listen_address()).await?;
         let store = open_store(&layout).await?;
-        let certificates = Certificates::open(config, &layout.tls(), clock)?;
+        let certificates = Certificates::open(Terms::of(config), &layout.tls(), clock)?;
         let nodes = Arc::new(Nodes::new(config.node_name.clone(), Arc::clone(&certificates)));
         let api = apiserver::Server::new(
             apiserver::Config {
@@ -82,7 +80,7 @@ impl ControlPlane {
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
         let admin_due = certificates.hand_out()?;
-        let kubelet_tls = certificates.kubelet_tls().config();
+        let kubelet_tls = certificates.kubelet_tls().acceptor();
         let kept = Arc::clone(&certificates).keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
         let loop_tasks = Tasks::default();
@@ -163,8 +161,8 @@ impl ControlPlane {
     }
 
     /// What the kubelet's port shows and believes.
-    pub(super) fn kubelet_tls(&self) -> Arc<rustls::ServerConfig> {
-        Arc::clone(&self.kubelet_tls)
+    pub(super) fn kubelet_tls(&self) -> Acceptor {
+        self.kubelet_tls.clone()
     }
 
     /// Where the kubelet is to be known.

@@ -12,13 +12,15 @@ mod control_plane;
 pub mod images;
 mod nodes;
 mod removal;
+mod rotation;
 mod scheduler_caches;
 mod server;
 mod socket;
-
 mod tls_directory;
 mod token_keys;
+
 pub use address::default_address;
 pub use config::{Component, Layout, NodePortRange, ServerConfig};
 pub use removal::remove_everything;
+pub use rotation::{Renewal, Rotated, rotate_certificates};
 pub use server::{Server, run_server};

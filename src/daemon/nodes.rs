@@ -3,9 +3,7 @@
 use super::certificates::Certificates;
 use crate::api::ObjectKey;
 use crate::apiserver::NodeService;
-use crate::client::remote::Remote;
-use crate::client::{Client, Credentials, Kubeconfig};
-use crate::stdx::blocking;
+use crate::client::Client;
 use crate::stdx::http::{HttpService, Request, Response};
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
@@ -67,23 +65,10 @@ impl NodeService for Nodes {
                 client.get(&ObjectKey::cluster(&*node)).await.map_err(io::Error::other)?;
             let server = kubelet_of(found.status.as_ref())
                 .ok_or_else(|| io::Error::other(format!("node {node} has no address")))?;
-            remote(server, certificates).await?.call(request).await
+            let kubelet = certificates.kubelet_at(&server).await.map_err(io::Error::other)?;
+            kubelet.call(request).await
         })
     }
-}
-
-/// Asked for anew each time: the certificate may have been renewed, and what is asked of remote
-/// kubelets is rare or long.
-async fn remote(server: String, certificates: Arc<Certificates>) -> io::Result<Remote> {
-    blocking(move || {
-        let leaf = certificates.kubelet_client()?;
-        let credentials =
-            Credentials::Certificate { chain: leaf.certificate.into(), key: leaf.key.into() };
-        let certificate_authority = certificates.server_ca().into();
-        Ok(Remote::upgradable(&Kubeconfig { server, certificate_authority, credentials })?)
-    })
-    .await
-    .map_err(|error: anyhow::Error| io::Error::other(error))
 }
 
 /// The address of a node's kubelet. Pure.

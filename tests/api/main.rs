@@ -5,6 +5,7 @@
 mod admission;
 mod certificates;
 mod compression;
+mod credentials;
 mod crud;
 mod delete;
 mod discovery;
@@ -20,8 +21,8 @@ mod protobuf;
 mod quota;
 mod races;
 mod rbac;
-mod reviews;
 mod remembered;
+mod reviews;
 mod selectors;
 mod services;
 mod store_errors;

@@ -29,7 +29,23 @@ impl Served {
         headers: &[(&str, &str)],
         body: &Value,
     ) -> Answer {
-        let stream = TokioIo::new(self.connect(None, "http/1.1").await);
+        self.ask_over(None, method, path, headers, body).await
+    }
+
+    /// As [`Served::ask`], with a certificate.
+    pub(super) async fn ask_as(&self, leaf: &Leaf, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask_over(Some(leaf), Method::GET, path, headers, &Value::Null).await
+    }
+
+    async fn ask_over(
+        &self,
+        leaf: Option<&Leaf>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answer {
+        let stream = TokioIo::new(self.connect(leaf, "http/1.1").await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
         drive(connection);
         let mut request = Request::builder().method(method).uri(path).header("host", "x");

@@ -28,13 +28,13 @@ async fn serve() -> Served {
     let directory = tempfile::tempdir().unwrap();
     let now = Timestamp::now();
     let pki = Pki::open(directory.path(), now).unwrap();
-    let tls =
-        ServerTls::new(&pki.serving(&["127.0.0.1".to_owned()], now).unwrap(), pki.client_ca());
+    let leaf = pki.serving(&["127.0.0.1".to_owned()], now).unwrap();
+    let tls = ServerTls::new(&leaf, pki.client_ca(), Clock::system()).unwrap();
     let api = Api::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("https://{}", listener.local_addr().unwrap());
     let mut tasks = Tasks::default();
-    api.server.serve(listener, tls.unwrap().config(), &mut tasks);
+    api.server.serve(listener, tls.acceptor(), &mut tasks);
     let subject = Subject { user: "system:admin", groups: &["system:masters"] };
     let leaf = pki.client("client-admin", subject, now).unwrap();
     let credentials = Credentials::Certificate {

@@ -8,7 +8,7 @@ mod attributes;
 
 use super::Kubelet;
 use crate::client::Client;
-use crate::pki::CertificateUser;
+use crate::pki::{Acceptor, CertificateUser, ClientProof};
 use crate::stdx::http::{HttpService, Request, Response, Upgrade, full, read_whole};
 use crate::stdx::{Tasks, chain};
 use access::{Access, Denied, User};
@@ -20,7 +20,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -29,10 +28,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// More connections are not accepted until one ends.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -59,7 +57,7 @@ const PEER_SILENCE_MAX: Duration = Duration::from_secs(60);
 pub fn serve(
     kubelet: &Kubelet,
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    acceptor: Acceptor,
     client: Client,
     tasks: &mut Tasks,
 ) {
@@ -68,7 +66,7 @@ pub fn serve(
         access: Access::new(client, kubelet.node_name().to_owned()),
         closing: tasks.shutdown(),
     });
-    tasks.spawn("kubelet-port", accept(port, listener, TlsAcceptor::from(tls)));
+    tasks.spawn("kubelet-port", accept(port, listener, acceptor));
 }
 
 struct Port {
@@ -77,7 +75,7 @@ struct Port {
     closing: CancellationToken,
 }
 
-async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: TlsAcceptor) {
+async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: Acceptor) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -108,13 +106,13 @@ async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: TlsAcceptor) {
 }
 
 /// The handshake, and then the connection.
-async fn greet(port: Arc<Port>, stream: TcpStream, acceptor: TlsAcceptor) {
+async fn greet(port: Arc<Port>, stream: TcpStream, acceptor: Acceptor) {
     if let Err(error) = set_options(&stream) {
         debug!(error = chain(&error), "socket options could not be set");
     }
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let user = user(&stream);
+        Ok(Ok((stream, proof))) => {
+            let user = user(proof);
             let connection = Connection { port, user, upgraded: Mutex::default() };
             Arc::new(connection).drive(stream).await;
         }
@@ -134,11 +132,18 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(PEER_SILENCE_MAX))
 }
 
-/// Who the verified certificate at the other end speaks for.
-fn user(stream: &TlsStream<TcpStream>) -> Option<User> {
-    let (_, session) = stream.get_ref();
-    let certificate = session.peer_certificates()?.first()?;
-    CertificateUser::of(certificate).ok().map(User::from)
+/// Who the certificate at the other end speaks for, where it is good.
+fn user(proof: ClientProof) -> Option<User> {
+    match proof {
+        ClientProof::Nothing => None,
+        ClientProof::Certificate(certificate) => {
+            CertificateUser::of(&certificate).ok().map(User::from)
+        }
+        ClientProof::Refused(error) => {
+            info!(why = chain(&error), "a client certificate is refused by the kubelet");
+            None
+        }
+    }
 }
 
 struct Connection {
