@@ -200,7 +200,9 @@ async fn certificates_that_are_not_good() {
     let (_, code, _) = rig.served.get(Some(&rig.served.admin()), "h2", PODS).await;
     assert_eq!(code, 200);
     let directory = tempfile::tempdir().unwrap();
-    let foreign = Pki::open(directory.path(), Timestamp::now()).unwrap();
+    // Authorities that were made in one second have one name.
+    let made = Timestamp::now() - SignedDuration::from_hours(1);
+    let foreign = Pki::open(directory.path(), made).unwrap();
     let subject = Subject { user: "system:admin", groups: &["system:masters"] };
     let leaf = foreign.client("client-admin", subject, Timestamp::now()).unwrap();
     rig.refuses_certificate(&leaf, "UnknownIssuer").await;

@@ -112,7 +112,7 @@ async fn what_has_changed_counts_for_the_next_request() {
 
     let ranges = "/api/v1/namespaces/default/limitranges";
     let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [
-        {"type": "Container", "max": {"cpu": "50m"}}]}});
+        {"type": "Container", "min": {"cpu": "200m"}}]}});
     api.post(ranges, &range).await.ok();
     assert_eq!(api.post(PODS, &pod("c")).await.code, 403);
     let wider = json!({"spec": {"limits": [{"type": "Container", "default": {"cpu": "1"},
