@@ -47,17 +47,14 @@ pub(super) async fn serve_api(api: Api) -> Served {
 
 impl Served {
     pub(super) fn admin(&self) -> Leaf {
-        self.administrator(Timestamp::now())
+        self.certificate("system:admin", Timestamp::now())
     }
 
-    pub(super) fn certificate(&self, file: &str, subject: Subject<'_>) -> Leaf {
-        self.pki.client(file, subject, Timestamp::now()).unwrap()
-    }
-
-    /// A certificate that was made at this moment.
-    pub(super) fn administrator(&self, made: Timestamp) -> Leaf {
-        let subject = Subject { user: "system:admin", groups: &["system:masters"] };
-        self.pki.client("client-admin", subject, made).unwrap()
+    /// A certificate of an administrator that was made at this moment.
+    pub(super) fn certificate(&self, user: &str, made: Timestamp) -> Leaf {
+        let subject = Subject { user, groups: &["system:masters"] };
+        let file = format!("client-{}-{}", made.as_second(), user.len());
+        self.pki.client(&file, subject, made).unwrap()
     }
 
     pub(super) async fn connect(
