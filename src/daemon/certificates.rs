@@ -353,7 +353,7 @@ mod tests {
     /// The certificate that whoever connects now is shown.
     async fn shown(tls: &ServerTls) -> Vec<u8> {
         let (client, server) = tokio::io::duplex(1 << 16);
-        let connector = TlsConnector::from(Arc::new(AnyServer::client_config()));
+        let connector = TlsConnector::from(AnyServer::client_config());
         let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
         let acceptor = tls.acceptor();
         let accepted = acceptor.accept(server);
