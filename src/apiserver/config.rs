@@ -61,8 +61,8 @@ pub(super) const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that is not answered after this long, its body included, is refused with 504; one whose
-/// answer is not sent by then ends its connection. Watches and logs are not bounded (upstream
-/// `--request-timeout`).
+/// answer is not sent by then ends its connection. Clients can ask for less. Watches and logs are not
+/// bounded (upstream `--request-timeout`).
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Requests under way on one HTTP/2 connection; the client holds back more.

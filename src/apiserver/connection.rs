@@ -146,11 +146,12 @@ impl Connection {
         // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
         let deadline = (!asked.info.is_long_running()).then(|| monotonic() + REQUEST_TIMEOUT);
         let underway = self.activity.begin(deadline);
-        let answered = match deadline {
-            None => self.answer(&asked, body).await,
-            Some(deadline) => {
-                let answer = self.answer(&asked, body);
-                let answered = tokio::time::timeout_at(deadline.into(), answer).await;
+        let answered = match (deadline, asked.patience()) {
+            (None, _) => self.answer(&asked, body).await,
+            (Some(_), Err(status)) => Err(status),
+            (Some(_), Ok(patience)) => {
+                let within = patience.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
+                let answered = timeout(within, self.answer(&asked, body)).await;
                 answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
             }
         };

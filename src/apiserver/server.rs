@@ -25,10 +25,12 @@ use crate::storage::Store;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
+use jiff::SignedDuration;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +82,19 @@ impl Asked {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
         Self { method: head.method, info, query, headers: head.headers }
+    }
+
+    /// How long the client says that it will wait (upstream `parseTimeout`, apiserver
+    /// pkg/endpoints/filters/request_deadline.go, v1.35).
+    pub(super) fn patience(&self) -> Result<Option<Duration>, Status> {
+        let Some(text) = self.query.text("timeout").filter(|text| *text != "0") else {
+            return Ok(None);
+        };
+        let wanted: SignedDuration = text.parse().map_err(|error| {
+            let why = "invalid timeout specified in the request URL";
+            Status::bad_request(format!("{why} - {error}"))
+        })?;
+        Ok(Duration::try_from(wanted).ok().filter(|wanted| !wanted.is_zero()))
     }
 }
 

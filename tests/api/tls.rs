@@ -146,6 +146,17 @@ async fn certificates_say_who_asks() {
 }
 
 #[tokio::test]
+async fn clients_say_how_long_they_wait() {
+    let served = serve().await;
+    let admin = served.admin();
+    for (timeout, expected) in [("3m", 200), ("0", 200), ("1m30s", 200), ("-1s", 200), ("x", 400)] {
+        let path = format!("/api/v1/namespaces/default?timeout={timeout}");
+        let (_, code, body) = served.get(Some(&admin), "http/1.1", &path).await;
+        assert_eq!(code, expected, "{timeout}: {}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[tokio::test]
 async fn watches_end_when_the_server_stops() {
     let served = serve().await;
     let stream = TokioIo::new(served.connect(Some(&served.admin()), "http/1.1").await);

@@ -66,11 +66,16 @@ pub(crate) struct Accepted {
     pub(crate) pretty: bool,
 }
 
-/// Chooses the first form in `Accept` that can be served.
+/// Chooses the first form in `Accept` that can be served. What is only answered and never stored,
+/// such as reviews, is not shown as tables.
 ///
 /// # Errors
 /// Not acceptable, when there is none.
-pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> {
+pub(crate) fn negotiate(
+    headers: &HeaderMap,
+    query: &Query,
+    has_tables: bool,
+) -> Result<Accepted, Status> {
     let pretty = query.flag("pretty");
     let mut asked = false;
     for value in headers.get_all(ACCEPT) {
@@ -80,7 +85,8 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Accepted, 
             }
             asked = true;
             let Some(language) = language_of(clause) else { continue };
-            if let Some(form) = form_of(clause, language, query)? {
+            let form = form_of(clause, language, query)?;
+            if let Some(form) = form.filter(|form| has_tables || !matches!(form, Form::Table(_))) {
                 return Ok(Accepted { language, form, pretty });
             }
         }
@@ -154,11 +160,15 @@ mod tests {
     use super::*;
 
     fn check(accept: &str, query: &str, expected: &str) {
+        check_of(true, accept, query, expected);
+    }
+
+    fn check_of(has_tables: bool, accept: &str, query: &str, expected: &str) {
         let mut headers = HeaderMap::new();
         if !accept.is_empty() {
             headers.insert(ACCEPT, accept.parse().unwrap());
         }
-        let shown = match negotiate(&headers, &Query::parse(query)) {
+        let shown = match negotiate(&headers, &Query::parse(query), has_tables) {
             Ok(Accepted { language: Language::Protobuf, form, .. }) => format!("Protobuf {form:?}"),
             Ok(accepted) => format!("{:?}", accepted.form),
             Err(status) => status.code.to_string(),
@@ -204,5 +214,12 @@ mod tests {
             "",
             "Partial(V1)",
         );
+    }
+
+    #[test]
+    fn what_has_no_table_is_shown_otherwise_or_not_at_all() {
+        check_of(false, "application/json;as=Table;g=meta.k8s.io;v=v1", "", "406");
+        let with_another = "application/json;as=Table;g=meta.k8s.io;v=v1,application/json";
+        check_of(false, with_another, "", "Object");
     }
 }

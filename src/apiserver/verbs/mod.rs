@@ -150,7 +150,7 @@ pub(super) async fn answer(
         query: &asked.query,
         headers: &asked.headers,
         body,
-        accepted: encoding::negotiate(&asked.headers, &asked.query)?,
+        accepted: encoding::negotiate(&asked.headers, &asked.query, kind.facts.is_stored())?,
         warnings: Mutex::default(),
     };
     let answered = if is_bindings {
