@@ -13,7 +13,7 @@ use kinglet::apiserver::rbac::{Action, Asker, Place, Policy, Verdict};
 use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
 use kinglet::pki::TokenKey;
 use kinglet::stdx::http::{HttpService, Request, Response};
-use kinglet::stdx::{Clock, monotonic};
+use kinglet::stdx::{Clock, Entropy, monotonic};
 use kinglet::storage::sqlite::{self, History, Sqlite};
 use serde_json::{Value, from_value, json};
 use std::io;
@@ -101,6 +101,7 @@ async fn ask(service: &dyn HttpService, method: Method, path: &str, body: &Value
 async fn requests() {
     let config = Config {
         clock: Clock::system(),
+        entropy: Entropy::system(),
         advertise_address: [192, 0, 2, 1].into(),
         https_port: 6443,
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],

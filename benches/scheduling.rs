@@ -18,7 +18,7 @@ use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
 use kinglet::client::{Cache, Client, Content, EventRecorder, Patch, Selection};
 use kinglet::scheduler::{self, Scheduler, reporter};
 use kinglet::stdx::http::{Request, Response};
-use kinglet::stdx::{Clock, Tasks, monotonic};
+use kinglet::stdx::{Clock, Entropy, Tasks, monotonic};
 use kinglet::storage::Store;
 use kinglet::storage::sqlite::{Config as SqliteConfig, Sqlite};
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ impl Cluster {
             Arc::new(Sqlite::open(SqliteConfig::file(directory.path().join("db"))).unwrap());
         let config = Config {
             clock: Clock::system(),
+            entropy: Entropy::system(),
             advertise_address: [192, 0, 2, 1].into(),
             https_port: 6443,
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],

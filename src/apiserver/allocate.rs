@@ -22,7 +22,6 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use uuid::Uuid;
 
 /// Random candidates that are tried before all records are read to find one that is free.
 const PROBES_MAX: u32 = 16;
@@ -334,7 +333,7 @@ impl<'a> Taking<'a> {
         name: impl Fn(u64) -> String,
     ) -> Result<Option<u64>, Status> {
         for _ in 0..PROBES_MAX {
-            let Some(offset) = band.by_lot(Uuid::new_v4().as_u128()) else {
+            let Some(offset) = band.by_lot(self.server.config.entropy.draw()) else {
                 return Ok(None);
             };
             let record = name(offset);

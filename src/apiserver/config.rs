@@ -1,7 +1,7 @@
 //! What an API server must be told, and every limit it keeps.
 
 use super::tokens::TokenSettings;
-use crate::stdx::Clock;
+use crate::stdx::{Clock, Entropy};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -12,6 +12,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub clock: Clock,
+    /// Names, uids and addresses come from here.
+    pub entropy: Entropy,
     /// Where this server is reached: the endpoint of the Service `default/kubernetes`.
     pub advertise_address: IpAddr,
     pub https_port: u16,

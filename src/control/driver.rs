@@ -59,14 +59,16 @@ pub async fn run<C, X>(
     let mut passes = FuturesUnordered::new();
     let mut rests = FuturesUnordered::new();
     loop {
+        // What was begun is finished first, and what is played again goes the same way.
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
+            Some((key, outcome)) = rests.next() => queue.finish(&key, outcome),
+            Some((key, pass)) = passes.next() => rests.push(rest(&caches, key, pass)),
             (key, failure) = queue.next(), if passes.len() < C::PASSES_AT_ONCE_MAX => {
                 let attempt = Attempt { now: clock.now(), failure };
                 passes.push(pass_over(&controller, &executor, key, attempt));
             }
-            Some((key, pass)) = passes.next() => rests.push(rest(&caches, key, pass)),
-            Some((key, outcome)) = rests.next() => queue.finish(&key, outcome),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::pki::Acceptor;
 use crate::provision;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
-use crate::stdx::{Clock, Tasks, TasksError};
+use crate::stdx::{Clock, Entropy, Tasks, TasksError};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
 use crate::sys::open_files;
@@ -57,6 +57,7 @@ impl ControlPlane {
         let api = apiserver::Server::new(
             apiserver::Config {
                 clock: clock.clone(),
+                entropy: Entropy::system(),
                 advertise_address: config.advertise_address,
                 https_port: config.https_port,
                 service_cidrs: config.service_cidrs.clone(),

@@ -10,8 +10,8 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
 use kinglet::pki::TokenKey;
-use kinglet::stdx::Clock;
 use kinglet::stdx::http::{Body, HttpService, Request, Response, full, read_whole};
+use kinglet::stdx::{Clock, Entropy};
 use kinglet::storage::sqlite::{Config as SqliteConfig, History};
 use kinglet::storage::{Sqlite, Store};
 use serde_json::{Value, json};
@@ -97,6 +97,7 @@ pub(crate) fn store() -> Arc<Sqlite> {
 pub(crate) fn config() -> Config {
     Config {
         clock: Clock::system(),
+        entropy: Entropy::system(),
         advertise_address: [192, 0, 2, 1].into(),
         https_port: 6443,
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],

@@ -41,7 +41,6 @@ use crate::registry::{Kind, Object};
 use crate::storage::Op;
 use k8s_openapi::api::core::v1::Pod;
 use std::fmt;
-use uuid::Uuid;
 
 /// What is about to happen to an object.
 #[derive(Debug)]
@@ -132,7 +131,7 @@ pub(super) struct Admission<'a> {
 
 impl<'a> Admission<'a> {
     pub(super) fn of(call: &'a Call<'a>) -> Self {
-        Self { call, entropy: Uuid::new_v4().as_u128(), gathered: Gathered::default() }
+        Self { call, entropy: call.server.config.entropy.draw(), gathered: Gathered::default() }
     }
 
     /// Lets every plugin fill in its part.

@@ -195,12 +195,13 @@ fn mend_service(wanted: &Value, found: &Value) -> Vec<Step> {
 mod tests {
     use super::super::super::tokens::TokenSettings;
     use super::*;
-    use crate::stdx::Clock;
+    use crate::stdx::{Clock, Entropy};
     use std::net::IpAddr;
 
     fn config(address: &str) -> Config {
         Config {
             clock: Clock::system(),
+            entropy: Entropy::system(),
             advertise_address: address.parse::<IpAddr>().unwrap(),
             https_port: 6443,
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],

@@ -15,7 +15,6 @@ use crate::api::status::Status;
 use crate::registry::Object;
 use crate::stdx::http::Response;
 use http::StatusCode;
-use uuid::Uuid;
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
@@ -77,8 +76,8 @@ async fn finish(
     let birth = metadata::Birth {
         namespace: call.namespace,
         now: call.server.config.clock.now(),
-        uid: &Uuid::new_v4().to_string(),
-        entropy: Uuid::new_v4().as_u128(),
+        uid: &call.server.config.entropy.uuid().to_string(),
+        entropy: call.server.config.entropy.draw(),
     };
     metadata::prepare_create(object.metadata_mut(), &birth);
     object.prepare_create();

@@ -12,6 +12,7 @@ use super::list;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
 use crate::registry::Kind;
+use crate::stdx::Entropy;
 use crate::stdx::http::{Response, streamed};
 use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
 use bytes::Bytes;
@@ -22,7 +23,6 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ struct Watcher {
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
-    let options = WatchOptions::parse(call.query)?;
+    let options = WatchOptions::parse(call.query, &call.server.config.entropy)?;
     let store = &call.server.store;
     let newest = store.revision();
     if let Some(wanted) = options.not_older_than.filter(|wanted| *wanted > newest) {
@@ -236,7 +236,7 @@ impl Watcher {
 }
 
 impl WatchOptions {
-    fn parse(query: &Query) -> Result<Self, Status> {
+    fn parse(query: &Query, entropy: &Entropy) -> Result<Self, Status> {
         check(query)?;
         let revision: Option<Revision> = query.parsed("resourceVersion")?;
         let revision = revision.filter(|revision| revision.0 > 0);
@@ -251,7 +251,7 @@ impl WatchOptions {
         let seconds: Option<u64> = query.parsed("timeoutSeconds")?;
         let timeout = match seconds.filter(|seconds| *seconds > 0) {
             Some(seconds) => Duration::from_secs(seconds).min(WATCH_TIMEOUT_LONGEST),
-            None => WATCH_TIMEOUT_MIN + by_lot(WATCH_TIMEOUT_MIN),
+            None => WATCH_TIMEOUT_MIN + by_lot(WATCH_TIMEOUT_MIN, entropy),
         };
         let progress = query.flag("progress");
         Ok(Self { begin, not_older_than: revision, bookmarks, progress, timeout })
@@ -262,8 +262,8 @@ impl WatchOptions {
 const WATCH_TIMEOUT_LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A duration between zero and `longest`.
-fn by_lot(longest: Duration) -> Duration {
-    let lot = u8::try_from(Uuid::new_v4().as_u128() >> 120).expect("eight bits are left");
+fn by_lot(longest: Duration, entropy: &Entropy) -> Duration {
+    let lot = u8::try_from(entropy.draw() >> 120).expect("eight bits are left");
     longest * u32::from(lot) / 256
 }
 
