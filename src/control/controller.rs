@@ -19,7 +19,8 @@ pub struct Plan {
     pub reports: Vec<Report>,
     /// The object that all reports, also those of the writes, are about.
     pub regarding: ObjectReference,
-    /// Look at this key again after this long even if nothing changes.
+    /// Look at this key again after this long even if nothing changes, or when the clock is set: it
+    /// may be the time left until a time of day.
     pub recheck_after: Option<Duration>,
 }
 

@@ -58,11 +58,13 @@ pub async fn run<C, X>(
     }
     let mut passes = FuturesUnordered::new();
     let mut rests = FuturesUnordered::new();
+    let mut settings = clock.settings();
     loop {
         // What was begun is finished first, and what is played again goes the same way.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
+            () = settings.next() => queue.hurry(),
             Some((key, outcome)) = rests.next() => queue.finish(&key, outcome),
             Some((key, pass)) = passes.next() => rests.push(rest(&caches, key, pass)),
             (key, failure) = queue.next(), if passes.len() < C::PASSES_AT_ONCE_MAX => {

@@ -60,6 +60,12 @@ impl<Key: Clone + Ord> Queue<Key> {
         }
     }
 
+    /// What was to be looked at later is looked at now.
+    pub(super) fn hurry(&self) {
+        self.schedule().hurry();
+        self.0.changed.notify_one();
+    }
+
     pub(super) fn finish(&self, key: &Key, outcome: Outcome) {
         self.schedule().finish(key, outcome, monotonic());
         self.0.changed.notify_one();

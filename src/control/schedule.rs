@@ -100,6 +100,15 @@ impl<Key: Clone + Ord> Schedule<Key> {
         self.due.insert((at, key.clone()));
     }
 
+    /// The time of day has become another: what was to be looked at later is looked at now, and then
+    /// reckons anew.
+    pub(super) fn hurry(&mut self) {
+        for (_, key) in std::mem::take(&mut self.due) {
+            self.entry(&key).due = None;
+            self.add(&key);
+        }
+    }
+
     /// The next key to look at, and what went wrong with it last.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Key, Option<Failure>)> {
         while let Some((at, _)) = self.due.first()

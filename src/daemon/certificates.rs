@@ -22,11 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Certificates are looked at this often at least: a clock that is set, or a machine that sleeps,
-/// moves the time of day without moving the one that is waited by.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// And not more often than this.
+/// Certificates are not looked at more often than this.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_secs(60);
 
 /// Between attempts to make what is due, for example while the disk is full.
@@ -175,8 +171,7 @@ impl Certificates {
         let mut due = self.first_due.min(admin_due);
         let (mut failures, mut has_changed) = (0, false);
         loop {
-            let now = self.clock.now();
-            if has_changed || due <= now {
+            if has_changed || due <= self.clock.now() {
                 let own = Arc::clone(&self);
                 match blocking(move || own.renew()).await {
                     Ok(next) => (due, failures, has_changed) = (next, 0, false),
@@ -186,9 +181,13 @@ impl Certificates {
                     }
                 }
             }
-            let wait = wait(now, due).max(RETRY.delay(failures));
+            let pause = LOOK_INTERVAL_MIN.max(RETRY.delay(failures));
+            let wait = async {
+                tokio::time::sleep(pause).await;
+                self.clock.sleep_until(due).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = wait => {}
                 // An attempt that failed has changed files too: it is not repeated for that.
                 () = files.changed(is_certificate), if failures == 0 => {
                     tokio::time::sleep(SETTLE_TIME).await;
@@ -238,12 +237,6 @@ impl Terms {
             kubeconfig_mode: config.kubeconfig_mode,
         }
     }
-}
-
-/// How long to wait for a moment. Pure.
-fn wait(now: Timestamp, due: Timestamp) -> Duration {
-    let left = Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO);
-    left.clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX)
 }
 
 /// Every name and address that the kubelet is reached by.
@@ -360,17 +353,6 @@ mod tests {
         let (client, _server) = tokio::join!(connector.connect(name, client), accepted);
         let client = client.unwrap();
         client.get_ref().1.peer_certificates().unwrap()[0].to_vec()
-    }
-
-    #[test]
-    fn certificates_are_looked_at_once_a_day_and_when_they_are_due() {
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        for (seconds, expected) in
-            [(-10, 60), (0, 60), (59, 60), (3_600, 3_600), (86_401, 86_400), (1 << 30, 86_400)]
-        {
-            let due = Timestamp::from_second(1_800_000_000 + seconds).unwrap();
-            assert_eq!(wait(now, due).as_secs(), expected, "{seconds}");
-        }
     }
 
     #[tokio::test(start_paused = true)]

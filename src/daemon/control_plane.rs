@@ -14,16 +14,20 @@ use crate::pki::Acceptor;
 use crate::provision;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
-use crate::stdx::{Clock, Entropy, Tasks, TasksError};
+use crate::stdx::{Clock, Entropy, Tasks, TasksError, chain};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
+use crate::sys::clock_watch::ClockWatch;
 use crate::sys::open_files;
 use anyhow::Context as _;
 use ipnet::IpNet;
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 /// Who asks, in logs of the API server and in events.
 const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
@@ -84,6 +88,7 @@ impl ControlPlane {
         let kubelet_tls = certificates.kubelet_tls().acceptor();
         let kept = Arc::clone(&certificates).keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
+        api_tasks.spawn("clock", follow_clock(clock.clone(), api_tasks.shutdown()));
         let loop_tasks = Tasks::default();
         let mut control_plane =
             Self { store, api, nodes, caches: None, kubelet_tls, api_tasks, loop_tasks };
@@ -183,6 +188,23 @@ impl ControlPlane {
         let api = self.api_tasks.stop(STOP_DEADLINE).await;
         self.store.close().await.context("the store could not be closed")?;
         Ok(loops.and(api)?)
+    }
+}
+
+/// Tells all who wait for a time of day when the clock is set.
+async fn follow_clock(clock: Clock, shutdown: CancellationToken) {
+    let follow = async {
+        let watch = ClockWatch::open()?;
+        loop {
+            watch.was_set().await?;
+            info!(now = %clock.now(), "the clock was set");
+            clock.was_set();
+        }
+    };
+    let followed: Option<io::Result<Infallible>> = shutdown.run_until_cancelled(follow).await;
+    if let Some(Err(error)) = followed {
+        warn!(error = chain(&error), "nobody hears when the clock is set: what is due may be late");
+        shutdown.cancelled().await;
     }
 }
 

@@ -15,7 +15,7 @@ mod tasks;
 pub use atomic_file::{replace_file, write_atomically};
 pub use backoff::Backoff;
 pub use blocking::blocking;
-pub use clock::{Clock, monotonic};
+pub use clock::{Clock, Settings, monotonic};
 pub use entropy::Entropy;
 pub use error::chain;
 pub use tasks::{Tasks, TasksError};

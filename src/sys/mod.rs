@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod cgroup;
+pub mod clock_watch;
 pub mod directory_watch;
 pub mod going_down;
 pub mod host;

@@ -17,7 +17,7 @@ use crate::storage::{
     WatchRequest,
 };
 use jiff::Timestamp;
-use plan::{LOOK_PAUSE, earlier, pause_before, plan};
+use plan::{LOOK_PAUSE, earlier, plan};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use tracing::warn;
@@ -53,23 +53,28 @@ pub(super) async fn expire_events(server: Arc<Server>) {
     let facts = registry::find("", "v1", "events").expect("Events are built in");
     let prefix = keys::prefix(facts, None);
     loop {
-        let pause = match look(&server, &prefix).await {
-            Ok(Look { next: Some(next), .. }) => pause_before(next, server.config.clock.now()),
+        let clock = &server.config.clock;
+        let next = match look(&server, &prefix).await {
+            Ok(Look { next: Some(next), .. }) => Some(next),
             Ok(Look { next: None, revision }) => match first(&server, &prefix, revision).await {
-                Ok(()) => server.config.event_ttl.max(LOOK_PAUSE),
+                Ok(()) => clock.now().checked_add(server.config.event_ttl).ok(),
                 // The history since the look is not kept: look again.
                 Err(WatchError::Compacted { .. }) => continue,
                 Err(error) => failed(&error.into()),
             },
             Err(error) => failed(&error),
         };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(LOOK_PAUSE).await;
+        if let Some(next) = next {
+            clock.sleep_until(next).await;
+        }
     }
 }
 
-fn failed(error: &ExpiryError) -> std::time::Duration {
+/// It is tried again after the shortest pause.
+fn failed(error: &ExpiryError) -> Option<Timestamp> {
     warn!(error = chain(error), "old events stay for now");
-    LOOK_PAUSE
+    None
 }
 
 /// Looks at every Event, and deletes those that are due.

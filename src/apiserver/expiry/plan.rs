@@ -37,12 +37,6 @@ pub(super) fn plan(events: &[Entry], now: Timestamp, ttl: Duration) -> Plan {
     plan
 }
 
-/// How long to wait for the next look, when the first Event is due at `next`.
-pub(super) fn pause_before(next: Timestamp, now: Timestamp) -> Duration {
-    let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
-    wait.max(LOOK_PAUSE)
-}
-
 pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
 }
@@ -140,14 +134,5 @@ mod tests {
         );
         check(r#"{"metadata":{},"lastTimestamp":"soon"}"#, "due /core/events/a/b");
         check("", "due /core/events/a/b");
-    }
-
-    #[test]
-    fn looks_are_not_too_close_together() {
-        let now: Timestamp = NOW.parse().unwrap();
-        for (next, seconds) in [("12:00:01", 60), ("12:30:00", 1800), ("11:00:00", 60)] {
-            let next = format!("2026-11-21T{next}Z").parse().unwrap();
-            assert_eq!(pause_before(next, now).as_secs(), seconds);
-        }
     }
 }

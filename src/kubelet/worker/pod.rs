@@ -167,11 +167,10 @@ impl PodWorker {
     }
 
     async fn wait(&mut self, poke: &Notify, until: Option<Timestamp>) {
-        let left = until.map(|until| until.duration_since(self.shared.clock.now()));
-        let left = left.map(|left| Duration::try_from(left).unwrap_or(Duration::ZERO));
+        let clock = self.shared.clock.clone();
         let alarm = async {
-            match left {
-                Some(left) => tokio::time::sleep(left).await,
+            match until {
+                Some(until) => clock.sleep_until(until).await,
                 None => std::future::pending().await,
             }
         };
