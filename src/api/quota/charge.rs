@@ -1,7 +1,7 @@
 //! Whether the quotas of a namespace have room for an object, and what they have used with it
 //! (upstream `CheckRequest`, apiserver pkg/admission/plugin/resourcequota, v1.35).
 
-use super::{Subject, matches, pods, usage};
+use super::{Subject, is_in_scope, matches, pods, usage};
 use crate::api::Quantity;
 use crate::api::pod::{Amounts, amounts};
 use jiff::Timestamp;
@@ -57,6 +57,19 @@ pub fn charge(
         }
     }
     Ok(charges)
+}
+
+/// Which of the quotas will be about the object as soon as they are counted. It is stored without
+/// asking them, as upstream does; whoever counts meanwhile must not miss it.
+pub fn uncounted(quotas: &[&ResourceQuota], subject: Subject<'_>) -> Vec<usize> {
+    let waits = |quota: &ResourceQuota| {
+        let wanted = amounts(quota.spec.as_ref().and_then(|spec| spec.hard.as_ref()));
+        let told = hard(quota);
+        let mut measured = wanted.keys().filter(|name| subject.counted().is_measured_by(name));
+        measured.any(|name| !told.contains_key(name)) && is_in_scope(quota, subject)
+    };
+    let waiting = quotas.iter().enumerate().filter(|(_, quota)| waits(quota));
+    waiting.map(|(index, _)| index).collect()
 }
 
 fn name(quota: &ResourceQuota) -> String {
@@ -222,6 +235,20 @@ mod tests {
             None,
             "failed quota: q: must specify limits.cpu for: c",
         );
+    }
+
+    #[test]
+    fn quotas_that_are_yet_to_be_counted_are_known() {
+        let check = |spec: Value, told: Value, expected: &[usize]| {
+            let quota = json!({"spec": spec, "status": {"hard": told}});
+            let quota: ResourceQuota = serde_json::from_value(quota).unwrap();
+            assert_eq!(uncounted(&[&quota], Subject::Pod(&pod("1"))), expected, "{quota:?}");
+        };
+        check(json!({"hard": {"pods": "2"}}), json!({}), &[0]);
+        check(json!({"hard": {"pods": "2", "cpu": "1"}}), json!({"pods": "2"}), &[0]);
+        check(json!({"hard": {"pods": "2"}}), json!({"pods": "1"}), &[]);
+        check(json!({"hard": {"secrets": "2"}}), json!({}), &[]);
+        check(json!({"hard": {"pods": "2"}, "scopes": ["BestEffort"]}), json!({}), &[]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod charge;
 mod pods;
 mod scopes;
 
-pub use charge::{Charge, Refusal, charge};
+pub use charge::{Charge, Refusal, charge, uncounted};
 pub use pods::eligible_until;
 
 use super::Quantity;

@@ -76,11 +76,22 @@ async fn look(
         quotas.iter().filter_map(|fact| fact.object.as_any().downcast_ref()).collect();
     let now = call.server.config.clock.now();
     let charges = quota::charge(&all, used.new, used.old, now);
-    let write = |charge: Charge| {
+    let write = |charge: &Charge| {
         let quota = all[charge.quota].clone();
-        write(&quotas[charge.quota], quota, &charge)
+        write(&quotas[charge.quota], quota, charge)
     };
-    Ok(charges.map(|charges| charges.into_iter().map(write).collect()))
+    Ok(charges.map(|charges| {
+        let mut ops: Vec<Op> = charges.iter().map(write).collect();
+        let waiting = quota::uncounted(&all, used.new).into_iter();
+        let waiting = waiting.filter(|index| charges.iter().all(|charge| charge.quota != *index));
+        ops.extend(waiting.map(|index| touch(&quotas[index], all[index])));
+        ops
+    }))
+}
+
+/// Writes a quota as it is: a count that began before is refused, and made again.
+fn touch(fact: &Fact, quota: &ResourceQuota) -> Op {
+    Op::Update { key: fact.key.clone(), value: quota.encode(), expected: fact.revision }
 }
 
 fn write(fact: &Fact, mut quota: ResourceQuota, charge: &Charge) -> Op {
