@@ -98,7 +98,9 @@ impl Scheduler {
                 writes.spawn(self.writer.clone().carry_out(action));
             }
             let wake = wake.filter(|_| writes.len() < WRITES_MAX);
+            // In this order, so that what is played again goes the same way.
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = self.changed.notified() => {}
                 () = sleep_until(wake) => {}

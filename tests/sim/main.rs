@@ -1,15 +1,20 @@
 //! Controllers in a small world that is played step by step: caches lag, writes conflict and fail,
-//! controllers crash, and users change their minds, all in an order that a seed decides.
+//! controllers crash, and users change their minds, all in an order that a seed decides. And the
+//! whole control plane ([`cluster`]), which is slower, and has everything that stands between
+//! controllers in it.
 //!
 //! After every step the invariants hold; once the faults stop, everything comes to rest.
-//! `SEED=7 cargo test --test sim` plays one seed and prints what happened.
+//! `SEED=7 cargo test --test sim` plays one seed and prints what happened; `SEEDS=100` plays many.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod cluster;
 mod jobs;
 mod random;
 mod scenario;
 mod store;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
 
 use scenario::Scenario;
@@ -66,8 +71,16 @@ fn settle_all(scenario: &Scenario) {
 }
 
 fn seeds() -> std::ops::Range<u64> {
-    let replayed = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    replayed.map_or(0..SEEDS, |seed| seed..seed + 1)
+    seeds_of(SEEDS)
+}
+
+/// So many seeds, or the one that is asked for, or as many as are asked for.
+fn seeds_of(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(count),
+    }
 }
 
 fn play_all(scenario: &Scenario) {
