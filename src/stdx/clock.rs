@@ -19,7 +19,7 @@ pub struct Clock {
 
 impl Clock {
     /// The clock of this machine. Somebody has to tell it when that is set: see
-    /// [`ClockWatch`](crate::sys::clock_watch::ClockWatch).
+    /// `sys::clock_watch`.
     #[must_use]
     pub fn system() -> Self {
         Self::from_fn(Timestamp::now)
