@@ -4,16 +4,18 @@
 //! rollout` reads and applies them (pkg/controller/history, v1.35).
 
 use super::hash::template_hash;
-use super::ownership::matches;
+use super::ownership::{concerned, matches};
+use crate::api::ObjectKey;
 use crate::api::labels::Selector;
 use crate::api::owner::{controller_of, controller_reference, is_controlled_by};
-use crate::client::{ApiObject, Change};
-use crate::control::{Plan, Write};
+use crate::client::{ApiObject, Cache, Change};
+use crate::control::{Plan, Queue, Write};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The label of a pod that says of which revision it is.
 pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
@@ -221,10 +223,29 @@ pub(super) fn belongs(revision: &ObjectMeta, owner_uid: &str, selector: &Selecto
     is_controlled_by(revision, owner_uid) || matches(selector, revision)
 }
 
+/// Queues those whose revisions change.
+pub(super) fn queue_owners<O: ApiObject>(
+    queue: &Queue<ObjectKey>,
+    revisions: &Cache<ControllerRevision>,
+    owners: &Arc<Cache<O>>,
+    selector: fn(&O) -> Option<Selector>,
+) {
+    let selects = move |owner: &O, revision: &ObjectMeta| {
+        let uid = owner.metadata().uid.as_deref().unwrap_or_default();
+        selector(owner).is_some_and(|selector| belongs(revision, uid, &selector))
+    };
+    let (changed, owners) = (queue.clone(), Arc::clone(owners));
+    revisions.on_change(move |change| {
+        if !is_new_to_its_owner(change) {
+            concerned(change, &owners, selects).iter().for_each(|key| changed.add(key));
+        }
+    });
+}
+
 /// Whether the change is only that a revision has come which has a controller already. It has made
 /// the revision itself, and knows; or somebody else has, which can wait for the next look: upstream
 /// `addHistory` (pkg/controller/daemon, v1.35).
-pub(super) fn is_new_to_its_owner(change: &Change<ControllerRevision>) -> bool {
+fn is_new_to_its_owner(change: &Change<ControllerRevision>) -> bool {
     let new = change.new.as_ref();
     change.old.is_none() && new.is_some_and(|new| controller_of(&new.metadata).is_some())
 }

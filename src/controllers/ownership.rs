@@ -5,10 +5,11 @@ use crate::api::ObjectKey;
 use crate::api::labels::Selector;
 use crate::api::owner::{controller_of, controller_reference};
 use crate::client::{ApiObject, Cache, Change, Client, Patch, key_of};
-use crate::control::{Plan, Write};
+use crate::control::{Plan, Queue, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// After a look at which it could not be found out whether objects may be adopted.
@@ -124,6 +125,27 @@ pub(super) fn concerned<K: ApiObject, O: ApiObject>(
         concerned.extend(adopters.iter().map(|owner| key_of(owner.metadata())));
     }
     concerned
+}
+
+/// A queue of the objects of a kind, each when it changes.
+pub(super) fn queue_of<K: ApiObject>(objects: &Cache<K>) -> Queue<ObjectKey> {
+    let queue = Queue::new();
+    let changed = queue.clone();
+    objects.on_change(move |change| changed.add(&change.key));
+    queue
+}
+
+/// Queues those who are [`concerned`] when one of these objects changes.
+pub(super) fn queue_owners<K: ApiObject, O: ApiObject>(
+    queue: &Queue<ObjectKey>,
+    owned: &Cache<K>,
+    owners: &Arc<Cache<O>>,
+    selects: impl Fn(&O, &ObjectMeta) -> bool + Send + Sync + 'static,
+) {
+    let (changed, owners) = (queue.clone(), Arc::clone(owners));
+    owned.on_change(move |change| {
+        concerned(change, &owners, &selects).iter().for_each(|key| changed.add(key));
+    });
 }
 
 /// Makes `owner` the controller of an object that has none. Conflicts where the object has changed

@@ -12,7 +12,7 @@ pub use plan::{Observed, plan};
 pub use times::Calendar;
 
 use super::Caches;
-use super::ownership::concerned;
+use super::ownership::{queue_of, queue_owners};
 use crate::api::ObjectKey;
 use crate::api::cron::ZonedSchedule;
 use crate::client::{Cache, Client, ResourceType, Seen};
@@ -47,13 +47,8 @@ impl CronJobController {
     /// Queues a CronJob when it or one of its jobs changes.
     #[must_use]
     pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.cron_jobs.on_change(move |change| changed.add(&change.key));
-        let (changed, cron_jobs) = (queue.clone(), Arc::clone(&self.cron_jobs));
-        self.jobs.on_change(move |change| {
-            concerned(change, &cron_jobs, |_, _| false).iter().for_each(|key| changed.add(key));
-        });
+        let queue = queue_of(&self.cron_jobs);
+        queue_owners(&queue, &self.jobs, &self.cron_jobs, |_, _| false);
         queue
     }
 

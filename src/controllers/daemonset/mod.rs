@@ -17,8 +17,9 @@ pub use plan::{Observed, plan, revision_name};
 
 use super::Caches;
 use super::history;
-use super::ownership::{concerned, matches, stays};
+use super::ownership::{concerned, matches, queue_of, stays};
 use crate::api::ObjectKey;
+use crate::api::labels::Selector;
 use crate::api::owner::controller_of;
 use crate::api::pod::phase;
 use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
@@ -66,9 +67,7 @@ impl DaemonSetController {
     /// Queues a set when it changes, one of its pods or revisions, or whether a node suits it.
     #[must_use]
     pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.sets.on_change(move |change| changed.add(&change.key));
+        let queue = queue_of(&self.sets);
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         let (failures, clock) = (Arc::clone(&self.failures), self.clock.clone());
         self.pods.on_change(move |change| {
@@ -82,12 +81,7 @@ impl DaemonSetController {
             };
             concerned(change, &sets, selects).iter().for_each(|key| changed.add(key));
         });
-        let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
-        self.revisions.on_change(move |change| {
-            if !history::is_new_to_its_owner(change) {
-                concerned(change, &sets, selects_revision).iter().for_each(|key| changed.add(key));
-            }
-        });
+        history::queue_owners(&queue, &self.revisions, &self.sets, selector);
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.nodes.on_change(move |change| {
             if matters(change.old.as_deref()) != matters(change.new.as_deref()) {
@@ -146,9 +140,8 @@ fn lock(failures: &Mutex<Failures>) -> MutexGuard<'_, Failures> {
     failures.lock().expect("no panics under this lock")
 }
 
-fn selects_revision(set: &DaemonSet, revision: &ObjectMeta) -> bool {
-    let uid = set.metadata.uid.as_deref().unwrap_or_default();
-    spec_and_selector(set).is_some_and(|(_, selector)| history::belongs(revision, uid, &selector))
+fn selector(set: &DaemonSet) -> Option<Selector> {
+    spec_and_selector(set).map(|(_, selector)| selector)
 }
 
 /// The uid of the DaemonSet and the node of a pod that failed and goes with this change.

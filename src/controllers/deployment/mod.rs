@@ -18,7 +18,7 @@ pub use plan::{Observed, plan};
 pub use template::set_name;
 
 use super::Caches;
-use super::ownership::{concerned, matches, stays};
+use super::ownership::{matches, queue_of, queue_owners, stays};
 use crate::api::ObjectKey;
 use crate::api::owner::controller_of;
 use crate::api::pod::is_terminal;
@@ -57,13 +57,8 @@ impl DeploymentController {
     /// may be waiting for.
     #[must_use]
     pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.deployments.on_change(move |change| changed.add(&change.key));
-        let (changed, deployments) = (queue.clone(), Arc::clone(&self.deployments));
-        self.sets.on_change(move |change| {
-            concerned(change, &deployments, selects).iter().for_each(|key| changed.add(key));
-        });
+        let queue = queue_of(&self.deployments);
+        queue_owners(&queue, &self.sets, &self.deployments, selects);
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         let deployments = Arc::clone(&self.deployments);
         self.pods.on_change(move |change| {

@@ -14,7 +14,7 @@ pub use limits::History;
 pub use plan::{Observed, ObservedDue, ScaleTarget, plan};
 pub use usage::PodUsage;
 
-use super::ownership::matches;
+use super::ownership::{matches, queue_of};
 use super::{Caches, KindEntry};
 use crate::api::labels::Selector;
 use crate::api::{ObjectKey, Quantity};
@@ -69,10 +69,7 @@ impl PodAutoscalerController {
     /// Queues an autoscaler when it changes.
     #[must_use]
     pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.autoscalers.on_change(move |change| changed.add(&change.key));
-        queue
+        queue_of(&self.autoscalers)
     }
 
     fn memory(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Memory>> {

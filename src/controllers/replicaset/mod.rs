@@ -14,7 +14,7 @@ pub use owner::Replicated;
 pub use plan::{Observed, plan};
 
 use super::Caches;
-use super::ownership::{concerned, matches, stays};
+use super::ownership::{matches, queue_of, queue_owners, stays};
 use crate::api::ObjectKey;
 use crate::api::owner::controller_of;
 use crate::api::pod::{is_active, node_name};
@@ -22,7 +22,6 @@ use crate::client::{Cache, Client, ResourceType, Seen};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,15 +49,9 @@ impl<O: Replicated> ReplicasController<O> {
     /// Queues a set when it or one of its pods changes.
     #[must_use]
     pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.sets.on_change(move |change| changed.add(&change.key));
-        let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
-        self.pods.on_change(move |change| {
-            let selects = |set: &O, pod: &ObjectMeta| {
-                set.selector().is_some_and(|selector| matches(&selector, pod))
-            };
-            concerned(change, &sets, selects).iter().for_each(|key| changed.add(key));
+        let queue = queue_of(&self.sets);
+        queue_owners(&queue, &self.pods, &self.sets, |set, pod| {
+            set.selector().is_some_and(|selector| matches(&selector, pod))
         });
         queue
     }

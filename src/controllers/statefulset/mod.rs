@@ -15,9 +15,10 @@ pub use plan::{Observed, plan, revision_name};
 
 use super::Caches;
 use super::history;
-use super::ownership::{concerned, matches, stays};
+use super::ownership::{matches, queue_of, queue_owners, stays};
 use super::slow_start::BURST_PODS_MAX;
 use crate::api::ObjectKey;
+use crate::api::labels::Selector;
 use crate::api::owner::controller_of;
 use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
 use crate::control::{Attempt, Controller, Plan, Queue};
@@ -56,19 +57,9 @@ impl StatefulSetController {
     /// Queues a set when it changes, one of its pods or revisions, or who has one of its claims.
     #[must_use]
     pub fn queue(&self) -> Queue<ObjectKey> {
-        let queue = Queue::new();
-        let changed = queue.clone();
-        self.sets.on_change(move |change| changed.add(&change.key));
-        let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
-        self.pods.on_change(move |change| {
-            concerned(change, &sets, selects_pod).iter().for_each(|key| changed.add(key));
-        });
-        let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
-        self.revisions.on_change(move |change| {
-            if !history::is_new_to_its_owner(change) {
-                concerned(change, &sets, selects_revision).iter().for_each(|key| changed.add(key));
-            }
-        });
+        let queue = queue_of(&self.sets);
+        queue_owners(&queue, &self.pods, &self.sets, selects_pod);
+        history::queue_owners(&queue, &self.revisions, &self.sets, selector);
         let (changed, sets) = (queue.clone(), Arc::clone(&self.sets));
         self.claims.on_change(move |change| {
             users_of_claim(change, &sets).iter().for_each(|key| changed.add(key));
@@ -140,9 +131,8 @@ fn selects_pod(set: &StatefulSet, pod: &ObjectMeta) -> bool {
     spec_and_selector(set).is_some_and(|(_, selector)| is_member(set, &selector, pod))
 }
 
-fn selects_revision(set: &StatefulSet, revision: &ObjectMeta) -> bool {
-    let uid = set.metadata.uid.as_deref().unwrap_or_default();
-    spec_and_selector(set).is_some_and(|(_, selector)| history::belongs(revision, uid, &selector))
+fn selector(set: &StatefulSet) -> Option<Selector> {
+    spec_and_selector(set).map(|(_, selector)| selector)
 }
 
 /// The sets to look at when a claim changes: those whose pods use one of this name, where it comes,
