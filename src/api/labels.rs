@@ -425,6 +425,7 @@ fn found(token: &Token, expected: &str) -> BadSelector {
 mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+    use proptest::prelude::*;
 
     fn labels(text: &str) -> BTreeMap<String, String> {
         let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
@@ -535,6 +536,39 @@ mod tests {
         }
         for (value, valid) in [("", true), ("a", true), ("-a", false), (long.as_str(), false)] {
             assert_eq!(value_problems(value).is_empty(), valid, "{value:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_understood_is_printed_and_understood_again(
+            text in "[ab]{0,2}( ?(=|==|!=|!|<|>| in | notin |,|\\(|\\))[ ab1,()]{0,4}){0,4}",
+        ) {
+            if let Ok(selector) = text.parse::<Selector>() {
+                let again = selector.to_string().parse::<Selector>();
+                prop_assert_eq!(again, Ok(selector), "{}", text);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}") {
+            let parsed = text.parse::<Selector>();
+            prop_assert!(parsed.is_ok() || parsed.is_err());
+        }
+
+        #[test]
+        fn requirements_hold_as_they_say(
+            key in "[ab]",
+            values in prop::collection::btree_set("[xyz]", 1..3),
+            labels in prop::collection::btree_map("[ab]", "[xyz]", 0..3),
+        ) {
+            let list = values.iter().cloned().collect::<Vec<_>>().join(",");
+            let matches = |text: String| text.parse::<Selector>().unwrap().matches(&labels);
+            let is_one = labels.get(&key).is_some_and(|value| values.contains(value));
+            prop_assert_eq!(matches(format!("{key} in ({list})")), is_one);
+            prop_assert_eq!(matches(format!("{key} notin ({list})")), !is_one);
+            prop_assert_eq!(matches(key.clone()), labels.contains_key(&key));
+            prop_assert_eq!(matches(format!("!{key}")), !labels.contains_key(&key));
         }
     }
 }

@@ -263,6 +263,7 @@ pub(super) fn quantity(path: &FieldPath, value: &str) -> Option<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -320,6 +321,31 @@ mod tests {
             ("10.0.0.0/+8", false),
         ] {
             assert_eq!(cidr(&path, text).is_none(), is_valid, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn networks_are_what_others_take_them_for(
+            address in any::<IpAddr>(),
+            length in 0_u8..140,
+        ) {
+            let text = format!("{address}/{length}");
+            let expected = text.parse::<ipnet::IpNet>().ok();
+            let expected = expected.map(|network| (network.addr(), network.prefix_len()));
+            // One that stands for an address of IPv4 is one, and shorter.
+            prop_assume!(!matches!(address, IpAddr::V6(it) if it.to_ipv4_mapped().is_some()));
+            prop_assert_eq!(parse_cidr(&text), expected, "{}", text);
+        }
+
+        #[test]
+        fn any_text_is_a_network_or_is_none(text in "[0-9a-f:./+ -]{0,45}") {
+            let parsed = parse_cidr(&text);
+            if let Some((address, length)) = parsed {
+                let most = if address.is_ipv4() { 32 } else { 128 };
+                prop_assert!(length <= most);
+            }
+            prop_assert_eq!(cidr(&FieldPath::new("x"), &text).is_none(), parsed.is_some());
         }
     }
 }

@@ -76,6 +76,7 @@ fn later(at: &Zoned, seconds: i64) -> Option<Zoned> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// The next three times after one, all as clocks in the zone show them.
     #[track_caller]
@@ -203,5 +204,65 @@ mod tests {
     fn some_schedules_are_never_due() {
         let schedule: Schedule = "59 23 31 2 *".parse().unwrap();
         assert_eq!(schedule.next("2026-11-20T12:00:00Z".parse().unwrap(), &TimeZone::UTC), None);
+    }
+
+    /// A field of a schedule, often one of a few values, with steps and ranges.
+    fn field(least: u8, most: u8) -> impl Strategy<Value = String> {
+        let range = (least..=most, least..=most, 1_u8..9)
+            .prop_map(|(one, other, step)| format!("{}-{}/{step}", one.min(other), one.max(other)));
+        let value = (least..=most).prop_map(|value| value.to_string());
+        let step = (1_u8..30).prop_map(|step| format!("*/{step}"));
+        let list = (value.clone(), range.clone()).prop_map(|(one, other)| format!("{one},{other}"));
+        prop_oneof![Just("*".to_owned()), Just("*".to_owned()), value, range, step, list]
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_time_matches_and_none_before_it_does(
+            minute in field(0, 59),
+            hour in field(0, 23),
+            day in field(1, 31),
+            month in field(1, 12),
+            weekday in field(0, 6),
+            after in 1_700_000_000_i64..1_900_000_000,
+        ) {
+            let text = format!("{minute} {hour} {day} {month} {weekday}");
+            let schedule: Schedule = text.parse().unwrap();
+            let Schedule::Fields(fields) = &schedule else { panic!("{schedule:?}") };
+            let after = Timestamp::from_second(after).unwrap();
+            let matches = |at: Timestamp| {
+                let at = at.to_zoned(TimeZone::UTC).datetime();
+                has(fields.months, at.month())
+                    && fields.matches_day(at)
+                    && has(fields.hours, at.hour())
+                    && has(fields.minutes, at.minute())
+            };
+            let next = schedule.next(after, &TimeZone::UTC);
+            if let Some(next) = next {
+                prop_assert!(next > after && matches(next), "{} {}", text, next);
+            }
+            // The days before it, minute by minute, as far as that takes no time.
+            let first = after.as_second().div_euclid(60) + 1;
+            let end = next.map_or(i64::MAX, |next| next.as_second() / 60).min(first + 3_000);
+            for minute in first..end {
+                let at = Timestamp::from_second(minute * 60).unwrap();
+                prop_assert!(!matches(at), "{} {}", text, at);
+            }
+        }
+
+        #[test]
+        fn any_schedule_in_any_zone_goes_forward(
+            text in "[0-9*/,-]{1,5} [0-9*/,-]{1,4} [0-9*/]{1,3} [0-9*]{1,2} [0-9A-Z*]{1,3}",
+            zone in prop::sample::select(vec!["Europe/Berlin", "America/St_Johns", "Asia/Kolkata"]),
+            after in 1_700_000_000_i64..1_900_000_000,
+        ) {
+            let Ok(schedule) = text.parse::<Schedule>() else { return Ok(()) };
+            let (zone, mut last) = (TimeZone::get(zone).unwrap(), Timestamp::from_second(after).unwrap());
+            for _ in 0..5 {
+                let Some(next) = schedule.next(last, &zone) else { break };
+                prop_assert!(next > last, "{}", text);
+                last = next;
+            }
+        }
     }
 }

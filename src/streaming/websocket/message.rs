@@ -69,6 +69,7 @@ impl Coding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn check(coding: Coding, message: &'static [u8], expected: &str) {
         let told = match coding.decode(Bytes::from_static(message)) {
@@ -102,6 +103,38 @@ mod tests {
         for coding in [Coding::Binary, Coding::BinaryWithEnds, Coding::Base64] {
             let message = coding.encode(3, b"\x00\xfftext").into_data();
             assert_eq!(coding.decode(message), Told::Piece(3, Bytes::from_static(b"\x00\xfftext")));
+        }
+    }
+
+    fn coding() -> impl Strategy<Value = Coding> {
+        prop::sample::select(vec![Coding::Binary, Coding::BinaryWithEnds, Coding::Base64])
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_reads_the_same(
+            coding in coding(),
+            channel in 0_u32..10,
+            bytes in prop::collection::vec(any::<u8>(), 1..300),
+        ) {
+            let message = coding.encode(channel, &bytes).into_data();
+            let channel = usize::try_from(channel).unwrap();
+            prop_assert_eq!(coding.decode(message), Told::Piece(channel, bytes.into()));
+        }
+
+        #[test]
+        fn any_message_says_something(
+            coding in coding(),
+            message in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let length = message.len();
+            match coding.decode(message.into()) {
+                Told::Piece(channel, bytes) => {
+                    prop_assert!(channel <= 255 && !bytes.is_empty() && bytes.len() < length);
+                }
+                Told::End(channel) => prop_assert!(channel <= 255),
+                Told::Nothing | Told::Rubbish => {}
+            }
         }
     }
 }

@@ -74,6 +74,7 @@ fn size_of_copy(document: &Value, operation: &PatchOperation) -> usize {
 mod tests {
     use super::super::merge_patch;
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn check(patch: Value, expected: Value) {
@@ -158,5 +159,112 @@ mod tests {
         assert_eq!(merged, Ok(json!({"a": {"c": 2, "d": {"e": 1}}, "list": [3]})));
         let status = merge_patch(json!({}), &json!([1])).unwrap_err().to_status();
         assert_eq!((status.code, status.message.as_str()), (400, "Invalid JSON Patch"));
+    }
+
+    /// Names that need escapes, and numbers.
+    fn name() -> impl Strategy<Value = String> {
+        prop::sample::select(
+            ["a", "b", "a/b", "m~n", "", "0", "1", "-"].map(str::to_owned).to_vec(),
+        )
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3).prop_map(Value::from)
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let fields = prop::collection::btree_map(name(), inner.clone(), 0..3);
+            prop_oneof![
+                prop::collection::vec(inner, 0..3).prop_map(Value::Array),
+                fields.prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn pointer(names: &[String]) -> String {
+        names.iter().map(|it| format!("/{}", it.replace('~', "~0").replace('/', "~1"))).collect()
+    }
+
+    fn place() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(name(), 0..4)
+    }
+
+    fn index(list: &[Value], name: &str) -> Option<usize> {
+        let is_number = name == "0" || !name.starts_with('0');
+        let index = name.parse::<usize>().ok().filter(|_| is_number)?;
+        (index <= list.len()).then_some(index)
+    }
+
+    /// RFC 6902, 4.1: `None` where it does not apply.
+    fn add(document: &Value, place: &[String], value: &Value) -> Option<Value> {
+        let [first, rest @ ..] = place else { return Some(value.clone()) };
+        let mut changed = document.clone();
+        match &mut changed {
+            Value::Object(fields) if rest.is_empty() => {
+                drop(fields.insert(first.clone(), value.clone()))
+            }
+            Value::Object(fields) => {
+                let inner = add(fields.get(first)?, rest, value)?;
+                fields.insert(first.clone(), inner);
+            }
+            Value::Array(list) if rest.is_empty() && first == "-" => list.push(value.clone()),
+            Value::Array(list) if rest.is_empty() => {
+                list.insert(index(list, first)?, value.clone())
+            }
+            Value::Array(list) => {
+                let at = index(list, first)?;
+                list[..].get(at)?;
+                list[at] = add(&list[at], rest, value)?;
+            }
+            _ => return None,
+        }
+        Some(changed)
+    }
+
+    /// RFC 6902, 4.2.
+    fn remove(document: &Value, place: &[String]) -> Option<Value> {
+        let (last, parents) = place.split_last()?;
+        let mut changed = document.clone();
+        match changed.pointer_mut(&pointer(parents))? {
+            Value::Object(fields) => drop(fields.remove(last)?),
+            Value::Array(list) => {
+                let at = index(list, last).filter(|at| *at < list.len())?;
+                list.remove(at);
+            }
+            _ => return None,
+        }
+        Some(changed)
+    }
+
+    proptest! {
+        #[test]
+        fn operations_do_what_the_rfc_says(
+            document in document(),
+            value in document(),
+            place in place(),
+            from in place(),
+        ) {
+            let (path, source) = (pointer(&place), pointer(&from));
+            let found = |place: &str| document.pointer(place).cloned();
+            let run = |operation: Value| json_patch(document.clone(), json!([operation])).ok();
+            let ran = run(json!({"op": "add", "path": path, "value": value}));
+            prop_assert_eq!(ran, add(&document, &place, &value), "add {} {}", path, document);
+            if !place.is_empty() {
+                let ran = run(json!({"op": "remove", "path": path}));
+                prop_assert_eq!(ran, remove(&document, &place), "remove {} {}", path, document);
+            }
+            let ran = run(json!({"op": "test", "path": path, "value": value}));
+            prop_assert_eq!(ran.is_some(), found(&path) == Some(value.clone()));
+            let copied = found(&source).and_then(|value| add(&document, &place, &value));
+            prop_assert_eq!(run(json!({"op": "copy", "path": path, "from": source})), copied);
+        }
+
+        #[test]
+        fn anything_is_a_patch_or_is_refused(document in document(), patch in document()) {
+            let patched = json_patch(document, patch);
+            prop_assert!(patched.is_ok() || patched.is_err());
+        }
     }
 }
