@@ -16,7 +16,8 @@ mod version;
 
 pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, Scope, Subresource, VERBS};
 pub use kinds::KINDS;
-pub use object::{Creator, Decoded, Object, Resource};
+use object::halves;
+pub use object::{Creator, Decoded, Halves, Object, Resource};
 pub use version::{Version, View};
 
 /// The kinds that are stored: each once, however many versions of it are served.

@@ -24,6 +24,45 @@ pub struct Creator<'a> {
     pub extra: &'a BTreeMap<String, Vec<String>>,
 }
 
+/// What users want of an object and what is so, in a kind whose status is a subresource of its own:
+/// either half is written without the other. The generic rules are here; what a kind does besides is
+/// in its hooks, which run after these.
+#[derive(Clone, Copy, Debug)]
+pub struct Halves<T> {
+    /// A new object has no status yet.
+    pub begin: fn(&mut T),
+    /// An update is of the specification.
+    pub keep_status: fn(&mut T, &T),
+    /// An update of `/status` is of the status.
+    pub keep_spec: fn(&mut T, &T),
+    /// Whether they are to be different things.
+    pub is_spec_changed: fn(&T, &T) -> bool,
+}
+
+impl<T> Halves<T> {
+    /// Of a kind that has one half alone.
+    pub const NONE: Self = Self {
+        begin: |_| {},
+        keep_status: |_, _| {},
+        keep_spec: |_, _| {},
+        is_spec_changed: |_, _| false,
+    };
+}
+
+/// The [`Halves`] of a kind with `spec` and `status`.
+macro_rules! halves {
+    () => {
+        $crate::registry::object::Halves {
+            begin: |object| object.status = Some(Default::default()),
+            keep_status: |object, old| object.status.clone_from(&old.status),
+            keep_spec: |object, old| object.spec.clone_from(&old.spec),
+            is_spec_changed: |object, old| object.spec != old.spec,
+        }
+    };
+}
+
+pub(super) use halves;
+
 /// The behaviour of one kind. All hooks are pure; the default of each is "nothing special".
 ///
 /// The hooks have the meaning of upstream's registry strategies (`rest.RESTCreateStrategy` and
@@ -41,6 +80,10 @@ pub trait Resource:
 {
     const FACTS: KindFacts;
     const SCHEMA: TypeRef;
+    /// For kinds with specification and status: `halves!()`.
+    const HALVES: Halves<Self> = Halves::NONE;
+    /// Whether `metadata.generation` tells how often the specification has changed.
+    const COUNTS_GENERATIONS: bool = false;
     /// Without the first columns' values there is no row: see [`Resource::row`].
     const COLUMNS: &'static [Column];
     /// What the objects' names must look like.
@@ -61,17 +104,17 @@ pub trait Resource:
     /// Fills in what the user left out.
     fn apply_defaults(&mut self) {}
 
-    /// Before a create: takes away what users may not set, such as the status.
+    /// Before a create: takes away what users may not set, beyond the status.
     fn prepare_create(&mut self) {}
 
     /// After [`Resource::prepare_create`]: writes down who made the object, where the kind asks.
     fn stamp_creator(&mut self, _creator: Creator<'_>) {}
 
-    /// Before an update: puts back what an update may not change, such as the status.
+    /// Before an update: puts back what an update may not change, beyond the status.
     fn prepare_update(&mut self, _old: &Self) {}
 
-    /// Before an update of `/status`: puts back everything but the status (and of the metadata,
-    /// what the kind protects there).
+    /// Before an update of `/status`: puts back what the kind protects there beyond the
+    /// specification, in the metadata for one.
     fn prepare_status_update(&mut self, _old: &Self) {}
 
     /// Before an update of another subresource that shows the object, such as `/approval`: puts
@@ -108,14 +151,9 @@ pub trait Resource:
         Vec::new()
     }
 
-    /// The first generation of a new object: `None` for kinds that do not count generations.
-    fn first_generation(&self) -> Option<i64> {
-        None
-    }
-
     /// Whether going from `old` to this begins a new generation.
-    fn is_new_generation(&self, _old: &Self) -> bool {
-        false
+    fn is_new_generation(&self, old: &Self) -> bool {
+        Self::COUNTS_GENERATIONS && (Self::HALVES.is_spec_changed)(self, old)
     }
 
     /// How long a delete of this object waits for somebody to end it gracefully, in seconds.
@@ -165,6 +203,7 @@ pub trait Object: Debug + Send + Sync {
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_part(&self, subresource: &str, old: &dyn Object) -> Vec<FieldError>;
+    /// The generation of a new object: `None` for kinds that do not count them.
     fn first_generation(&self) -> Option<i64>;
     fn is_new_generation(&self, old: &dyn Object) -> bool;
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64>;
@@ -198,6 +237,7 @@ impl<T: Resource> Object for T {
     }
 
     fn prepare_create(&mut self) {
+        (T::HALVES.begin)(self);
         Resource::prepare_create(self);
     }
 
@@ -206,11 +246,15 @@ impl<T: Resource> Object for T {
     }
 
     fn prepare_update(&mut self, old: &dyn Object) {
-        Resource::prepare_update(self, same_kind(old));
+        let old = same_kind(old);
+        (T::HALVES.keep_status)(self, old);
+        Resource::prepare_update(self, old);
     }
 
     fn prepare_status_update(&mut self, old: &dyn Object) {
-        Resource::prepare_status_update(self, same_kind(old));
+        let old = same_kind(old);
+        (T::HALVES.keep_spec)(self, old);
+        Resource::prepare_status_update(self, old);
     }
 
     fn prepare_part(&mut self, subresource: &str, old: &dyn Object) {
@@ -249,7 +293,7 @@ impl<T: Resource> Object for T {
     }
 
     fn first_generation(&self) -> Option<i64> {
-        Resource::first_generation(self)
+        T::COUNTS_GENERATIONS.then_some(1)
     }
 
     fn is_new_generation(&self, old: &dyn Object) -> bool {

@@ -14,7 +14,9 @@ use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{label_selector, not_negative, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
@@ -38,6 +40,8 @@ impl Resource for DaemonSet {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::DAEMON_SET;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::integer("Desired", "Number of nodes that should run the pod."),
@@ -62,13 +66,11 @@ impl Resource for DaemonSet {
     }
 
     fn prepare_create(&mut self) {
-        self.status = Some(DaemonSetStatus::default());
         let given = template_generation(self).unwrap_or_default();
         set_template_generation(self, given.max(1));
     }
 
     fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
         let before = template_generation(old).unwrap_or_default();
         let template = |set: &Self| set.spec.as_ref().map(|spec| spec.template.clone());
         let is_new = template(self) != template(old);
@@ -76,7 +78,6 @@ impl Resource for DaemonSet {
     }
 
     fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
         set_template_generation(self, template_generation(old).unwrap_or_default());
     }
 
@@ -106,14 +107,6 @@ impl Resource for DaemonSet {
         let collisions = |set: &Self| set.status.as_ref().and_then(|status| status.collision_count);
         errors.extend(validate_collisions(collisions(self), collisions(old)));
         errors
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

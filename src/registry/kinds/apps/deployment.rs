@@ -10,7 +10,9 @@ use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{not_negative, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
@@ -33,6 +35,8 @@ impl Resource for Deployment {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::DEPLOYMENT;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Ready", "Pods that are ready, of those wanted."),
@@ -56,16 +60,7 @@ impl Resource for Deployment {
         self.status.get_or_insert_default();
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(DeploymentStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
     fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
         self.metadata.labels.clone_from(&old.metadata.labels);
     }
 
@@ -92,10 +87,6 @@ impl Resource for Deployment {
         let collisions = |one: &Self| one.status.as_ref().and_then(|status| status.collision_count);
         errors.extend(validate_collisions(collisions(self), collisions(old)));
         errors
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
     }
 
     /// Annotations count too: the controller copies them to the ReplicaSets.

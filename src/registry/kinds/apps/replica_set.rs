@@ -10,7 +10,7 @@ use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::not_negative;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource};
+use crate::registry::{ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use serde_json::Value;
@@ -25,6 +25,8 @@ impl Resource for ReplicaSet {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::REPLICA_SET;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = REPLICA_COLUMNS;
 
     fn apply_defaults(&mut self) {
@@ -32,18 +34,6 @@ impl Resource for ReplicaSet {
         spec.replicas.get_or_insert(1);
         podspec::apply_template_defaults(spec.template.get_or_insert_default());
         self.status.get_or_insert_default();
-    }
-
-    fn prepare_create(&mut self) {
-        self.status = Some(ReplicaSetStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {
@@ -64,14 +54,6 @@ impl Resource for ReplicaSet {
 
     fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
         self.status.as_ref().map(validate_status).unwrap_or_default()
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {

@@ -13,7 +13,9 @@ use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{invalid, label_selector, not_negative, one_of, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet,
@@ -45,6 +47,8 @@ impl Resource for StatefulSet {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::STATEFUL_SET;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Ready", "Pods that are ready, of those wanted."),
@@ -72,14 +76,6 @@ impl Resource for StatefulSet {
     fn prepare_create(&mut self) {
         let available_replicas = Some(0);
         self.status = Some(StatefulSetStatus { available_replicas, ..Default::default() });
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {
@@ -122,14 +118,6 @@ impl Resource for StatefulSet {
         let collisions = |set: &Self| set.status.as_ref().and_then(|status| status.collision_count);
         errors.extend(validate_collisions(collisions(self), collisions(old)));
         errors
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

@@ -10,10 +10,12 @@ use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{not_negative, one_of, to_value};
 use crate::registry::kinds::apps::container_cells;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use jiff::tz;
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -34,6 +36,8 @@ impl Resource for CronJob {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::CRON_JOB;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Schedule", "When a job is due."),
@@ -56,18 +60,6 @@ impl Resource for CronJob {
         spec.failed_jobs_history_limit.get_or_insert(FAILED_JOBS_HISTORY_LIMIT);
         apply_spec_defaults(spec.job_template.spec.get_or_insert_default());
         self.status.get_or_insert_default();
-    }
-
-    fn prepare_create(&mut self) {
-        self.status = Some(CronJobStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {
@@ -108,14 +100,6 @@ impl Resource for CronJob {
         let mut errors = if is_new { validate_zone(&spec) } else { Vec::new() };
         errors.extend(validate_zone_in_schedule(&spec, old.schedule.contains("TZ")));
         errors
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

@@ -5,7 +5,9 @@
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{finalizer_domain, invalid};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    Body, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use serde_json::Value;
@@ -29,6 +31,7 @@ impl Resource for Namespace {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::NAMESPACE;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] =
         &[Column::NAME, Column::text("Status", "Active, or Terminating."), Column::AGE];
     const NAME_RULE: names::Rule = names::dns1123_label;
@@ -52,11 +55,6 @@ impl Resource for Namespace {
     }
 
     fn prepare_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
         self.spec.clone_from(&old.spec);
     }
 

@@ -6,7 +6,9 @@ use super::{podspec, resources, taints};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{cidr, parse_cidr, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    Body, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::Value;
@@ -31,6 +33,8 @@ impl Resource for Node {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::NODE;
+    /// A kubelet says how its node is as it registers it.
+    const HALVES: Halves<Self> = Halves { begin: |_| {}, ..halves!() };
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Status", "Whether the node is ready, and whether it takes new pods."),
@@ -74,15 +78,10 @@ impl Resource for Node {
         }
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
+    fn prepare_update(&mut self, _old: &Self) {
         if let Some(spec) = &mut self.spec {
             spec.config_source = None;
         }
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {

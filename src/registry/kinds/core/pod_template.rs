@@ -15,6 +15,7 @@ impl Resource for PodTemplate {
     const FACTS: KindFacts =
         KindFacts::built_in::<Self>(BuiltIn { singular: "podtemplate", ..BuiltIn::NAMESPACED });
     const SCHEMA: TypeRef = types::POD_TEMPLATE;
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Containers", "Names of the template's containers."),
@@ -29,10 +30,6 @@ impl Resource for PodTemplate {
     fn validate(&self) -> Vec<FieldError> {
         let template = self.template.clone().unwrap_or_default();
         podspec::validate_template(&template, &FieldPath::new("template"))
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
     }
 
     fn is_new_generation(&self, old: &Self) -> bool {

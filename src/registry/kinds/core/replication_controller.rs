@@ -11,7 +11,9 @@ use crate::registry::kinds::apps::{
     REPLICA_COLUMNS, ReplicaRow, validate_match, validate_replica_counts, validate_runs_forever,
 };
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ReplicationController, ReplicationControllerSpec, ReplicationControllerStatus,
@@ -29,6 +31,8 @@ impl Resource for ReplicationController {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::REPLICATION_CONTROLLER;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const ORPHANS_DEPENDENTS: bool = true;
     const COLUMNS: &'static [Column] = REPLICA_COLUMNS;
 
@@ -51,18 +55,6 @@ impl Resource for ReplicationController {
         self.status.get_or_insert_default();
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(ReplicationControllerStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
     fn validate(&self) -> Vec<FieldError> {
         let spec = self.spec.clone().unwrap_or_default();
         let path = FieldPath::new("spec");
@@ -80,14 +72,6 @@ impl Resource for ReplicationController {
 
     fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
         self.status.as_ref().map(validate_status).unwrap_or_default()
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {

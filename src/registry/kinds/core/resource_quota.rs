@@ -7,10 +7,10 @@ use super::{podspec, resources};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::to_value;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
+    ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
 };
 use k8s_openapi::apimachinery::pkg::api::resource;
 use serde_json::Value;
@@ -46,6 +46,7 @@ impl Resource for ResourceQuota {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::RESOURCE_QUOTA;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Request", "What is used of what may be requested, and of other amounts."),
@@ -58,18 +59,6 @@ impl Resource for ResourceQuota {
         let status = self.status.get_or_insert_default();
         podspec::round_up(status.hard.as_mut());
         podspec::round_up(status.used.as_mut());
-    }
-
-    fn prepare_create(&mut self) {
-        self.status = Some(ResourceQuotaStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {

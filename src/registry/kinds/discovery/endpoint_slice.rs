@@ -25,6 +25,7 @@ impl Resource for EndpointSlice {
     const FACTS: KindFacts =
         KindFacts::built_in::<Self>(BuiltIn { singular: "endpointslice", ..BuiltIn::NAMESPACED });
     const SCHEMA: TypeRef = types::ENDPOINT_SLICE;
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("AddressType", "Kind of the addresses."),
@@ -70,10 +71,6 @@ impl Resource for EndpointSlice {
         let path = FieldPath::new("addressType");
         let kind = |slice: &Self| slice.address_type.clone().into();
         immutable(&path, kind(self), &kind(old)).into_iter().collect()
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
     }
 
     fn is_new_generation(&self, old: &Self) -> bool {

@@ -19,6 +19,7 @@ impl Resource for IngressClass {
     const FACTS: KindFacts =
         KindFacts::built_in::<Self>(BuiltIn { singular: "ingressclass", ..BuiltIn::CLUSTER });
     const SCHEMA: TypeRef = types::INGRESS_CLASS;
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Controller", "Who serves the Ingresses of this class."),
@@ -56,10 +57,6 @@ impl Resource for IngressClass {
         };
         let path = FieldPath::new("spec").child("controller");
         immutable(&path, controller(self), &controller(old)).into_iter().collect()
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
     }
 
     fn is_new_generation(&self, old: &Self) -> bool {

@@ -29,6 +29,7 @@ impl Resource for NetworkPolicy {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::NETWORK_POLICY;
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Pod-Selector", "Pods that the policy is about."),
@@ -56,10 +57,6 @@ impl Resource for NetworkPolicy {
 
     fn validate(&self) -> Vec<FieldError> {
         validate_spec(&self.spec.clone().unwrap_or_default(), &FieldPath::new("spec"))
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
     }
 
     fn is_new_generation(&self, old: &Self) -> bool {

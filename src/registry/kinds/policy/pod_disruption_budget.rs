@@ -7,9 +7,9 @@ use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{conditions, label_selector, not_negative, one_of, to_value};
 use crate::registry::kinds::apps::{validate_share, validate_whole};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
-use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -24,6 +24,8 @@ impl Resource for PodDisruptionBudget {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::POD_DISRUPTION_BUDGET;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Min Available", "Pods that must be there at any time."),
@@ -36,18 +38,6 @@ impl Resource for PodDisruptionBudget {
     fn apply_defaults(&mut self) {
         self.spec.get_or_insert_default();
         self.status.get_or_insert_default();
-    }
-
-    fn prepare_create(&mut self) {
-        self.status = Some(PodDisruptionBudgetStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {
@@ -89,14 +79,6 @@ impl Resource for PodDisruptionBudget {
             errors.extend(not_negative(&path.child(field), Some(count)));
         }
         errors
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

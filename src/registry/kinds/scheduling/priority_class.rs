@@ -29,6 +29,7 @@ impl Resource for PriorityClass {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::PRIORITY_CLASS;
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::integer("Value", "Priority of the pods of this class."),
@@ -65,10 +66,6 @@ impl Resource for PriorityClass {
         let policy = |class: &Self| Value::from(class.preemption_policy.clone());
         errors.extend(immutable(&path, policy(self), &policy(old)));
         errors
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

@@ -7,7 +7,7 @@ use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{immutable, invalid, to_value};
 use crate::registry::kinds::core::{podspec, validate_inline_volume};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::{
     VolumeAttachment, VolumeAttachmentSource, VolumeAttachmentStatus, VolumeError,
@@ -25,6 +25,7 @@ impl Resource for VolumeAttachment {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::VOLUME_ATTACHMENT;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         // Upstream marks this column as one of names, too; a table has one.
@@ -37,16 +38,7 @@ impl Resource for VolumeAttachment {
     const UPDATES_UNCONDITIONALLY: bool = false;
     const RETURNS_DELETED: bool = true;
 
-    fn prepare_create(&mut self) {
-        self.status = Some(VolumeAttachmentStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
     fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
         // The metadata is not the attacher's to change (upstream `ResetObjectMetaForStatus`).
         let (new, old) = (&mut self.metadata, &old.metadata);
         new.deletion_timestamp.clone_from(&old.deletion_timestamp);

@@ -11,12 +11,11 @@ mod v1;
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{invalid, not_negative, one_of, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource};
+use crate::registry::{ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
-    HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricSpec, MetricTarget,
-    ResourceMetricSource,
+    HorizontalPodAutoscalerSpec, MetricSpec, MetricTarget, ResourceMetricSource,
 };
 use serde_json::Value;
 use std::borrow::Cow;
@@ -45,6 +44,7 @@ const BUILT_IN: BuiltIn = BuiltIn {
 impl Resource for HorizontalPodAutoscaler {
     const FACTS: KindFacts = KindFacts::built_in::<Self>(BUILT_IN);
     const SCHEMA: TypeRef = types::HORIZONTAL_POD_AUTOSCALER;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = columns::COLUMNS;
 
     fn apply_defaults(&mut self) {
@@ -62,18 +62,6 @@ impl Resource for HorizontalPodAutoscaler {
             scale_up.stabilization_window_seconds.get_or_insert(0);
         }
         self.status.get_or_insert_default();
-    }
-
-    fn prepare_create(&mut self) {
-        self.status = Some(HorizontalPodAutoscalerStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {

@@ -6,7 +6,7 @@
 use super::{BUILT_IN, columns, cpu_utilization};
 use crate::api::FieldError;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Column, KindFacts, Resource, Version};
+use crate::registry::{Column, Halves, KindFacts, Resource, Version, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::{
     CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
@@ -26,6 +26,7 @@ const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 impl Resource for HorizontalPodAutoscaler {
     const FACTS: KindFacts = KindFacts::built_in::<Self>(BUILT_IN);
     const SCHEMA: TypeRef = types::HORIZONTAL_POD_AUTOSCALER_AUTOSCALING_V1;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = columns::COLUMNS;
 
     fn apply_defaults(&mut self) {
@@ -33,17 +34,11 @@ impl Resource for HorizontalPodAutoscaler {
         self.status.get_or_insert_default();
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(HorizontalPodAutoscalerStatus::default());
-    }
-
     fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
         keep_annotations(self, old, &[CURRENT_METRICS, CONDITIONS]);
     }
 
     fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
         keep_annotations(self, old, &[METRICS, BEHAVIOR]);
     }
 

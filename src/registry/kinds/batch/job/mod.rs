@@ -16,7 +16,9 @@ use crate::registry::checks::{immutable, label_selector, to_value};
 use crate::registry::kinds::apps::{container_cells, validate_match};
 use crate::registry::kinds::core::podspec;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::{Affinity, PodTemplateSpec};
@@ -42,6 +44,8 @@ impl Resource for Job {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::JOB;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const ORPHANS_DEPENDENTS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
@@ -83,15 +87,6 @@ impl Resource for Job {
             let uid = self.metadata.uid.as_deref().unwrap_or_default();
             generate_selector(spec, &identity(name, uid));
         }
-        self.status = Some(JobStatus::default());
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {
@@ -121,14 +116,6 @@ impl Resource for Job {
 
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
         status::validate_update(self, old)
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {

@@ -13,11 +13,11 @@ mod validate;
 
 use crate::api::{FieldError, names};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Body, BuiltIn, Column, Creator, KindFacts, Resource, Subresource, cells};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::certificates::v1::{
-    CertificateSigningRequest, CertificateSigningRequestStatus,
+use crate::registry::{
+    Body, BuiltIn, Column, Creator, Halves, KindFacts, Resource, Subresource, cells, halves,
 };
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::Value;
 use std::borrow::Cow;
 use validate::Allowed;
@@ -40,6 +40,7 @@ impl Resource for CertificateSigningRequest {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::CERTIFICATE_SIGNING_REQUEST;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::AGE,
@@ -56,10 +57,6 @@ impl Resource for CertificateSigningRequest {
         status.certificate.take_if(|certificate| certificate.0.is_empty());
     }
 
-    fn prepare_create(&mut self) {
-        self.status = Some(CertificateSigningRequestStatus::default());
-    }
-
     /// Nobody asks in the name of somebody else.
     fn stamp_creator(&mut self, creator: Creator<'_>) {
         self.spec.username = Some(creator.user.to_owned());
@@ -70,11 +67,9 @@ impl Resource for CertificateSigningRequest {
 
     fn prepare_update(&mut self, old: &Self) {
         self.spec.clone_from(&old.spec);
-        self.status.clone_from(&old.status);
     }
 
     fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
         conditions::keep_decisions(self, old);
     }
 

@@ -13,7 +13,7 @@ pub(in crate::registry::kinds) use validate::validate_inline;
 use super::{podspec, volume_cells};
 use crate::api::FieldError;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -30,6 +30,7 @@ impl Resource for PersistentVolume {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::PERSISTENT_VOLUME;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Capacity", "How much the volume holds."),
@@ -61,14 +62,6 @@ impl Resource for PersistentVolume {
             last_phase_transition_time: self.metadata.creation_timestamp.clone(),
             ..Default::default()
         });
-    }
-
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn stamp_status(&mut self, old: &Self, now: Timestamp) {

@@ -9,7 +9,7 @@ mod status;
 use super::{claim_spec, podspec, volume_cells};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
@@ -29,6 +29,7 @@ impl Resource for PersistentVolumeClaim {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::PERSISTENT_VOLUME_CLAIM;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Status", "Pending, Bound or Lost."),
@@ -65,12 +66,7 @@ impl Resource for PersistentVolumeClaim {
     }
 
     fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
         settle_data_sources(self.spec.get_or_insert_default(), old.spec.as_ref());
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {

@@ -17,7 +17,9 @@ pub(super) use validate::validate_annotations;
 use super::podspec;
 use crate::api::{FieldError, pod};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, Body, BuiltIn, Column, KindFacts, Resource, Subresource};
+use crate::registry::{
+    ALL, Body, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::Value;
@@ -70,6 +72,8 @@ impl Resource for Pod {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::POD;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = columns::COLUMNS;
     const RETURNS_DELETED: bool = true;
 
@@ -89,12 +93,7 @@ impl Resource for Pod {
         });
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
     fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
         self.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
         self.metadata.owner_references.clone_from(&old.metadata.owner_references);
         let status = self.status.get_or_insert_default();
@@ -133,14 +132,6 @@ impl Resource for Pod {
             "ephemeralcontainers" => ephemeral::validate(self, old),
             _ => resize::validate(self, old),
         }
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn deletion_grace_seconds(&self, requested: Option<i64>) -> Option<i64> {

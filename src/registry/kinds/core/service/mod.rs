@@ -9,7 +9,9 @@ mod validate;
 
 use crate::api::{FieldError, names};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{ALL, Body, BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{
+    ALL, Body, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ClientIPConfig, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus, SessionAffinityConfig,
@@ -41,6 +43,7 @@ impl Resource for Service {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::SERVICE;
+    const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Type", "From where the Service can be reached."),
@@ -75,17 +78,12 @@ impl Resource for Service {
     }
 
     fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
         let old_spec = old.spec.clone().unwrap_or_default();
         let spec = self.spec.get_or_insert_default();
         changes::carry_over(spec, &old_spec);
         if type_of(spec) != Type::LoadBalancer {
             self.status.get_or_insert_default().load_balancer = Some(LoadBalancerStatus::default());
         }
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
     }
 
     fn validate(&self) -> Vec<FieldError> {

@@ -7,7 +7,7 @@ mod validate;
 
 use crate::api::FieldError;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, KindFacts, Resource, Subresource, cells};
+use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{
     Ingress, IngressLoadBalancerStatus, IngressRule, IngressStatus,
@@ -27,6 +27,8 @@ impl Resource for Ingress {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::INGRESS;
+    const HALVES: Halves<Self> = halves!();
+    const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Class", "IngressClass that serves it."),
@@ -52,14 +54,6 @@ impl Resource for Ingress {
         self.status = Some(IngressStatus { load_balancer });
     }
 
-    fn prepare_update(&mut self, old: &Self) {
-        self.status.clone_from(&old.status);
-    }
-
-    fn prepare_status_update(&mut self, old: &Self) {
-        self.spec.clone_from(&old.spec);
-    }
-
     fn validate(&self) -> Vec<FieldError> {
         validate::validate(&self.spec.clone().unwrap_or_default())
     }
@@ -70,14 +64,6 @@ impl Resource for Ingress {
 
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
         validate::validate_status(self, old)
-    }
-
-    fn first_generation(&self) -> Option<i64> {
-        Some(1)
-    }
-
-    fn is_new_generation(&self, old: &Self) -> bool {
-        self.spec != old.spec
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {
