@@ -9,6 +9,7 @@ mod blocking;
 mod clock;
 mod entropy;
 mod error;
+pub mod fault;
 pub mod http;
 mod tasks;
 

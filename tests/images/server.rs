@@ -51,6 +51,10 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// The connection breaks after so many bytes of the body.
     pub(crate) cut_after: Option<usize>,
+    /// Nothing comes after so many bytes of the body, and the connection stays.
+    pub(crate) hang_after: Option<usize>,
+    /// Nothing is answered at all.
+    pub(crate) is_silent: bool,
     /// Bytes a millisecond.
     pub(crate) pace: Option<usize>,
 }
@@ -143,6 +147,9 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
 
 /// `None` where the connection is to be closed.
 async fn write_reply(stream: &mut BufReader<TcpStream>, seen: &Seen, reply: &Reply) -> Option<()> {
+    if reply.is_silent {
+        return std::future::pending().await;
+    }
     let mut head =
         format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
     for (name, value) in &reply.headers {
@@ -152,7 +159,8 @@ async fn write_reply(stream: &mut BufReader<TcpStream>, seen: &Seen, reply: &Rep
     if seen.method == "HEAD" {
         return Some(());
     }
-    let end = reply.cut_after.unwrap_or(reply.body.len()).min(reply.body.len());
+    let end = reply.cut_after.or(reply.hang_after).unwrap_or(reply.body.len());
+    let end = end.min(reply.body.len());
     for piece in reply.body[..end].chunks(reply.pace.unwrap_or(usize::MAX)) {
         stream.write_all(piece).await.ok()?;
         if reply.pace.is_some() {
@@ -160,6 +168,9 @@ async fn write_reply(stream: &mut BufReader<TcpStream>, seen: &Seen, reply: &Rep
         }
     }
     stream.flush().await.ok()?;
+    if reply.hang_after.is_some() {
+        return std::future::pending().await;
+    }
     reply.cut_after.is_none().then_some(())
 }
 

@@ -120,7 +120,7 @@ impl ImageFetcher {
             Err(error) => {
                 let why = chain(&error);
                 self.warn(&order, "Failed", format!("Failed to pull image {reference:?}: {why}"));
-                Err(Unavailable::of_pull(&error))
+                Err(Unavailable::of_pull(reference, &error))
             }
         }
     }

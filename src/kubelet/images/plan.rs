@@ -56,11 +56,12 @@ pub enum Unavailable {
 
 impl Unavailable {
     #[must_use]
-    pub fn of_pull(error: &PullError) -> Self {
+    pub fn of_pull(reference: &str, error: &PullError) -> Self {
         let text = crate::stdx::chain(error);
         match error {
             PullError::BadReference { .. } => Self::InvalidName(text),
-            _ => Self::Pull(text),
+            // Not every cause knows whose fault it is.
+            _ => Self::Pull(format!("failed to pull image {reference:?}: {text}")),
         }
     }
 

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, RwLock};
 
 /// Grows when an older kinglet could misread the file.
 const VERSION: u32 = 1;
+/// So much room at least is kept for the catalog on a disk that fills up.
+const RESERVE_BYTES_MIN: usize = 64 * 1024;
 /// Fewer digits than this never stand for an image: too easily a name.
 const ID_PREFIX_DIGITS_MIN: usize = 8;
 
@@ -185,11 +187,39 @@ impl Catalog {
         if entries != *before {
             entries.version = VERSION;
             let bytes = serde_json::to_vec(&entries).map_err(io::Error::other)?;
-            write_atomically(&self.path, &bytes, 0o600)?;
+            self.write(&bytes)?;
             *self.current.write().expect("no panics under this lock") = Arc::new(entries);
         }
         Ok(result)
     }
+
+    /// Writes the catalog, on a full disk into the room that is kept for that: images have to go to
+    /// make room.
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let reserve = self.path.with_extension("reserve");
+        let written = match write_atomically(&self.path, bytes, 0o600) {
+            Err(error)
+                if error.kind() == io::ErrorKind::StorageFull
+                    && std::fs::remove_file(&reserve).is_ok() =>
+            {
+                write_atomically(&self.path, bytes, 0o600)
+            }
+            written => written,
+        };
+        // While there is no room for it, it is missing, and is tried again with the next change.
+        keep_reserve(&reserve, bytes.len()).ok();
+        written
+    }
+}
+
+/// Has a file hold room for a catalog that has become larger.
+fn keep_reserve(path: &Path, bytes: usize) -> io::Result<()> {
+    let wanted = RESERVE_BYTES_MIN.max(bytes * 2);
+    let held = std::fs::metadata(path).map_or(0, |found| found.len());
+    if held >= wanted as u64 {
+        return Ok(());
+    }
+    std::fs::write(path, vec![0; wanted])
 }
 
 fn read(path: &Path) -> Result<Entries, CatalogError> {
@@ -276,6 +306,8 @@ mod tests {
         let (entries, ..) = two_images();
         catalog.update(|current| *current = entries.clone()).unwrap();
         assert_eq!(Catalog::open(path.clone()).unwrap().current().images, entries.images);
+        let reserve = std::fs::metadata(path.with_extension("reserve")).unwrap().len();
+        assert_eq!(reserve, RESERVE_BYTES_MIN as u64);
         std::fs::write(&path, b"{").unwrap();
         let error = Catalog::open(path.clone()).unwrap_err().to_string();
         assert!(

@@ -10,7 +10,9 @@ use super::digest::{Digest, HashingReader};
 use super::layer::{self, BrokenSource, Job, LIMITS, UnpackError, Unpacked};
 use super::manifest::Descriptor;
 use super::progress::{LayerProgress, Phase, Progress};
+use super::room::Room;
 use super::store::{NewLayer, Store, remove_file_if_there};
+use crate::stdx::fault;
 use bytes::{Buf as _, Bytes};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -104,11 +106,12 @@ pub(super) fn unpack_checked(
     let stored =
         |source: io::Error| PullError::Store { what: name.clone(), source: Arc::new(source) };
     let new = store.new_layer().map_err(stored)?;
+    fault::point("image: layer begun");
     let root = new.root();
     let job = Job { root: &root, marks: store.marks, limits: LIMITS, diff_id: &wanted.diff_id };
     let mut hashing = HashingReader::new(source, wanted.blob.digest.algorithm());
     let unpacked = layer::unpack(&mut hashing, &job);
-    let fault = match unpacked {
+    let unpacked = match unpacked {
         Err(UnpackError::Read(error)) => return Err(read_failed(&name, error)),
         Err(UnpackError::Write { path, source }) => {
             let path = path.display();
@@ -126,7 +129,8 @@ pub(super) fn unpack_checked(
         let actual = digest.to_string();
         return Err(PullError::WrongDigest { what: name, expected, actual }.into());
     }
-    let unpacked = fault.map_err(|why| PullError::Malformed { what: name.clone(), why })?;
+    let unpacked = unpacked.map_err(|why| PullError::Malformed { what: name.clone(), why })?;
+    fault::point("image: layer unpacked");
     Ok((new, unpacked))
 }
 
@@ -182,6 +186,7 @@ struct Arriving {
     missing: u64,
     arriving: mpsc::Receiver<Bytes>,
     piece: Bytes,
+    room: Room,
 }
 
 impl Arriving {
@@ -193,7 +198,8 @@ impl Arriving {
     ) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         file.set_len(already)?;
-        Ok(Self { file, kept: already, missing, arriving, piece: Bytes::new() })
+        let room = Room::at(path);
+        Ok(Self { file, kept: already, missing, arriving, piece: Bytes::new(), room })
     }
 }
 
@@ -213,6 +219,7 @@ impl Read for Arriving {
                 None if self.missing == 0 => return Ok(0),
                 None => return Err(io::Error::other(BrokenSource("it broke off".to_owned()))),
                 Some(piece) => {
+                    self.room.take(piece.len() as u64)?;
                     self.file.write_all(&piece)?;
                     self.missing = self.missing.saturating_sub(piece.len() as u64);
                     self.piece = piece;

@@ -3,6 +3,7 @@
 //! ```text
 //! agent/images/*.tar*                      archives to import when kinglet starts
 //! agent/content/images.json                the catalog
+//! agent/content/images.reserve             room for the next catalog, on a disk that is full
 //! agent/content/lock                       held by the one process that uses all this
 //! agent/content/blobs/<algorithm>/<hex>    manifests and configurations; layers until unpacked
 //! agent/content/partial/<algorithm>-<hex>  what has arrived of a blob

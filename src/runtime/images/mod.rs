@@ -20,6 +20,7 @@ mod progress;
 mod pull;
 mod reference;
 mod registry;
+mod room;
 mod rootfs;
 mod source;
 mod store;

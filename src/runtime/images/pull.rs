@@ -19,6 +19,7 @@ use super::reference::{Reference, Version};
 use super::registry::{Fetched, Found, Session};
 use super::store::{Kept, LayerFacts, Store, remove_file_if_there};
 use super::{Origin, blocking};
+use crate::stdx::fault;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
@@ -35,6 +36,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 const LAYERS_AT_ONCE_MAX: usize = 4;
 /// Pieces of a layer that have arrived and are not unpacked. Beyond these the registry waits.
 const PIECES_QUEUED_MAX: usize = 8;
+/// A layer that others fetch as well, and that so many of them fail to get, is fetched beside them.
+const OTHERS_JOINED_MAX: u32 = 4;
 /// A larger configuration is refused. They list every command that made an image, and are far
 /// smaller.
 const CONFIG_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -206,6 +209,7 @@ impl Puller {
             let platform = self.platform.to_string();
             return Err(PullError::NoPlatform { reference: reference.to_owned(), platform });
         }
+        check_sizes(&manifest)?;
         let id = manifest.config.digest.clone();
         let manifest_blob = manifest_bytes.map(|bytes| (Digest::of(&bytes), bytes));
         let layers = manifest.layers.into_iter().zip(&config.diff_ids);
@@ -240,9 +244,17 @@ impl Puller {
         let result = try_join_all(layers).await;
         let store = Arc::clone(&self.store);
         blocking(move || {
-            // On failure, what has come is left for the next try.
-            result?;
+            if let Err(error) = result {
+                drop(hold);
+                // On failure, what has come is left for the next try, unless none can be better. What
+                // stays by an error is swept away at the next start.
+                if matches!(error, PullError::Malformed { .. }) {
+                    store.collect(everything(&plans)).ok();
+                }
+                return Err(error);
+            }
             let images = enter(&store, &plans)?;
+            fault::point("image: in the catalog");
             drop(hold);
             // The compressed layers have served.
             let of_the_store = |source| PullError::Store {
@@ -271,9 +283,21 @@ impl Puller {
                 wanted.report(&progress, wanted.blob.size, Phase::Present);
                 return Ok(());
             }
-            let work = |progress| Arc::clone(&puller).make_layer(chain, wanted, origin, progress);
-            puller.layers.join(chain_id, &progress, |progress| work(progress).boxed()).await?;
-            Ok(())
+            for _other in 0..OTHERS_JOINED_MAX {
+                let mut is_own = false;
+                let work = |progress| {
+                    is_own = true;
+                    let (puller, chain) = (Arc::clone(&puller), chain.clone());
+                    puller.make_layer(chain, wanted.clone(), origin.clone(), progress).boxed()
+                };
+                match puller.layers.join(chain_id.clone(), &progress, work).await {
+                    Err(error) if is_own => return Err(error),
+                    // It was another image's, perhaps from another registry: its troubles are not ours.
+                    Err(_) => {}
+                    Ok(_) => return Ok(()),
+                }
+            }
+            Arc::clone(&puller).make_layer(chain, wanted, origin, progress).await.map(drop)
         }
         .boxed()
     }
@@ -446,6 +470,14 @@ impl Origin {
     }
 }
 
+/// Before anything is fetched that could never be unpacked.
+fn check_sizes(manifest: &Manifest) -> Result<(), PullError> {
+    let max = layer::LIMITS.bytes;
+    let Some(huge) = manifest.layers.iter().find(|layer| layer.size > max) else { return Ok(()) };
+    let why = format!("it says that it has {} bytes, more than {max}", huge.size);
+    Err(PullError::Malformed { what: format!("layer {}", huge.digest), why })
+}
+
 /// The documents of one image, as they came.
 #[derive(Clone, Debug)]
 pub(super) struct Documents {
@@ -510,6 +542,7 @@ fn enter(store: &Store, plans: &[Plan]) -> Result<Vec<ImageStatus>, PullError> {
     for (digest, bytes) in plans.iter().flat_map(|plan| &plan.documents) {
         store.write_blob(digest, bytes)?;
     }
+    fault::point("image: documents stored");
     let records: Vec<_> = plans
         .iter()
         .map(|plan| Ok((plan.id.clone(), record(store, plan)?)))

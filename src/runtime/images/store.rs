@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::digest::{Digest, Hasher};
 use super::layout::Layout;
 use super::rootfs::Marks;
-use crate::stdx::write_atomically;
+use crate::stdx::{fault, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -185,6 +185,7 @@ impl Store {
         fs::write(layer.path.join("layer.json"), bytes)?;
         // One call for all files of the layer, instead of one for each.
         rustix::fs::syncfs(File::open(&layer.path)?)?;
+        fault::point("image: layer on disk");
         let name = self.layout.snapshot(chain_id);
         if name.exists() {
             if self.layer(chain_id).is_some() {
@@ -194,6 +195,7 @@ impl Store {
         }
         fs::rename(&layer.path, &name)?;
         layer.published = true;
+        fault::point("image: layer published");
         File::open(self.layout.snapshots())?.sync_all()
     }
 

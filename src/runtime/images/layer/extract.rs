@@ -1,5 +1,6 @@
 //! Entry by entry from an archive into a tree.
 
+use super::super::room::Room;
 use super::super::tarball::{Entry, Kind, SparseMap, TarReader};
 use super::tree::{Looks, Tree};
 use super::{ForeignLink, Job, UnpackError, Unsettled};
@@ -33,8 +34,11 @@ struct Extraction<'a, R> {
     tree: Tree,
     job: &'a Job<'a>,
     buffer: Vec<u8>,
+    room: Room,
     size_bytes: u64,
     links: Vec<ForeignLink>,
+    /// Of the names in `links`.
+    link_bytes: usize,
     has_opaque_root: bool,
 }
 
@@ -47,8 +51,10 @@ pub(super) fn extract<R: Read>(source: R, job: &Job<'_>) -> Result<Extracted, Un
         tree,
         job,
         buffer: vec![0; COPY_BYTES],
+        room: Room::at(job.root),
         size_bytes: 0,
         links: Vec::new(),
+        link_bytes: 0,
         has_opaque_root: false,
     };
     let mut entries = 0;
@@ -59,6 +65,7 @@ pub(super) fn extract<R: Read>(source: R, job: &Job<'_>) -> Result<Extracted, Un
             return Err(UnpackError::Malformed(format!("it has more than {max} entries")));
         }
         extraction.make(&entry)?;
+        extraction.check_memory()?;
     }
     let finished = extraction.tree.finish()?;
     Ok(Extracted {
@@ -72,6 +79,7 @@ pub(super) fn extract<R: Read>(source: R, job: &Job<'_>) -> Result<Extracted, Un
 impl<R: Read> Extraction<'_, R> {
     fn make(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         let path = clean(&entry.path)?;
+        self.room.take_entry().map_err(|error| UnpackError::write(&path, error))?;
         let Some(name) = path.file_name().map(OsStr::as_bytes) else {
             return match entry.kind {
                 Kind::Directory => self.tree.directory(&path, looks(entry), &entry.xattrs),
@@ -97,6 +105,16 @@ impl<R: Read> Extraction<'_, R> {
             }
             Kind::Fifo => self.node(&path, kernel::FileType::Fifo, 0, entry),
         }
+    }
+
+    /// What a layer has remembered until its end is bounded, whatever it is made of.
+    fn check_memory(&self) -> Result<(), UnpackError> {
+        let max = self.job.limits.names_bytes;
+        if self.link_bytes + self.tree.names_bytes() <= max {
+            return Ok(());
+        }
+        let why = format!("the names of its directories and links have more than {max} bytes");
+        Err(UnpackError::Malformed(why))
     }
 
     fn whiteout(&mut self, path: &Path, name: &[u8]) -> Result<(), UnpackError> {
@@ -159,7 +177,9 @@ impl<R: Read> Extraction<'_, R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.archive.read_failed(error).into()),
             };
-            file.write_all(&self.buffer[..read])
+            self.room
+                .take(read as u64)
+                .and_then(|()| file.write_all(&self.buffer[..read]))
                 .map_err(|error| UnpackError::write(path, error))?;
             left -= read as u64;
         }
@@ -176,7 +196,9 @@ impl<R: Read> Extraction<'_, R> {
         let target_place = self.tree.place(&target)?;
         let place = self.tree.place(path)?;
         if !self.tree.hard_link(&place, &target_place).map_err(failed)? {
-            self.links.push(ForeignLink { path: place.path, target: target_place.path });
+            let link = ForeignLink { path: place.path, target: target_place.path };
+            self.link_bytes += link.path.as_os_str().len() + link.target.as_os_str().len();
+            self.links.push(link);
         }
         Ok(())
     }

@@ -23,11 +23,16 @@ use std::path::{Path, PathBuf};
 pub(super) struct Limits {
     pub(super) bytes: u64,
     pub(super) entries: u64,
+    /// Of names that have to be remembered until all of it is unpacked: of its directories, and of
+    /// links to files of other layers.
+    pub(super) names_bytes: usize,
 }
 
 /// A layer beyond these is refused: larger than any image in use, and less than what fills a
 /// server's disk or uses up its inodes out of a few megabytes that came over the network.
-pub(super) const LIMITS: Limits = Limits { bytes: 256 << 30, entries: 20_000_000 };
+/// The names are held in memory: there is room for those of half a million directories.
+pub(super) const LIMITS: Limits =
+    Limits { bytes: 256 << 30, entries: 20_000_000, names_bytes: 64 << 20 };
 
 /// Why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]

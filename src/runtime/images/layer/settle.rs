@@ -5,18 +5,23 @@
 //! archive/tar.go `mkparent`, v2.1). A hard link cannot reach into another layer: its target is
 //! copied up, as overlayfs would.
 
+use super::super::room::Room;
 use super::super::rootfs::Marks;
 use super::tree::{Looks, PLAIN, Tree, is_whiteout};
 use super::{ForeignLink, UnpackError, Unsettled};
 use rustix::fs::{self as kernel, AtFlags, CWD};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// Attributes are 64 KiB at most on Linux (`XATTR_SIZE_MAX`), and so are all their names together.
 const XATTR_BYTES_MAX: usize = 65_536;
+
+/// Read at once of a file that is copied.
+const COPY_BYTES: usize = 128 * 1024;
 
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -33,9 +38,10 @@ pub(in super::super) fn settle(
     }
     let mut tree = Tree::open(root, marks)
         .map_err(|source| UnpackError::Write { path: root.to_path_buf(), source })?;
+    let mut copier = Copier { below, marks, room: Room::at(root), copies: BTreeMap::new() };
     let mut copied = 0;
     for link in &unsettled.links {
-        copied += copy_up(&mut tree, below, marks, link)?;
+        copied += copier.copy_up(&mut tree, link)?;
     }
     for directory in &unsettled.directories {
         let failed = |error: io::Error| UnpackError::write(directory, error);
@@ -52,44 +58,71 @@ pub(in super::super) fn settle(
     Ok(copied)
 }
 
-fn copy_up(
-    tree: &mut Tree,
-    below: &[PathBuf],
+/// Copies files of the layers below that links lead to: each once, as what links to it later links to
+/// the copy.
+struct Copier<'a> {
+    below: &'a [PathBuf],
     marks: Marks,
-    link: &ForeignLink,
-) -> Result<u64, UnpackError> {
-    let failed = |error: io::Error| UnpackError::write(&link.path, error);
-    let place = tree.place(&link.path)?;
-    if tree.exists(&place).map_err(failed)? {
-        // A later entry of the same name won.
-        return Ok(0);
+    room: Room,
+    /// Where the copy of a file is, by the file.
+    copies: BTreeMap<&'a Path, &'a Path>,
+}
+
+impl<'a> Copier<'a> {
+    /// Returns how many bytes were copied.
+    fn copy_up(&mut self, tree: &mut Tree, link: &'a ForeignLink) -> Result<u64, UnpackError> {
+        let failed = |error: io::Error| UnpackError::write(&link.path, error);
+        let place = tree.place(&link.path)?;
+        if tree.exists(&place).map_err(failed)? {
+            // A later entry of the same name won.
+            return Ok(0);
+        }
+        let target = self.copies.get(&*link.target).copied().unwrap_or(&link.target);
+        let target = tree.place(target)?;
+        if tree.hard_link(&place, &target).map_err(failed)? {
+            return Ok(0);
+        }
+        let missing = || {
+            UnpackError::Malformed(format!(
+                "`{}` is a hard link to `{}`, which is in no layer",
+                link.path.display(),
+                link.target.display()
+            ))
+        };
+        let found = find(self.below, self.marks, &link.target).map_err(failed)?;
+        let (source, stat) = found.ok_or_else(missing)?;
+        let kind = kernel::FileType::from_raw_mode(stat.st_mode);
+        if kind.is_symlink() {
+            let target = std::fs::read_link(&source).map_err(failed)?;
+            tree.symlink(&place, target.as_os_str().as_bytes(), looks(&stat)).map_err(failed)?;
+            return Ok(0);
+        }
+        if !kind.is_file() {
+            return Err(missing());
+        }
+        let mut file = tree.file(&place).map_err(failed)?;
+        let copied = self.copy(&source, &mut file).map_err(failed)?;
+        let xattrs = read_xattrs(&source).map_err(failed)?;
+        tree.finish_file(&file, looks(&stat), &xattrs).map_err(failed)?;
+        self.copies.insert(&link.target, &link.path);
+        Ok(copied)
     }
-    let target = tree.place(&link.target)?;
-    if tree.hard_link(&place, &target).map_err(failed)? {
-        return Ok(0);
+
+    fn copy(&mut self, source: &Path, target: &mut File) -> io::Result<u64> {
+        let mut source = File::open(source)?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut copied = 0;
+        loop {
+            let read = match source.read(&mut buffer) {
+                Ok(0) => return Ok(copied),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            self.room.take(read as u64)?;
+            target.write_all(&buffer[..read])?;
+            copied += read as u64;
+        }
     }
-    let missing = || {
-        UnpackError::Malformed(format!(
-            "`{}` is a hard link to `{}`, which is in no layer",
-            link.path.display(),
-            link.target.display()
-        ))
-    };
-    let (source, stat) = find(below, marks, &link.target).map_err(failed)?.ok_or_else(missing)?;
-    let kind = kernel::FileType::from_raw_mode(stat.st_mode);
-    if kind.is_symlink() {
-        let target = std::fs::read_link(&source).map_err(failed)?;
-        tree.symlink(&place, target.as_os_str().as_bytes(), looks(&stat)).map_err(failed)?;
-        return Ok(0);
-    }
-    if !kind.is_file() {
-        return Err(missing());
-    }
-    let mut file = tree.file(&place).map_err(failed)?;
-    let copied = io::copy(&mut File::open(&source).map_err(failed)?, &mut file).map_err(failed)?;
-    let xattrs = read_xattrs(&source).map_err(failed)?;
-    tree.finish_file(&file, looks(&stat), &xattrs).map_err(failed)?;
-    Ok(copied)
 }
 
 /// What the layers below show at `path`, as an overlay of them would.

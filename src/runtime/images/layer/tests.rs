@@ -149,11 +149,22 @@ fn limits_are_said() {
     let directory = tempfile::tempdir().unwrap();
     let bytes = archive(&["file a 0123456789", "file b 0123456789"]);
     for (limits, expected) in [
-        (Limits { bytes: 19, entries: 9 }, "it unpacks to more than 19 bytes"),
-        (Limits { bytes: 99, entries: 1 }, "it has more than 1 entries"),
+        (Limits { bytes: 19, ..LIMITS }, "it unpacks to more than 19 bytes"),
+        (Limits { entries: 1, ..LIMITS }, "it has more than 1 entries"),
     ] {
         let error = unpack_into(directory.path(), &bytes, limits).unwrap_err();
         assert_eq!(error.to_string(), expected);
+    }
+    let named = archive(&["dir abc", "file def/x x", "link ghi jkl"]);
+    for (names_bytes, is_within) in [(12, true), (11, false)] {
+        let unpacked = unpack_into(directory.path(), &named, Limits { names_bytes, ..LIMITS });
+        let error = unpacked.map_err(|error| error.to_string());
+        let expected = "the names of its directories and links have more than 11 bytes";
+        assert_eq!(error.is_ok(), is_within);
+        assert!(error.is_ok() || error.is_err_and(|error| error == expected));
+        for name in ["abc", "def"] {
+            fs::remove_dir_all(directory.path().join(name)).unwrap();
+        }
     }
     let diff_id = Digest::of(b"other");
     let job = Job { root: directory.path(), marks: Marks::User, limits: LIMITS, diff_id: &diff_id };
@@ -179,6 +190,7 @@ fn what_depends_on_layers_below_is_taken_from_them() {
             "file d/e/f x",
             "link copy etc/a",
             "link again copy",
+            "link other etc/a",
         ]),
     ];
     let mut roots: Vec<PathBuf> = Vec::new();
@@ -199,10 +211,12 @@ fn what_depends_on_layers_below_is_taken_from_them() {
             "etc/b x",
             "gone 755",
             "gone/c x",
+            "other text",
         ]
     );
     let inode = |name: &str| fs::metadata(roots[0].join(name)).unwrap().ino();
     assert_eq!(inode("again"), inode("copy"));
+    assert_eq!(inode("other"), inode("copy"), "a file is copied up once");
     let missing = tempfile::tempdir().unwrap();
     let unpacked = unpack_into(missing.path(), &archive(&["link a b"]), LIMITS).unwrap();
     let error = settle(missing.path(), &roots, Marks::User, &unpacked.unsettled).unwrap_err();

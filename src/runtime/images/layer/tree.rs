@@ -64,6 +64,8 @@ pub(super) struct Tree {
     directories: BTreeMap<PathBuf, Looks>,
     /// Directories that were made only because something is in them.
     implied: BTreeSet<PathBuf>,
+    /// Of all names that were ever entered into the two above.
+    names_bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -83,7 +85,13 @@ impl Tree {
             latest: None,
             directories: BTreeMap::new(),
             implied: BTreeSet::new(),
+            names_bytes: 0,
         })
+    }
+
+    /// How much is remembered of directories until the end.
+    pub(super) fn names_bytes(&self) -> usize {
+        self.names_bytes
     }
 
     /// Where `path` (relative, without `..`) is, its directories made where they are missing.
@@ -176,6 +184,7 @@ impl Tree {
 
     fn imply(&mut self, directory: &OwnedFd, path: &Path, name: &OsStr) -> io::Result<OwnedFd> {
         kernel::mkdirat(directory, name, Mode::RWXU)?;
+        self.names_bytes += path.as_os_str().len() + name.len();
         self.implied.insert(path.join(name));
         Ok(open_directory(directory, name)?)
     }
@@ -202,7 +211,10 @@ impl Tree {
             self.set_xattr(name, set).map_err(failed)?;
         }
         self.implied.remove(&path_in_root);
-        self.directories.insert(path_in_root, looks);
+        let length = path_in_root.as_os_str().len();
+        if self.directories.insert(path_in_root, looks).is_none() {
+            self.names_bytes += length;
+        }
         Ok(())
     }
 

@@ -185,7 +185,9 @@ impl Exchange<'_> {
                 return Err(Failure { error, retry_after });
             }
         }
-        let body = Limited::new(response.into_body(), TOKEN_ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), TOKEN_ANSWER_BYTES_MAX).collect();
+        let body = tokio::time::timeout(super::download::SILENCE_MAX, body).await;
+        let body = body.map_err(|_elapsed| self.unreachable(super::download::silence()))?;
         let body = body.map_err(|error| self.unreachable(io::Error::other(error)))?.to_bytes();
         let answer: TokenAnswer = serde_json::from_slice(&body)
             .map_err(|error| malformed(format!("the token from {realm}: {error}")))?;

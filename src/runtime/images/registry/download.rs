@@ -14,6 +14,12 @@ use tokio::sync::mpsc;
 /// A connection over which nothing comes for so long is given up.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// What is said of a connection that is given up.
+pub(super) fn silence() -> io::Error {
+    let seconds = SILENCE_MAX.as_secs();
+    io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {seconds} s"))
+}
+
 /// How one stream ended well.
 enum Streamed {
     Complete,
@@ -90,7 +96,7 @@ impl Session {
                     let why = format!("{} ended at byte {offset} of {size}", ask.what);
                     return Err(broken(io::Error::other(why)));
                 }
-                Err(_elapsed) => return Err(broken(io::ErrorKind::TimedOut.into())),
+                Err(_elapsed) => return Err(broken(silence())),
             };
             let Ok(mut bytes) = frame.into_data() else {
                 continue;

@@ -16,6 +16,7 @@ pub(super) use session::{Fetched, Found, Session};
 pub use transport::Proxy;
 
 use super::super::error::PullError;
+use std::io;
 use std::time::Duration;
 
 /// A failure of one request, and what the registry says about when to try again.
@@ -23,6 +24,17 @@ use std::time::Duration;
 struct Failure {
     error: PullError,
     retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// Whether the registry said nothing for as long as it had.
+    fn is_silence(&self) -> bool {
+        let PullError::Unreachable { source, .. } = &self.error else { return false };
+        let first: &(dyn std::error::Error + 'static) = &**source;
+        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        std::iter::successors(Some(first), |error| error.source())
+            .any(|error| error.downcast_ref().is_some_and(is_timeout))
+    }
 }
 
 impl From<PullError> for Failure {

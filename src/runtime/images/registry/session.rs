@@ -33,6 +33,9 @@ const REDIRECTS_MAX: u32 = 10;
 /// How often in a row the last endpoint may fail; those before it only twice.
 const ATTEMPTS_MAX: u32 = 5;
 const ATTEMPTS_OF_MIRRORS_MAX: u32 = 2;
+/// How often in a row one may say nothing at all: each time costs a minute, and whoever wants the image
+/// is to hear of it, and asks again later.
+const SILENCES_MAX: u32 = 2;
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(8) };
 /// A registry that wants to be left alone for longer is, by failing.
@@ -89,6 +92,7 @@ pub(in super::super) struct Fetched {
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     failures: u32,
+    silences: u32,
 }
 
 impl Session {
@@ -234,7 +238,7 @@ impl Session {
             }
             Ok(Err(error)) => return Err(remote.unreachable(io::Error::other(error)).into()),
             Err(_elapsed) => {
-                return Err(remote.unreachable(io::Error::from(io::ErrorKind::TimedOut)).into());
+                return Err(remote.unreachable(super::download::silence()).into());
             }
         };
         Ok((Response::from_parts(head, ()), bytes))
@@ -427,13 +431,16 @@ impl Patience {
     /// Forgets earlier failures: something has come since.
     pub(super) fn renew(&mut self) {
         self.failures = 0;
+        self.silences = 0;
     }
 
     /// How long to wait before asking the same endpoint again; `None` where that has no point.
     pub(super) fn wait(&mut self, failure: &Failure, is_last_endpoint: bool) -> Option<Duration> {
         self.failures += 1;
+        self.silences += u32::from(failure.is_silence());
         let attempts = if is_last_endpoint { ATTEMPTS_MAX } else { ATTEMPTS_OF_MIRRORS_MAX };
-        if !failure.error.is_transient() || self.failures >= attempts {
+        let is_enough = self.failures >= attempts || self.silences >= SILENCES_MAX;
+        if !failure.error.is_transient() || is_enough {
             return None;
         }
         let delay = BACKOFF.delay(self.failures);
@@ -520,6 +527,10 @@ mod tests {
         assert_eq!(waits(&failure(429, Some(1)), true), [1000, 1000, 1000, 2000]);
         assert!(waits(&failure(429, Some(3600)), true).is_empty());
         assert!(waits(&failure(400, None), true).is_empty());
+        let silence = io::Error::other(io::Error::from(io::ErrorKind::TimedOut));
+        let (registry, source) = (String::new(), Arc::new(silence));
+        let silence = Failure::from(PullError::Unreachable { registry, source });
+        assert_eq!(waits(&silence, true), [250]);
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl Transport {
             Ok(Err(error)) => Err(io::Error::other(error)),
             Err(_elapsed) => {
                 let seconds = ANSWER_MAX.as_secs();
-                Err(io::Error::other(format!("no answer in {seconds} s")))
+                let text = format!("no answer in {seconds} s");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
         }
     }
