@@ -5,7 +5,7 @@ use super::plan::{gateway, host_interface, host_port_taken, pick_address};
 use super::records::{self, Record};
 use super::render::{self, Model, TABLE};
 use super::{Attachment, NetworkError, PodNetwork};
-use crate::stdx::Tasks;
+use crate::stdx::{Tasks, fault};
 use crate::sys::namespace;
 use crate::sys::nft::{self, Batch};
 use futures_util::FutureExt as _;
@@ -195,6 +195,7 @@ impl Inner {
         let record = Record { attachment, addresses };
         records::save(&self.config.state_directory, &record)
             .map_err(failed("recording an attachment"))?;
+        fault::point("network: address recorded");
         state.last.extend(bridge.ranges.iter().copied().zip(record.addresses.iter().copied()));
         state.records.insert(record.attachment.sandbox.clone(), record.clone());
         Ok((bridge, record))
@@ -214,6 +215,7 @@ impl Inner {
             link::add_pair(&self.netlink, &interface, file.as_fd(), bridge.mtu)
                 .await
                 .map_err(failed(format!("making the interface of pod {pod}")))?;
+            fault::point("network: interface made");
         }
         link::join_bridge(&self.netlink, &interface, bridge.index)
             .await
@@ -222,9 +224,12 @@ impl Inner {
         configure_inside(namespace, &record.addresses, &gateways)
             .await
             .map_err(failed(format!("configuring the interface of pod {pod}")))?;
+        fault::point("network: interface configured");
         let mut batch = Batch::new(TABLE);
         render::open_ports(&mut batch, record);
-        self.apply(batch).await
+        self.apply(batch).await?;
+        fault::point("network: attached");
+        Ok(())
     }
 
     async fn detach(&self, sandbox: &str) -> Result<(), NetworkError> {
@@ -238,6 +243,7 @@ impl Inner {
         link::remove(&self.netlink, &host_interface(sandbox))
             .await
             .map_err(failed("removing a pod's interface"))?;
+        fault::point("network: interface removed");
         let mut batch = Batch::new(TABLE);
         render::close_ports(&mut batch, &record);
         if self.lock().bridge.is_some() {
@@ -245,6 +251,7 @@ impl Inner {
         }
         records::remove(&self.config.state_directory, sandbox)
             .map_err(failed("removing the record of an attachment"))?;
+        fault::point("network: record removed");
         self.lock().records.remove(sandbox);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Pods write there, and whoever may make pods may try to have links where this looks. So every name
 //! is resolved by the kernel below the root (openat2(2)), without links.
 
+use crate::stdx::fault;
 use crate::sys::mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::collections::BTreeSet;
@@ -55,8 +56,11 @@ impl Directories {
         let made = File::from(self.find(name)?);
         made.set_permissions(Permissions::from_mode(DIRECTORY_MODE))?;
         // The volume's object will be durable, and so has this to be.
+        fault::point("claim: directory made");
         made.sync_all()?;
-        root.sync_all()
+        root.sync_all()?;
+        fault::point("claim: directory durable");
+        Ok(())
     }
 
     /// Removes a directory with all that is in it. Succeeds where there is none.
@@ -75,7 +79,9 @@ impl Directories {
             return Err(io::Error::new(ErrorKind::ResourceBusy, text));
         }
         // It follows no links, and keeps to what it has opened.
-        fs::remove_dir_all(&path)
+        fs::remove_dir_all(&path)?;
+        fault::point("claim: directory removed");
+        Ok(())
     }
 
     /// Removes directories that nobody knows, where they are empty: others may be somebody's data.

@@ -1,6 +1,6 @@
 //! A Deployment of three, from a registry to nothing left, as the issue that asked for it tells it.
 
-use super::leftovers::{Traces, vanish};
+use super::leftovers::{Traces, of_pods, vanish};
 use super::machine::Machine;
 use super::old_kubectl;
 use nix::sys::signal::Signal;
@@ -175,21 +175,7 @@ fn process_of(uid: &str) -> nix::unistd::Pid {
 }
 
 fn nothing_is_left(machine: &Machine) {
-    let data = machine.path("data");
-    let run = kinglet::daemon::Layout::of(&data).run();
-    let id = kinglet::daemon::Layout::of(&data).id();
-    let server = format!("{} ", machine.server_pid());
-    let in_memory = format!(" {} ", run.join("volumes").display());
-    let traces = || {
-        let containers = data.join("agent");
-        let mut traces = Traces::of(&[containers.to_str().unwrap(), run.to_str().unwrap(), &id]);
-        traces.processes.retain(|line| !line.starts_with(&server));
-        // The server's own places stay while it runs.
-        traces.cgroups.retain(|path| path.contains("/pod"));
-        traces.mounts.retain(|line| !line.contains(&in_memory));
-        traces
-    };
-    vanish(machine, traces);
+    vanish(machine, || of_pods(machine));
     let interfaces = machine.run("ip", &["-o", "link", "show", "master", "kinglet0"]);
     assert_eq!(interfaces, "", "interfaces are left");
 }

@@ -17,10 +17,15 @@ pub struct Traces {
 impl Traces {
     /// Everything whose name, command line or cgroup has one of `marks` in it.
     pub fn of(marks: &[&str]) -> Self {
+        Self::among(marks, &fs::read_to_string("/proc/self/mountinfo").unwrap())
+    }
+
+    /// As [`of`](Self::of), where the mounts are those of `table`.
+    fn among(marks: &[&str], table: &str) -> Self {
         let marked = |text: &str| marks.iter().any(|mark| text.contains(mark));
         Self {
             processes: processes().into_iter().filter(|line| marked(line)).collect(),
-            mounts: lines("/proc/self/mountinfo").filter(|line| marked(line)).collect(),
+            mounts: table.lines().filter(|line| marked(line)).map(str::to_owned).collect(),
             cgroups: cgroups(Path::new("/sys/fs/cgroup"), &marked),
         }
     }
@@ -28,6 +33,23 @@ impl Traces {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What the pods of a machine have while its server runs, whose own places are left out.
+pub fn of_pods(machine: &Machine) -> Traces {
+    let data = machine.path("data");
+    let layout = kinglet::daemon::Layout::of(&data);
+    let (containers, run) = (data.join("agent"), layout.run());
+    let marks = [containers.to_str().unwrap(), run.to_str().unwrap(), &layout.id()];
+    let mut traces = Traces::among(&marks, &machine.mount_table());
+    let server = format!("{} ", machine.server_pid());
+    traces.processes.retain(|line| !line.starts_with(&server));
+    traces.cgroups.retain(|path| path.contains("/pod"));
+    for own in [run.join("volumes"), containers.clone()] {
+        let own = format!(" {} ", own.display());
+        traces.mounts.retain(|line| !line.contains(&own));
+    }
+    traces
 }
 
 /// Waits until there are no traces; says which there are where some stay.
@@ -39,10 +61,6 @@ pub fn vanish(machine: &Machine, look: impl Fn() -> Traces) {
         last.borrow().is_empty() || kinglet::stdx::monotonic() > deadline
     });
     assert_eq!(last.into_inner(), Traces::default());
-}
-
-fn lines(path: &str) -> impl Iterator<Item = String> + use<> {
-    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 fn processes() -> Vec<String> {

@@ -21,6 +21,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Machine {
     directory: tempfile::TempDir,
     network: PathBuf,
+    /// Keeps the machine's own mount namespace, where it has one.
+    mounts: Option<Child>,
     server: Option<Child>,
     /// Arguments of the server, besides the usual.
     pub further: Vec<&'static str>,
@@ -32,16 +34,87 @@ impl Machine {
         assert!(nix::unistd::geteuid().is_root(), "needs root: run `make test` as root");
         let directory = tempfile::Builder::new().prefix("kinglet-e2e.").tempdir().unwrap();
         let network = directory.path().join("net");
-        namespace::make_pinned(&[(Kind::Network, network.clone())], namespace::loopback_up)
-            .unwrap();
-        let machine =
-            Self { directory, network, server: None, further: Vec::new(), registry: None };
-        // The node's address. A veth pair stands in for a network card: it leads nowhere.
-        machine.run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
-        machine.run("ip", &["addr", "add", "192.0.2.10/24", "dev", "up0"]);
-        machine.run("ip", &["link", "set", "up0", "up"]);
-        machine.run("ip", &["link", "set", "up1", "up"]);
+        let machine = Self {
+            directory,
+            network,
+            mounts: None,
+            server: None,
+            further: Vec::new(),
+            registry: None,
+        };
+        machine.make_network();
         machine
+    }
+
+    /// One with mounts of its own: what is mounted in it goes with it.
+    pub fn apart() -> Self {
+        let mut machine = Self::new();
+        machine.part();
+        machine
+    }
+
+    fn part(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "the child is what keeps the namespace")]
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "slave", "sleep", "infinity"]);
+        let holder = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let name = format!("/proc/{}/comm", holder.id());
+        self.mounts = Some(holder);
+        self.eventually("a mount namespace is there", || {
+            std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep")
+        });
+    }
+
+    fn make_network(&self) {
+        let pins = [(Kind::Network, self.network.clone())];
+        namespace::make_pinned(&pins, namespace::loopback_up).unwrap();
+        // The node's address. A veth pair stands in for a network card: it leads nowhere.
+        self.run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
+        self.run("ip", &["addr", "add", "192.0.2.10/24", "dev", "up0"]);
+        self.run("ip", &["link", "set", "up0", "up"]);
+        self.run("ip", &["link", "set", "up1", "up"]);
+    }
+
+    /// Where a file of the machine is seen from outside, also below what is mounted in it alone.
+    pub fn seen(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        match &self.mounts {
+            Some(holder) => Path::new("/proc")
+                .join(holder.id().to_string())
+                .join("root")
+                .join(path.strip_prefix("/").unwrap()),
+            None => path,
+        }
+    }
+
+    /// The mounts that the machine sees.
+    pub fn mount_table(&self) -> String {
+        let process =
+            self.mounts.as_ref().map_or("self".to_owned(), |holder| holder.id().to_string());
+        std::fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap()
+    }
+
+    /// Pulls the plug and starts the machine again: no process has a last word, what was in memory is
+    /// gone, and it is another running time. Only for machines [`apart`](Self::apart).
+    pub fn reboot(&mut self) {
+        self.stop(nix::sys::signal::Signal::SIGKILL);
+        let layout = kinglet::daemon::Layout::of(&self.path("data"));
+        let cgroups = kinglet::sys::cgroup::Cgroups::detect().unwrap();
+        let pods = format!("/kinglet-{}", layout.id()).parse().unwrap();
+        cgroups.kill(&pods).unwrap();
+        for mut child in self.registry.take().into_iter().chain(self.mounts.take()) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        cgroups.remove(&pods).unwrap();
+        namespace::unpin(&self.network).unwrap();
+        std::fs::remove_dir_all(layout.run()).unwrap();
+        self.make_network();
+        self.part();
+        let boot_id = self.path("boot-id");
+        std::fs::write(&boot_id, "00000000-0000-4000-8000-000000000000\n").unwrap();
+        let words = ["--bind", boot_id.to_str().unwrap(), "/proc/sys/kernel/random/boot_id"];
+        self.run("mount", &words);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -52,7 +125,11 @@ impl Machine {
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "tests need the child's id and its pipes")]
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.network.display())).arg("--").arg(program);
+        command.arg(format!("--net={}", self.network.display()));
+        if let Some(holder) = &self.mounts {
+            command.arg(format!("--mount=/proc/{}/ns/mnt", holder.id()));
+        }
+        command.arg("--").arg(program);
         command.args(arguments).env("KUBECONFIG", self.path("kinglet.yaml")).stdin(Stdio::null());
         command
     }
@@ -151,6 +228,11 @@ impl Machine {
     /// and without starting programs, so that it tells times.
     pub fn start_timed(&mut self) -> (Instant, Instant) {
         self.spawn_server();
+        self.await_node()
+    }
+
+    /// Waits until the server answers, then until its node is ready.
+    pub fn await_node(&self) -> (Instant, Instant) {
         let look = |path: &str| self.asked(path);
         self.eventually("the server answers", || look("/readyz").is_some());
         let answers = now();
@@ -165,7 +247,7 @@ impl Machine {
     }
 
     /// Asks the API server as the administrator; `None` where it says no or nothing.
-    fn asked(&self, path: &str) -> Option<Vec<u8>> {
+    pub fn asked(&self, path: &str) -> Option<Vec<u8>> {
         let kubeconfig = Kubeconfig::read(&self.path("kinglet.yaml")).ok()?;
         let service = std::sync::Arc::new(Remote::new(&kubeconfig).ok()?);
         let answer = self.inside(|| {
@@ -181,7 +263,8 @@ impl Machine {
         namespace::run_in_network(&self.network, work).unwrap()
     }
 
-    fn spawn_server(&mut self) {
+    /// Starts the server and waits for nothing.
+    pub fn spawn_server(&mut self) {
         let arguments = self.server_arguments();
         let mut words = vec!["server"];
         words.extend(arguments.iter().map(String::as_str));
@@ -192,6 +275,8 @@ impl Machine {
             .open(self.path("server.log"))
             .unwrap();
         let mut command = self.command(&executable(), &words);
+        // Tests may have it end in the middle of things: see `stdx::fault`.
+        command.env("KINGLET_FAULT_FILE", self.path("fault"));
         command.stdout(Stdio::null()).stderr(log);
         self.server = Some(command.spawn().unwrap());
     }
@@ -212,6 +297,15 @@ impl Machine {
         if signal != nix::sys::signal::Signal::SIGKILL {
             assert_eq!(status.code(), Some(0), "{:?}:\n{}", status.signal(), self.server_log());
         }
+    }
+
+    /// Whether the server has ended by itself, or been killed, since it was started.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = |server: &mut Child| server.try_wait().unwrap().is_some();
+        if self.server.as_mut().is_some_and(ended) {
+            self.server = None;
+        }
+        self.server.is_none()
     }
 
     pub fn server_log(&self) -> String {
@@ -300,6 +394,10 @@ impl Drop for Machine {
             self.kinglet(&["killall", "--data-dir", data.to_str().unwrap()]);
             // The log is all there is to find out by.
             std::io::stderr().write_all(self.server_log().as_bytes()).ok();
+        }
+        if let Some(mut holder) = self.mounts.take() {
+            holder.kill().ok();
+            holder.wait().ok();
         }
         namespace::unpin(&self.network).ok();
     }

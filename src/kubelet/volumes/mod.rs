@@ -18,7 +18,7 @@ pub use usage::{Usage, measure};
 
 use crate::kubelet::container::mounts::{PlannedMount, ReadyVolume, Recursion};
 use crate::runtime::Mount;
-use crate::stdx::chain;
+use crate::stdx::{chain, fault};
 use crate::sys::host::has_swap;
 use crate::sys::mount::{self, Tmpfs};
 use jiff::Timestamp;
@@ -134,7 +134,9 @@ impl Volumes {
         let mut ready = BTreeMap::new();
         for plan in plans {
             self.reserve(uid, plan)?;
+            fault::point("volumes: one reserved");
             let path = self.make(uid, plan, memory_bytes_max, now)?;
+            fault::point("volumes: one made");
             let is_device = matches!(plan.source, Source::Device { .. });
             let volume = ReadyVolume { path, read_only: plan.read_only, is_device };
             ready.insert(plan.name.clone(), volume);
@@ -277,6 +279,7 @@ impl Volumes {
                     VolumeError::SubPath { volume, container: container.to_owned(), source }
                 })?;
                 mount.host_path = target;
+                fault::point("volumes: sub path mounted");
             }
             if mount.read_only && recursive_read_only != Recursion::Disabled {
                 let target = place("volume-subpaths/kinglet~read-only");
@@ -299,6 +302,7 @@ impl Volumes {
     /// As the file system says; another call goes on from there.
     pub fn remove_pod(&self, uid: &str) -> io::Result<()> {
         remove_unmounted(&self.pod_dir(uid))?;
+        fault::point("volumes: pod directory removed");
         remove_unmounted(&self.memory_dir.join(uid))
     }
 
@@ -310,7 +314,9 @@ impl Volumes {
     pub fn tear_down(&self, uid: &str) -> io::Result<()> {
         // Sub paths are mounts of volumes: they go first.
         remove_unmounted(&self.pod_dir(uid).join("volume-subpaths"))?;
+        fault::point("volumes: sub paths removed");
         remove_unmounted(&self.pod_dir(uid).join("volumes"))?;
+        fault::point("volumes: removed from disk");
         remove_unmounted(&self.memory_dir.join(uid))
     }
 

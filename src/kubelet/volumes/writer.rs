@@ -6,6 +6,7 @@
 
 use super::ownership::{self, Access, Kind};
 use super::plan::{FileContent, Files};
+use crate::stdx::fault;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -39,11 +40,19 @@ pub(super) fn write(
     };
     if changed {
         let name = now.strftime("..%Y_%m_%d_%H_%M_%S.%9f").to_string();
-        fill(&directory.join(&name), files, group)?;
+        let target = directory.join(&name);
+        if let Err(error) = fill(&target, files, group) {
+            // What is half there on a full disk would make it fuller with every try. If it stays, the
+            // next update sweeps it away.
+            fs::remove_dir_all(&target).ok();
+            return Err(error);
+        }
+        fault::point("volumes: files written");
         remove_if_there(&directory.join(DATA_NEW))?;
         symlink(&name, directory.join(DATA_NEW))?;
         ownership::give(&directory.join(DATA_NEW), group, Access::ReadOnly)?;
         fs::rename(directory.join(DATA_NEW), directory.join(DATA))?;
+        fault::point("volumes: files shown");
         link_names(directory, files, group)?;
     }
     sweep(directory, files)?;

@@ -178,12 +178,15 @@ fn prepare_places(places: &Places) -> io::Result<()> {
     fs::set_permissions(&places.termination_message, fs::Permissions::from_mode(0o666))
 }
 
-/// Containers that run have the file mounted: it is changed in place, and only where it has to be.
+/// Containers that run have the file mounted: it is changed in place, and only where it has to be. It is
+/// cut to its length last, so that a full disk takes no more of it than it must.
 fn write_if_changed(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|known| known == text.as_bytes()) {
         return Ok(());
     }
     let mut file = OpenOptions::new();
-    let file = file.write(true).create(true).truncate(true).mode(0o644);
-    file.open(path)?.write_all(text.as_bytes())
+    let file = file.write(true).create(true).truncate(false).mode(0o644);
+    let mut file = file.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }

@@ -10,7 +10,7 @@ use crate::client::{ClientError, DeleteOptions};
 use crate::kubelet::pod::PodFacts;
 use crate::kubelet::pod::plan::{Ending, PodPlan};
 use crate::runtime::{SandboxId, SandboxState, SandboxStatus};
-use crate::stdx::chain;
+use crate::stdx::{chain, fault};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use std::fs;
@@ -106,6 +106,7 @@ impl PodWorker {
         }
         let sandboxes = facts.sandboxes().iter().map(|sandbox| sandbox.id.clone()).collect();
         clear(&self.shared, self.pod.uid(), sandboxes).await?;
+        fault::point("pod: cleared");
         self.end.is_cleared = true;
         Ok(())
     }
@@ -145,6 +146,7 @@ pub(super) async fn close(shared: &Shared, sandboxes: &[SandboxStatus]) -> Resul
         if sandbox.state == SandboxState::Ready {
             shared.runtime.stop_sandbox(&sandbox.id).await?;
         }
+        fault::point("pod: sandbox stopped");
         shared.network.detach(&sandbox.id.0).await?;
     }
     Ok(())
@@ -163,7 +165,9 @@ pub(super) async fn clear(
     let (logs_dir, uid) = (shared.config.logs_dir.clone(), uid.to_owned());
     // The pod's own directory goes last: as long as it is there, an interrupted removal goes on.
     tokio::task::spawn_blocking(move || {
+        fault::point("pod: sandboxes removed");
         remove_logs(&logs_dir, &uid)?;
+        fault::point("pod: logs removed");
         volumes.remove_pod(&uid)
     })
     .await??;

@@ -237,8 +237,12 @@ impl PodWorker {
         let token_due = self.tokens.as_ref().and_then(Tokens::next_due);
         let asks = [token_due, self.claims.next_due()].into_iter().flatten().min();
         let asks = asks.filter(|_| plan.ending.is_none());
+        // Where there are volumes, the pod goes on with them as they are; nothing else would wake this.
+        let now = self.shared.clock.now();
+        let retry_volumes = self.volume_failure.as_ref().map(|failure| failure.retry_at);
+        let retry_volumes = retry_volumes.filter(|at| plan.ending.is_none() && *at > now);
         let retry_resize = self.resizing.failure.as_ref().map(|failure| failure.retry_at);
-        [until, plan.recheck_at, retry_report, retry_stop, retry_resize, asks]
+        [until, plan.recheck_at, retry_report, retry_stop, retry_resize, retry_volumes, asks]
             .into_iter()
             .flatten()
             .min()

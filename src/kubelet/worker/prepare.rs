@@ -16,7 +16,7 @@ use crate::kubelet::volumes::VolumeError;
 use crate::kubelet::volumes::plan::{VolumePlan, plan};
 use crate::network::{Attachment, NetworkError};
 use crate::runtime::{SandboxConfig, SandboxState, SandboxStatus};
-use crate::stdx::chain;
+use crate::stdx::{chain, fault};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -41,6 +41,7 @@ impl PodWorker {
     ) -> Option<()> {
         let version = self.volumes_version(references);
         if self.volumes.as_ref().is_some_and(|(known, _)| *known == version) {
+            self.volume_failure = None;
             return Some(());
         }
         if self.volume_failure.as_ref().is_some_and(|failure| now < failure.retry_at) {
@@ -209,6 +210,7 @@ impl PodWorker {
         let shared = Arc::clone(&self.shared);
         let turn = shared.starts.acquire().await?;
         let made = self.shared.runtime.run_sandbox(config).await?;
+        fault::point("pod: sandbox made");
         let attached = self.attach(&made).await;
         drop(turn);
         if let Err(error) = attached {

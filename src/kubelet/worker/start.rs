@@ -12,7 +12,7 @@ use crate::kubelet::images::plan::{Next as NextForImage, next as next_for_image}
 use crate::kubelet::pod::plan::{PodPlan, SandboxPlan, Slot, Start, Waiting};
 use crate::kubelet::pod::{PodFacts, ProbeKind, ProbeResult, Restarts};
 use crate::runtime::{ContainerConfig, ContainerId, RuntimeError, SandboxId};
-use crate::stdx::chain;
+use crate::stdx::{chain, fault};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::LifecycleHandler;
 use std::sync::Arc;
@@ -214,6 +214,7 @@ impl PodWorker {
         let started = shared.runtime.start_container(&id).await;
         drop(turn);
         started.map_err(|error| ("RunContainerError", error))?;
+        fault::point("pod: container started");
         self.tell_of_container(slot, "Started", "Container started");
         Ok(self.begin_post_start(slot, id))
     }

@@ -5,7 +5,7 @@ use super::super::shim::{CallError, Process, Reach, SIGKILL, Shim, TaskState};
 use super::super::{ContainerId, ContainerState, RuntimeError, SandboxId};
 use super::layout::ContainerFiles;
 use super::records::{self, ContainerRecord, SandboxRecord, StartedRecord};
-use super::sandbox::pause_cgroup;
+use super::sandbox::{KILL_DEADLINE, pause_cgroup};
 use super::stray::{end_strays, find_shim};
 use super::supervise::Ending;
 use super::tables::{Container, Sandbox};
@@ -246,7 +246,16 @@ async fn look(
         (Ok(TaskState::Running { pid }), Some(started)) => {
             (ContainerState::Running { pid, started_at: started.started_at }, None)
         }
-        // It was being started when the process before this one ended, and nobody has been told.
+        // Nobody has ordered its start: it did not run, and may be made again.
+        (Ok(TaskState::Created), None) => match undo_create(shim, id).await {
+            Ok(()) => (ContainerState::Created, None),
+            Err(error) => {
+                let why = format!("its start was interrupted: {error}");
+                (ContainerState::Created, Some(Found::Ended(Ending::unknown(&why))))
+            }
+        },
+        // It was being started when the process before this one ended, and nobody has been told. It may
+        // have run for a moment: that counts.
         (Ok(TaskState::Running { .. } | TaskState::Created), _) => {
             let process = Process::first_of(&id.0);
             let ending = match shim.signal(process, SIGKILL, Reach::All).await {
@@ -274,6 +283,17 @@ async fn look(
             (started.map_or(ContainerState::Created, running), None)
         }
         (Err(_), _) => (ContainerState::Created, Some(Found::ShimGone)),
+    }
+}
+
+/// Takes back a task that has not been started.
+async fn undo_create(shim: &Shim, id: &ContainerId) -> Result<(), CallError> {
+    let process = Process::first_of(&id.0);
+    shim.signal(process, SIGKILL, Reach::All).await?;
+    match tokio::time::timeout(KILL_DEADLINE, shim.wait(process)).await {
+        Ok(Ok(_) | Err(CallError::NotFound)) => shim.delete(process).await,
+        Ok(Err(error)) => Err(error),
+        Err(_elapsed) => Err(CallError::Timeout(KILL_DEADLINE)),
     }
 }
 

@@ -12,7 +12,7 @@ use super::records::{self, ContainerRecord, StartedRecord};
 use super::sandbox::{new_id, shared_paths};
 use super::tables::{Container, Sandbox};
 use super::{Engine, failed, host, image_volumes};
-use crate::stdx::{blocking, chain};
+use crate::stdx::{blocking, chain, fault};
 use crate::sys::{mount, signal};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -75,7 +75,9 @@ impl Engine {
         let stop_signal = spec::stop_signal(&config, &image)?;
         let bundle = files.clone();
         blocking(move || bundle.create_bundle()).await.map_err(|error| failed(OPERATION, error))?;
+        fault::point("container: bundle made");
         self.images.prepare_rootfs(&config.image, id, &files.rootfs()).await?;
+        fault::point("container: root mounted");
         config.mounts.extend(image_mounts(&files, &image, &config).await?);
         let (rootfs, privileged) = (files.rootfs(), config.security.privileged);
         let wanted = config.devices.clone();
@@ -114,6 +116,7 @@ impl Engine {
         })
         .await
         .map_err(|error| failed("recording a container", error))?;
+        fault::point("container: recorded");
         Ok(record)
     }
 
@@ -184,10 +187,13 @@ impl Engine {
         };
         shim.create(task).await?;
         drop(wiring);
+        fault::point("container: task created");
         // Before it starts: it may have ended before the shim has answered.
         let started_at = self.config.clock.now();
         records::write(&files.started(), &StartedRecord { started_at }).map_err(CallError::lost)?;
+        fault::point("container: start recorded");
         let pid = shim.start(Process::first_of(&container.id.0)).await?;
+        fault::point("container: started");
         Ok((pid, started_at))
     }
 
@@ -258,6 +264,7 @@ impl Engine {
         blocking(move || cgroups.kill(&cgroup).and_then(|()| cgroups.remove(&cgroup)))
             .await
             .map_err(|error| failed("removing a container's cgroup", error))?;
+        fault::point("container: cgroup removed");
         self.discard_container(id, &container.files).await?;
         self.with_tables(|tables| tables.containers.remove(id));
         Ok(())
@@ -280,7 +287,9 @@ impl Engine {
         })
         .await
         .map_err(|error: io::Error| failed(OPERATION, error))?;
+        fault::point("container: bundle removed");
         self.images.release_rootfs(id).await?;
+        fault::point("container: layer removed");
         let record = files.record_directory().to_owned();
         blocking(move || remove_directory(&record)).await.map_err(|error| failed(OPERATION, error))
     }

@@ -12,7 +12,7 @@ use super::stray::end_strays;
 use super::tables::{Container, Sandbox};
 use super::{Engine, failed};
 use crate::runtime::companion;
-use crate::stdx::{blocking, chain};
+use crate::stdx::{blocking, chain, fault};
 use crate::sys::cgroup::{CgroupPath, HugepageLimit, Limits};
 use crate::sys::mount::{self, Tmpfs};
 use crate::sys::namespace as namespaces;
@@ -31,7 +31,7 @@ use std::time::Duration;
 const SHARED_MEMORY: Tmpfs = Tmpfs { size_bytes: 64 << 20, mode: 0o1777, group: None };
 
 /// How long processes may take to end after SIGKILL before the sandbox is said not to stop.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a shim may take to end by itself before it is killed.
 const SHIM_DEADLINE: Duration = Duration::from_secs(2);
@@ -128,12 +128,14 @@ impl Engine {
                 fs::write(files.shim().join("config.json"), group)
             })
             .map_err(|error| failed("making a sandbox's directory", error))?;
+        fault::point("sandbox: intent written");
         let (shim, isolated) = tokio::join!(
             self.start_shim(id, &files, handler),
             self.isolate(&record.config, &files)
         );
         let shim = shim?;
         isolated?;
+        fault::point("sandbox: all made");
         let (files, record) = (files.clone(), record.clone());
         blocking(move || {
             files.create_record()?;
@@ -141,6 +143,7 @@ impl Engine {
         })
         .await
         .map_err(|error| failed("recording a sandbox", error))?;
+        fault::point("sandbox: recorded");
         Ok(shim)
     }
 
@@ -164,8 +167,10 @@ impl Engine {
             events_socket: &self.layout.events_socket(),
         })
         .await?;
+        fault::point("sandbox: shim started");
         records::write(&files.shim_address(), &address)
             .map_err(|error| failed("recording a shim", error))?;
+        fault::point("sandbox: shim recorded");
         Shim::connect(&address).await.map_err(|error| error.of("connecting to the shim"))
     }
 
@@ -204,8 +209,10 @@ impl Engine {
                 .create(&cgroup)
                 .and_then(|()| engine.cgroups.apply(&cgroup, &limits(&shared_config.resources)))
                 .map_err(|error| failed("making a pod's cgroup", error))?;
+            fault::point("sandbox: cgroup made");
             make_namespaces(&shared_config, &shared_files)
                 .map_err(|error| failed("making a sandbox's namespaces", error))?;
+            fault::point("sandbox: namespaces made");
             make_shared_files(&engine.host.hostname, &shared_config, &shared_files)
                 .map_err(|error| failed("making what a pod's containers share", error))
         })
@@ -232,6 +239,7 @@ impl Engine {
             .cgroup(cgroup_files)
             .deadline(PAUSE_DEADLINE);
         let finished = program.run_checked().await.map_err(|error| failed(OPERATION, error))?;
+        fault::point("sandbox: pause started");
         let said = String::from_utf8_lossy(&finished.stdout);
         let pid: u32 = said.trim().parse().map_err(|error| failed(OPERATION, error))?;
         let files = files.clone();
@@ -252,15 +260,21 @@ impl Engine {
         };
         if sandbox.shim().is_some() {
             let record = SandboxRecord { is_stopped: true, ..sandbox.record.clone() };
-            records::write(&sandbox.files.record(), &record)
-                .map_err(|error| failed("recording a sandbox", error))?;
+            if let Err(error) = records::write(&sandbox.files.record(), &record) {
+                // On a full disk it has to end all the same. Whoever orders this does so again where
+                // this process does not get to its end.
+                tracing::warn!(sandbox = %id, %error, "the end of a sandbox is not on disk");
+            }
+            fault::point("sandbox: stop recorded");
         }
         let containers = self.with_tables(|tables| tables.containers_of(id));
         for stopped in join_all(containers.iter().map(|each| self.kill_container(each))).await {
             stopped?;
         }
         if let Some(shim) = sandbox.take_shim() {
+            fault::point("sandbox: containers ended");
             end_shim(&shim).await;
+            fault::point("sandbox: shim ended");
         }
         self.end_pause(&sandbox).await
     }
@@ -330,12 +344,15 @@ impl Engine {
                 namespaces::unpin(&files.namespace(kind))?;
             }
             mount::unmount_all(files.run_directory())?;
+            fault::point("sandbox: unmounted");
             // A pod's next sandbox has the same cgroup.
             if !is_shared {
                 cgroups.kill(&cgroup)?;
                 cgroups.remove(&cgroup)?;
             }
+            fault::point("sandbox: cgroup removed");
             remove_directory(files.run_directory())?;
+            fault::point("sandbox: run directory removed");
             remove_directory(files.record_directory())
         })
         .await

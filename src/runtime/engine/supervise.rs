@@ -7,7 +7,7 @@ use super::super::{ContainerState, RuntimeEvent};
 use super::records::{self, StartedRecord};
 use super::tables::Container;
 use super::{Engine, failed};
-use crate::stdx::{blocking, chain};
+use crate::stdx::{blocking, chain, fault};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -91,6 +91,7 @@ impl Engine {
             let error = chain(&failed("recording a container's end", error));
             tracing::warn!(container = %container.id, error, "a container's end is not on disk");
         }
+        fault::point("container: end recorded");
         if let Some(shim) = shim {
             // The shim waits here until the logger has written everything.
             if let Err(error) = shim.delete(Process::first_of(&container.id.0)).await {

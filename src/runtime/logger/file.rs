@@ -51,10 +51,12 @@ impl LogFile {
         if self.file.is_none() {
             self.reopen();
         }
-        if let Some(file) = &mut self.file
-            && file.write_all(records).is_ok()
-        {
-            self.size_bytes += length;
+        let Some(file) = &mut self.file else { return };
+        match file.write_all(records) {
+            Ok(()) => self.size_bytes += length,
+            // A part may have been written, which the next record would be taken for the rest of.
+            // Where it cannot be cut off, readers skip the line.
+            Err(_) => drop(file.set_len(self.size_bytes)),
         }
     }
 }

@@ -31,7 +31,11 @@ impl Failure {
     fn is_silence(&self) -> bool {
         let PullError::Unreachable { source, .. } = &self.error else { return false };
         let first: &(dyn std::error::Error + 'static) = &**source;
-        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        let is_timeout = |error: &io::Error| {
+            // One that wraps another passes over it when it is asked for its source.
+            let wrapped = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+            wrapped.unwrap_or(error).kind() == io::ErrorKind::TimedOut
+        };
         std::iter::successors(Some(first), |error| error.source())
             .any(|error| error.downcast_ref().is_some_and(is_timeout))
     }
