@@ -15,8 +15,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+type IsGiven = fn(&Volume) -> bool;
+
 /// Every source and whether a volume has it, in the order in which the first of several is taken.
-const SOURCES: &[(&str, fn(&Volume) -> bool)] = &[
+const SOURCES: &[(&str, IsGiven)] = &[
     ("emptyDir", |volume| volume.empty_dir.is_some()),
     ("hostPath", |volume| volume.host_path.is_some()),
     ("gitRepo", |volume| volume.git_repo.is_some()),
