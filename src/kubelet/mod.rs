@@ -27,6 +27,7 @@ mod references;
 mod server;
 pub mod shutdown;
 mod static_pods;
+mod tally;
 pub mod tokens;
 pub mod volumes;
 mod worker;
@@ -54,6 +55,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tally::{Metered, Tally};
 use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 use worker::{Bell, Shared, Workers};
@@ -147,6 +149,8 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         let ring: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| bell.ring(uid));
         ring
     };
+    let tally = Arc::<Tally>::default();
+    let runtime: Arc<dyn Runtime> = Arc::new(Metered::new(runtime, Arc::clone(&tally)));
     let runtime_events = runtime.events();
     let (opened, network_open) = watch::channel(false);
     let shared = Arc::new(Shared {
@@ -173,6 +177,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         share: NodeShare { milli_cpu: u64::from(processors) * 1_000, memory_bytes },
         has_selinux: has_selinux(),
         network_open,
+        tally,
     });
     keep_node(&shared, &bell, tasks);
     let node_name = shared.config.node.name.clone();

@@ -17,7 +17,7 @@ mod shim;
 mod spec;
 mod status;
 
-pub use crate::sys::cgroup::Usage;
+pub use crate::sys::cgroup::{Activity, DeviceActivity, Usage};
 pub use config::{
     Bandwidth, ContainerConfig, DeviceMapping, HugepageLimit, LinuxResources, Mount,
     MountPropagation, NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
@@ -185,6 +185,12 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// What the processes of a container use. Fails where it is not running.
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>>;
+
+    /// What the processes of a container have done since it began, and the cgroup they are in, as
+    /// far as that is known. Waits for the kernel.
+    fn activity(&self, _container: &ContainerId) -> Option<(String, Activity)> {
+        None
+    }
 
     /// Where what a container writes to its root file system is on this node, where that is known.
     fn writable_layer(&self, _container: &ContainerId) -> Option<PathBuf> {

@@ -23,6 +23,7 @@ mod mistakes;
 mod old_kubectl;
 mod push;
 mod reboot;
+mod remote_kubelet;
 mod restart;
 mod shutdown;
 mod storage;

@@ -13,8 +13,10 @@ pub(super) mod step;
 pub(super) use ask::Question;
 
 use super::pod::{ProbeKind, ProbeResult};
+use super::tally::{ProbeName, ProbeOutcome, Tally};
 use crate::client::{EventRecorder, EventType};
 use crate::runtime::Runtime;
+use crate::stdx::monotonic;
 use k8s_openapi::api::core::v1::ObjectReference;
 use plan::Schedule;
 use std::time::Duration;
@@ -52,6 +54,7 @@ pub(super) struct Means<'a> {
     pub(super) runtime: &'a dyn Runtime,
     pub(super) events: &'a EventRecorder,
     pub(super) turns: &'a Semaphore,
+    pub(super) tally: &'a Tally,
 }
 
 impl Probing {
@@ -63,7 +66,10 @@ impl Probing {
             let answer = {
                 let turn = means.turns.acquire().await;
                 let _turn = turn.expect("the semaphore is never closed");
-                self.ask(means.runtime).await
+                let began = monotonic();
+                let answer = self.ask(means.runtime).await;
+                means.tally.note_probe(self.name(), outcome(&answer), began.elapsed());
+                answer
             };
             self.tell(&answer, means.events);
             let (row, result) = self.row.step(&answer, &self.schedule);
@@ -72,6 +78,17 @@ impl Probing {
                 self.result = result;
                 return;
             }
+        }
+    }
+
+    fn name(&self) -> ProbeName {
+        let regarding = &self.regarding;
+        ProbeName {
+            kind: self.kind,
+            container: self.question.spec.name.clone(),
+            pod: regarding.name.clone().unwrap_or_default(),
+            namespace: regarding.namespace.clone().unwrap_or_default(),
+            uid: regarding.uid.clone().unwrap_or_default(),
         }
     }
 
@@ -99,6 +116,15 @@ impl Probing {
             }
         };
         events.record(self.regarding.clone(), EventType::Warning, reason, message);
+    }
+}
+
+/// As upstream counts it (`prober.probe`).
+fn outcome(answer: &Answer) -> ProbeOutcome {
+    match answer {
+        Answer::Passed | Answer::Warned(_) => ProbeOutcome::Successful,
+        Answer::Failed(_) => ProbeOutcome::Failed,
+        Answer::Errored(_) => ProbeOutcome::Unknown,
     }
 }
 

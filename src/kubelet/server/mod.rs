@@ -4,15 +4,16 @@
 //! Start at [`answer`]. Upstream pkg/kubelet/server/server.go (v1.35).
 
 mod commands;
+mod configz;
+mod host_logs;
 mod logs;
+mod measures;
 mod ports;
 mod query;
 mod stats;
 
-use super::node::KUBELET_VERSION;
 use super::worker::Shared;
 use crate::api::ObjectKey;
-use crate::stdx::chain;
 use crate::stdx::http::{HttpService, Request, Response, full};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -22,7 +23,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use percent_encoding::percent_decode_str;
 use query::Query;
 use serde_json::{Value, json};
-use stats::{Extent, Observed, Stats};
+use stats::Stats;
 use std::io;
 use std::sync::Arc;
 
@@ -95,25 +96,11 @@ async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Res
         }
         ["pods"] if is_read => Ok(pods(shared, |_pod| true)),
         ["runningpods"] if is_read => Ok(pods(shared, is_running)),
-        ["stats", "summary"] if is_read => {
-            let is_short = query.is_set("only_cpu_and_memory");
-            let extent = if is_short { Extent::Essential } else { Extent::All };
-            let observed = observe(shared, stats, extent).await?;
-            Ok(json_response(&stats::summary::render(&observed, extent)))
+        ["stats" | "metrics", ..] if is_read => {
+            measures::answer(shared, stats, &segments, &query).await
         }
-        ["metrics"] if is_read => {
-            let observed = observe(shared, stats, Extent::Essential).await?;
-            let pods = shared.all_pods().iter().filter(|pod| is_running(pod)).count();
-            Ok(plain(StatusCode::OK, stats::metrics::kubelet(&observed, KUBELET_VERSION, pods)))
-        }
-        ["metrics", "resource"] if is_read => {
-            let observed = observe(shared, stats, Extent::Essential).await?;
-            Ok(plain(StatusCode::OK, stats::metrics::resource(&observed)))
-        }
-        ["metrics", "cadvisor"] if is_read => {
-            let observed = observe(shared, stats, Extent::All).await?;
-            Ok(plain(StatusCode::OK, stats::metrics::cadvisor(&observed)))
-        }
+        ["configz"] if is_read => Ok(json_response(&configz::render(&shared.config))),
+        ["logs", ref path @ ..] if is_read => host_logs::answer(path).await,
         ["containerLogs", namespace, pod, container] if is_read => {
             let key = ObjectKey::namespaced(namespace, pod);
             logs::container_logs(shared, &key, container, &query).await
@@ -139,8 +126,8 @@ async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Res
             ports::forward(shared, request.headers(), &pod, &query).await
         }
         [
-            "healthz" | "pods" | "runningpods" | "containerLogs" | "run" | "exec" | "attach"
-            | "portForward" | "stats" | "metrics",
+            "healthz" | "configz" | "logs" | "pods" | "runningpods" | "containerLogs" | "run"
+            | "exec" | "attach" | "portForward" | "stats" | "metrics",
             ..,
         ] if !is_read => {
             Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"))
@@ -153,12 +140,6 @@ async fn answer(shared: &Shared, stats: &Stats, request: &Request) -> Result<Res
 fn segments(path: &str) -> Vec<String> {
     let parts = path.trim_end_matches('/').split('/').skip(1);
     parts.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
-}
-
-async fn observe(shared: &Shared, stats: &Stats, extent: Extent) -> Result<Observed, Refusal> {
-    let observed = stats.observe(shared, extent).await;
-    observed
-        .map_err(|error| Refusal::internal(format!("cannot look at the node: {}", chain(&error))))
 }
 
 /// The uid, in a path that has one: after kind, namespace and name.

@@ -101,6 +101,7 @@ impl PodWorker {
                 runtime: &*shared.runtime,
                 events: &shared.events,
                 turns: &shared.questions,
+                tally: &shared.tally,
             };
             probing.run(means).await;
             Done::Probed(probing)

@@ -15,6 +15,7 @@ use crate::kubelet::pod::BoundPod;
 use crate::kubelet::references::ReferenceCaches;
 use crate::kubelet::shutdown::Shutdown;
 use crate::kubelet::static_pods::{StaticPods, is_static, mirrored};
+use crate::kubelet::tally::Tally;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
 use crate::stdx::Clock;
@@ -66,6 +67,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) evictions: Evictions,
     pub(in crate::kubelet) shutdown: Shutdown,
     pub(in crate::kubelet) exits: Exits,
+    pub(in crate::kubelet) tally: Arc<Tally>,
 }
 
 impl Shared {

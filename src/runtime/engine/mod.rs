@@ -30,7 +30,7 @@ mod update;
 use super::shim::EventsServer;
 use super::spec::HostTraits;
 use super::{
-    ContainerConfig, ContainerId, ContainerStatus, Credentials, ExecRequest, ExecResult,
+    Activity, ContainerConfig, ContainerId, ContainerStatus, Credentials, ExecRequest, ExecResult,
     ImageSource, ImageStatus, LinuxResources, PodStatus, PullError, Runtime, RuntimeError,
     RuntimeEvent, SandboxConfig, SandboxId, SandboxStatus, Session, Usage,
 };
@@ -322,6 +322,11 @@ impl Runtime for ShimRuntime {
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>> {
         let usage = self.engine.usage(container);
         Box::pin(async { usage })
+    }
+
+    fn activity(&self, container: &ContainerId) -> Option<(String, Activity)> {
+        let container = self.engine.container(container).ok()?;
+        Some((container.cgroup.to_string(), self.engine.cgroups.activity(&container.cgroup)))
     }
 
     fn reopen_log(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>> {

@@ -5,11 +5,13 @@
 //! somebody names are touched, never those above the first one made here, except that version 2
 //! needs its controllers enabled on the way down.
 
+mod activity;
 mod detect;
 mod kill;
 mod limits;
 mod usage;
 
+pub use activity::{Activity, DeviceActivity};
 pub use limits::{HugepageLimit, Limits};
 pub use usage::Usage;
 
@@ -253,6 +255,30 @@ impl Cgroups {
             memory_stat: &self.read(path, "memory", "memory.stat")?,
             pids_current: &self.read(path, "pids", "pids.current").unwrap_or_default(),
         }))
+    }
+
+    /// What the processes of a cgroup have done. What a kernel does not tell is nothing.
+    pub fn activity(&self, path: &CgroupPath) -> Activity {
+        let read = |controller, file| self.read(path, controller, file).unwrap_or_default();
+        let activity = if self.is_unified() {
+            activity::unified(activity::UnifiedFiles {
+                cpu_stat: &read("cpu", "cpu.stat"),
+                memory_stat: &read("memory", "memory.stat"),
+                memory_peak: &read("memory", "memory.peak"),
+                swap_current: &read("memory", "memory.swap.current"),
+                io_stat: &read("io", "io.stat"),
+            })
+        } else {
+            activity::legacy(activity::LegacyFiles {
+                cpuacct_stat: &read("cpuacct", "cpuacct.stat"),
+                cpu_stat: &read("cpu", "cpu.stat"),
+                memory_stat: &read("memory", "memory.stat"),
+                memory_max_usage: &read("memory", "memory.max_usage_in_bytes"),
+                io_service_bytes: &read("blkio", "blkio.throttle.io_service_bytes"),
+                io_serviced: &read("blkio", "blkio.throttle.io_serviced"),
+            })
+        };
+        Activity { oom_kills: self.oom_kills(path), ..activity }
     }
 
     fn read(&self, path: &CgroupPath, controller: &str, file: &str) -> io::Result<String> {

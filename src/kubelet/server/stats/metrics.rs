@@ -1,269 +1,245 @@
-//! `/metrics/resource` and `/metrics/cadvisor` in the text format of Prometheus. Pure.
-//!
-//! The names are upstream's (pkg/kubelet/metrics/collectors/resource_metrics.go, v1.35, and
-//! cAdvisor's metrics/prometheus.go, v0.53), as far as what is measured goes.
+//! `/metrics` and `/metrics/probes`: what the kubelet itself does. The names are upstream's
+//! (pkg/kubelet/metrics/metrics.go and pkg/kubelet/prober/prober_manager.go, v1.35), as far as what
+//! they count is done here. Pure.
 
-use super::{Measured, Observed};
-use jiff::Timestamp;
-use std::fmt::Write as _;
+use super::exposition::{Exposition, Labels, count, counter, gauge, seconds, whole};
+use crate::kubelet::pod::ProbeKind;
+use crate::kubelet::tally::{Operation, ProbeCount, ProbeName};
+use crate::sys::load::OwnLoad;
+use std::collections::BTreeMap;
 
-/// A kind of measurement: its name, what it is, and how it grows.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: &'static str,
+/// What the kubelet can say of itself.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Own {
+    pub(in super::super) node_name: String,
+    pub(in super::super) version: &'static str,
+    /// Pods that the node is to run, and those of them that are the API's or its own.
+    pub(in super::super) pods_of_api: usize,
+    pub(in super::super) static_pods: usize,
+    /// Pods with a sandbox.
+    pub(in super::super) running_pods: usize,
+    pub(in super::super) containers: BTreeMap<&'static str, usize>,
+    pub(in super::super) operations: BTreeMap<&'static str, Operation>,
+    pub(in super::super) load: OwnLoad,
 }
 
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: "counter" }
+pub(in super::super) fn render(own: &Own) -> String {
+    let mut text = Exposition::default();
+    let (major, minor) = own.version.trim_start_matches('v').split_once('.').unwrap_or_default();
+    let minor = minor.split_once('.').map_or(minor, |(minor, _)| minor);
+    let build = vec![("git_version", own.version), ("major", major), ("minor", minor)];
+    text.family(
+        gauge(
+            "kubernetes_build_info",
+            "A metric with a constant '1' value labeled by the version from which Kubernetes was built.",
+        ),
+        vec![(build, 1.0)],
+    );
+    text.family(
+        gauge("kubelet_node_name", "The node's name. The count is always 1."),
+        vec![(vec![("node", own.node_name.as_str())], 1.0)],
+    );
+    pods(own, &mut text);
+    operations(own, &mut text);
+    process(own, &mut text);
+    text.finish()
 }
 
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: "gauge" }
+fn pods(own: &Own, text: &mut Exposition) {
+    text.one(
+        gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox"),
+        count(own.running_pods),
+    );
+    let states = own.containers.iter();
+    text.family(
+        gauge("kubelet_running_containers", "Number of containers currently running"),
+        states.map(|(state, number)| (vec![("container_state", *state)], count(*number))).collect(),
+    );
+    let by_source = || {
+        vec![
+            (vec![("static", "")], count(own.pods_of_api)),
+            (vec![("static", "true")], count(own.static_pods)),
+        ]
+    };
+    text.family(
+        gauge("kubelet_desired_pods", "The number of pods the kubelet is being instructed to run."),
+        by_source(),
+    );
 }
 
-/// What `/metrics/resource` says: for autoscalers and `kubectl top`.
-pub(in super::super) fn resource(observed: &Observed) -> String {
-    let mut text = String::new();
-    let machine = &observed.machine;
-    let node = |value: f64| vec![(String::new(), value)];
-    let containers = |value: fn(&Measured) -> f64| per_container(observed, value);
-    let now = Some(observed.at);
-    for (family, values) in [
-        (
-            counter(
-                "container_cpu_usage_seconds_total",
-                "Cumulative cpu time consumed by the container in core-seconds",
-            ),
-            containers(cpu_seconds),
+fn operations(own: &Own, text: &mut Exposition) {
+    let each = |value: fn(&Operation) -> u64| -> Vec<(Labels<'_>, f64)> {
+        let named = own.operations.iter();
+        named.map(|(name, it)| (vec![("operation_type", *name)], whole(value(it)))).collect()
+    };
+    text.family(
+        counter(
+            "kubelet_runtime_operations_total",
+            "Cumulative number of runtime operations by operation type.",
         ),
-        (
-            gauge(
-                "container_memory_working_set_bytes",
-                "Current working set of the container in bytes",
-            ),
-            containers(|it| whole(it.usage.memory_working_set_bytes)),
+        each(|it| it.durations.count()),
+    );
+    let failed = each(|it| it.failures).into_iter().filter(|(_, count)| *count > 0.0).collect();
+    text.family(
+        counter(
+            "kubelet_runtime_operations_errors_total",
+            "Cumulative number of runtime operation errors by operation type.",
         ),
+        failed,
+    );
+    let named = own.operations.iter();
+    let durations: Vec<_> =
+        named.map(|(name, it)| (vec![("operation_type", *name)], it.durations)).collect();
+    text.durations(
+        "kubelet_runtime_operations_duration_seconds",
+        "Duration in seconds of runtime operations. Broken down by operation type.",
+        &durations,
+    );
+    let of = |name: &str| own.operations.get(name).copied().unwrap_or_default();
+    for (name, help, operation) in [
+        ("kubelet_started_pods_total", "Cumulative number of pods started", "run_podsandbox"),
         (
-            gauge(
-                "container_start_time_seconds",
-                "Start time of the container since unix epoch in seconds",
-            ),
-            containers(started),
-        ),
-        (
-            counter(
-                "node_cpu_usage_seconds_total",
-                "Cumulative cpu time consumed by the node in core-seconds",
-            ),
-            node(seconds(machine.cpu_nanoseconds)),
-        ),
-        (
-            gauge("node_memory_working_set_bytes", "Current working set of the node in bytes"),
-            node(whole(machine.memory_working_set_bytes)),
-        ),
-        (
-            gauge(
-                "resource_scrape_error",
-                "1 if there was an error while getting container metrics, 0 otherwise",
-            ),
-            node(0.0),
+            "kubelet_started_containers_total",
+            "Cumulative number of containers started",
+            "start_container",
         ),
     ] {
-        let now = now.filter(|_| family.name != "resource_scrape_error");
-        write_family(&mut text, &family, &values, now);
+        let Operation { durations, failures } = of(operation);
+        text.one(counter(name, help), whole(durations.count().saturating_sub(failures)));
     }
-    text
+    text.one(
+        counter(
+            "kubelet_started_pods_errors_total",
+            "Cumulative number of errors when starting pods",
+        ),
+        whole(of("run_podsandbox").failures),
+    );
 }
 
-/// What `/metrics/cadvisor` says, of what is measured here.
-pub(in super::super) fn cadvisor(observed: &Observed) -> String {
-    let mut text = String::new();
-    let containers = |value: fn(&Measured) -> f64| per_container(observed, value);
-    for (family, values) in [
+/// Of the whole process, as Prometheus' clients tell it.
+fn process(own: &Own, text: &mut Exposition) {
+    let load = &own.load;
+    text.one(
+        counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds."),
+        seconds(load.cpu_nanoseconds),
+    );
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", load.resident_bytes),
+        ("process_virtual_memory_bytes", "Virtual memory size in bytes.", load.virtual_bytes),
+        ("process_open_fds", "Number of open file descriptors.", load.open_files),
+        ("process_max_fds", "Maximum number of open file descriptors.", load.open_files_max),
+        ("process_threads", "Number of threads.", load.threads),
         (
-            counter(
-                "container_cpu_usage_seconds_total",
-                "Cumulative cpu time consumed in seconds.",
-            ),
-            containers(cpu_seconds),
-        ),
-        (
-            gauge("container_memory_usage_bytes", "Current memory usage in bytes."),
-            containers(|it| whole(it.usage.memory_bytes)),
-        ),
-        (
-            gauge("container_memory_working_set_bytes", "Current working set in bytes."),
-            containers(|it| whole(it.usage.memory_working_set_bytes)),
-        ),
-        (
-            gauge("container_memory_rss", "Size of RSS in bytes."),
-            containers(|it| whole(it.usage.memory_rss_bytes)),
-        ),
-        (
-            gauge("container_processes", "Number of processes running inside the container."),
-            containers(|it| whole(it.usage.processes)),
-        ),
-        (
-            gauge(
-                "container_start_time_seconds",
-                "Start time of the container since unix epoch in seconds.",
-            ),
-            containers(started),
-        ),
-        (
-            gauge("machine_memory_bytes", "Amount of memory installed on the machine."),
-            vec![(String::new(), whole(observed.machine.memory_total_bytes))],
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch in seconds.",
+            load.started_at,
         ),
     ] {
-        write_family(&mut text, &family, &values, Some(observed.at));
+        text.one(gauge(name, help), whole(value));
     }
-    for (family, value) in [
-        (
-            counter("container_network_receive_bytes_total", "Cumulative count of bytes received."),
-            0,
-        ),
-        (
-            counter(
-                "container_network_transmit_bytes_total",
-                "Cumulative count of bytes transmitted.",
-            ),
-            1,
-        ),
-    ] {
-        write_family(&mut text, &family, &per_device(observed, value), Some(observed.at));
-    }
-    text
 }
 
-/// What `/metrics` says of the kubelet itself.
-pub(in super::super) fn kubelet(observed: &Observed, version: &str, pods: usize) -> String {
-    let mut text = String::new();
-    let build = format!("{{git_version=\"{version}\"}}");
-    let running = observed.containers.len();
-    for (family, values) in [
-        (
-            gauge(
-                "kubernetes_build_info",
-                "A metric with a constant '1' value labeled by the version from which Kubernetes was built.",
-            ),
-            vec![(build, 1.0)],
-        ),
-        (
-            gauge("kubelet_node_name", "The node's name. The count is always 1."),
-            vec![(format!("{{node=\"{}\"}}", escape(&observed.node_name)), 1.0)],
-        ),
-        (
-            gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox"),
-            vec![(String::new(), count(pods))],
-        ),
-        (
-            gauge("kubelet_running_containers", "Number of containers currently running"),
-            vec![("{container_state=\"running\"}".to_owned(), count(running))],
-        ),
-    ] {
-        write_family(&mut text, &family, &values, None);
-    }
-    text
-}
-
-fn per_container(observed: &Observed, value: fn(&Measured) -> f64) -> Vec<(String, f64)> {
-    let containers = observed.containers.iter();
-    let labelled = containers.map(|container| {
-        let (status, pod) = (&container.status, &container.status.pod);
-        let labels = format!(
-            "{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
-            escape(&status.name),
-            escape(&pod.namespace),
-            escape(&pod.name)
-        );
-        (labels, value(container))
+/// What `/metrics/probes` says.
+pub(in super::super) fn probes(
+    probes: &BTreeMap<ProbeName, ProbeCount>,
+    started_at: u64,
+) -> String {
+    let mut text = Exposition::default();
+    let totals = probes.iter().flat_map(|(name, probe)| {
+        probe.outcomes.iter().map(|(outcome, number)| {
+            let mut labels = labels(name);
+            labels.extend([("pod_uid", name.uid.as_str()), ("result", outcome.as_str())]);
+            (labels, whole(*number))
+        })
     });
-    labelled.collect()
+    text.family(
+        counter(
+            "prober_probe_total",
+            "Cumulative number of a liveness, readiness or startup probe for a container by result.",
+        ),
+        totals.collect(),
+    );
+    let durations: Vec<_> =
+        probes.iter().map(|(name, probe)| (labels(name), probe.durations)).collect();
+    text.durations(
+        "prober_probe_duration_seconds",
+        "Duration in seconds for a probe response.",
+        &durations,
+    );
+    text.one(
+        gauge(
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch in seconds.",
+        ),
+        whole(started_at),
+    );
+    text.finish()
 }
 
-/// Received bytes, or sent ones with 1, of the devices of each pod.
-fn per_device(observed: &Observed, way: usize) -> Vec<(String, f64)> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut values = Vec::new();
-    for container in &observed.containers {
-        let pod = &container.status.pod;
-        if !seen.insert(&pod.uid) {
-            continue;
-        }
-        for device in &container.devices {
-            let labels = format!(
-                "{{interface=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
-                escape(&device.name),
-                escape(&pod.namespace),
-                escape(&pod.name)
-            );
-            let bytes = [device.received_bytes, device.sent_bytes][way];
-            values.push((labels, whole(bytes)));
-        }
-    }
-    values
-}
-
-fn write_family(
-    text: &mut String,
-    family: &Family,
-    values: &[(String, f64)],
-    at: Option<Timestamp>,
-) {
-    let Family { name, help, kind } = family;
-    if values.is_empty() {
-        return;
-    }
-    let written = "a String takes any text";
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").expect(written);
-    let at = at.map(|at| format!(" {}", at.as_millisecond())).unwrap_or_default();
-    for (labels, value) in values {
-        writeln!(text, "{name}{labels} {value}{at}").expect(written);
-    }
-}
-
-fn cpu_seconds(container: &Measured) -> f64 {
-    seconds(container.usage.cpu_nanoseconds)
-}
-
-fn started(container: &Measured) -> f64 {
-    container.started_at.as_millisecond() as f64 / 1_000.0
-}
-
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-fn whole(number: u64) -> f64 {
-    number as f64
-}
-
-fn count(number: usize) -> f64 {
-    number as f64
-}
-
-fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn labels(probe: &ProbeName) -> Labels<'_> {
+    let kind = match probe.kind {
+        ProbeKind::PostStart => "PostStart",
+        ProbeKind::Startup => "Startup",
+        ProbeKind::Liveness => "Liveness",
+        ProbeKind::Readiness => "Readiness",
+    };
+    vec![
+        ("container", &*probe.container),
+        ("namespace", &*probe.namespace),
+        ("pod", &*probe.pod),
+        ("probe_type", kind),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::tally::ProbeOutcome;
 
     #[test]
-    fn families_are_written_as_prometheus_reads_them() {
-        let mut text = String::new();
-        let family = gauge("a", "What it is.");
-        let at = Timestamp::from_millisecond(1_500).unwrap();
-        write_family(&mut text, &family, &[("{b=\"c\"}".to_owned(), 2.5)], Some(at));
-        write_family(&mut text, &family, &[], None);
-        write_family(&mut text, &counter("d", "Else."), &[(String::new(), 7.0)], None);
-        assert_eq!(
-            text,
-            "# HELP a What it is.\n# TYPE a gauge\na{b=\"c\"} 2.5 1500\n\
-             # HELP d Else.\n# TYPE d counter\nd 7\n"
-        );
-        assert_eq!(escape("a\"b\\c\n"), "a\\\"b\\\\c\\n");
+    fn the_kubelet_says_what_it_does() {
+        let failed = Operation { failures: 3, ..Operation::default() };
+        let own = Own {
+            node_name: "one".to_owned(),
+            version: "v1.35.0+kinglet0",
+            pods_of_api: 3,
+            static_pods: 1,
+            running_pods: 4,
+            containers: BTreeMap::from([("running", 5)]),
+            operations: BTreeMap::from([("pull_image", failed)]),
+            load: OwnLoad { cpu_nanoseconds: 1_500_000_000, ..OwnLoad::default() },
+        };
+        let text = render(&own);
+        for line in [
+            "kubernetes_build_info{git_version=\"v1.35.0+kinglet0\",major=\"1\",minor=\"35\"} 1\n",
+            "kubelet_running_pods 4\n",
+            "kubelet_running_containers{container_state=\"running\"} 5\n",
+            "kubelet_desired_pods{static=\"true\"} 1\n",
+            "kubelet_runtime_operations_errors_total{operation_type=\"pull_image\"} 3\n",
+            "kubelet_runtime_operations_duration_seconds_count{operation_type=\"pull_image\"} 0\n",
+            "process_cpu_seconds_total 1.5\n",
+        ] {
+            assert!(text.contains(line), "no {line:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn probes_are_told_by_what_they_came_to() {
+        let name = ProbeName {
+            kind: ProbeKind::Liveness,
+            container: "c".to_owned(),
+            pod: "p".to_owned(),
+            namespace: "n".to_owned(),
+            uid: "u".to_owned(),
+        };
+        let count = ProbeCount {
+            outcomes: BTreeMap::from([(ProbeOutcome::Failed, 2)]),
+            ..ProbeCount::default()
+        };
+        let text = probes(&BTreeMap::from([(name, count)]), 7);
+        let labels = "container=\"c\",namespace=\"n\",pod=\"p\",probe_type=\"Liveness\"";
+        let total = format!("prober_probe_total{{{labels},pod_uid=\"u\",result=\"failed\"}} 2\n");
+        assert!(text.contains(&total), "{text}");
+        assert!(text.ends_with("process_start_time_seconds 7\n"), "{text}");
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! Start at [`Stats::observe`]. Nothing is measured while nobody asks. How fast processors are used
 //! takes two looks at their time: the first is that of whoever asked last, where that was not long
-//! ago, and otherwise one that is taken for it a moment before the second. [`rates`] decides,
-//! [`summary`] and [`metrics`] say it, both pure.
+//! ago, and otherwise one that is taken for it a moment before the second. [`rates`] decides, and
+//! [`summary`], [`resource`], [`cadvisor`] and [`metrics`] say it; all are pure.
 
+pub(super) mod cadvisor;
+mod exposition;
 pub(super) mod metrics;
 mod rates;
+pub(super) mod resource;
 pub(super) mod summary;
 
 use crate::kubelet::worker::Shared;
-use crate::runtime::{ContainerId, ContainerState, ContainerStatus, Usage};
+use crate::runtime::{Activity, ContainerId, ContainerState, ContainerStatus, Runtime, Usage};
 use crate::stdx::{blocking, monotonic};
 use crate::sys::load::{self, DeviceTraffic, DiskLoad, MachineLoad};
 use jiff::Timestamp;
@@ -18,7 +21,7 @@ use rates::{Rate, Rates, WINDOW_MIN};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What is measured, and what was when somebody asked before.
 #[derive(Debug, Default)]
@@ -56,6 +59,15 @@ pub(super) struct Measured {
     /// Of its pod's network; empty where the pod is on the node's.
     pub(super) devices: Vec<DeviceTraffic>,
     pub(super) log_bytes: u64,
+    /// Where its processes are, and what they have done; where that was asked for.
+    pub(super) cgroup: String,
+    pub(super) activity: Option<Activity>,
+}
+
+impl Measured {
+    pub(super) fn started_seconds(&self) -> f64 {
+        self.started_at.as_millisecond() as f64 / 1_000.0
+    }
 }
 
 /// What the machine as a whole is called among containers.
@@ -80,8 +92,16 @@ impl Stats {
         for (status, usage) in sample.containers {
             let ContainerState::Running { started_at, .. } = status.state else { continue };
             let rate = rate(&status.id);
-            let (devices, log_bytes) = (Vec::new(), 0);
-            measured.push(Measured { status, started_at, usage, rate, devices, log_bytes });
+            measured.push(Measured {
+                status,
+                started_at,
+                usage,
+                rate,
+                devices: Vec::new(),
+                log_bytes: 0,
+                cgroup: String::new(),
+                activity: None,
+            });
         }
         let mut observed = Observed {
             node_name: shared.config.node.name.clone(),
@@ -94,7 +114,8 @@ impl Stats {
         };
         if extent == Extent::All {
             let path = shared.config.volumes.pods_dir.clone();
-            observed = blocking(move || with_files(observed, path)).await?;
+            let runtime = Arc::clone(&shared.runtime);
+            observed = blocking(move || with_files(observed, &*runtime, path)).await?;
         }
         Ok(observed)
     }
@@ -107,7 +128,11 @@ impl Stats {
 }
 
 /// Networks and file systems: a few files of each container.
-fn with_files(mut observed: Observed, path: PathBuf) -> io::Result<Observed> {
+fn with_files(
+    mut observed: Observed,
+    runtime: &dyn Runtime,
+    path: PathBuf,
+) -> io::Result<Observed> {
     let own = load::traffic(None)?;
     for container in &mut observed.containers {
         let ContainerState::Running { pid, .. } = container.status.state else { continue };
@@ -115,6 +140,11 @@ fn with_files(mut observed: Observed, path: PathBuf) -> io::Result<Observed> {
         let devices = load::traffic(Some(pid)).unwrap_or_default();
         if devices != own {
             container.devices = devices;
+        }
+        if let Some((cgroup, mut activity)) = runtime.activity(&container.status.id) {
+            let named = std::mem::take(&mut activity.devices).into_iter();
+            activity.devices = named.map(|(it, of)| (load::device_name(&it), of)).collect();
+            (container.cgroup, container.activity) = (cgroup, Some(activity));
         }
         container.log_bytes =
             container.status.log_path.metadata().map_or(0, |metadata| metadata.len());

@@ -1,0 +1,180 @@
+//! How often the kubelet has done what, and how long it took: for its `/metrics`.
+//!
+//! Start at [`Tally`]. What it asks of its runtime is counted by [`Metered`], through which it asks.
+
+mod metered;
+
+pub(super) use metered::Metered;
+
+use super::pod::ProbeKind;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// The bounds of what durations are counted by, in seconds: `DefBuckets` of Prometheus' client.
+pub(super) const BOUNDS: [f64; 11] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Probes of more containers than this are not counted, until others are gone.
+const PROBES_MAX: usize = 4_096;
+
+/// Durations by how long they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Durations {
+    /// Those up to each bound, and above the bound before it; the last are above all.
+    counts: [u64; BOUNDS.len() + 1],
+    pub(super) seconds: f64,
+}
+
+impl Durations {
+    fn note(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let at = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[at] += 1;
+        self.seconds += seconds;
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Each bound, with how many were not above it.
+    pub(super) fn up_to(&self) -> impl Iterator<Item = (f64, u64)> {
+        BOUNDS.into_iter().zip(self.counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        }))
+    }
+}
+
+/// What has come of something that is done again and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Operation {
+    pub(super) durations: Durations,
+    pub(super) failures: u64,
+}
+
+/// A probe, by what it is told by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProbeName {
+    pub(super) kind: ProbeKind,
+    pub(super) container: String,
+    pub(super) pod: String,
+    pub(super) namespace: String,
+    pub(super) uid: String,
+}
+
+/// What a probe has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ProbeOutcome {
+    Successful,
+    Failed,
+    Unknown,
+}
+
+impl ProbeOutcome {
+    /// As upstream's `result` label has it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Successful => "successful",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How often a probe came to what, and how long it took where it passed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ProbeCount {
+    pub(super) outcomes: BTreeMap<ProbeOutcome, u64>,
+    pub(super) durations: Durations,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    operations: BTreeMap<&'static str, Operation>,
+    probes: BTreeMap<ProbeName, ProbeCount>,
+}
+
+impl Tally {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().expect("no panics under this lock")
+    }
+
+    fn note_operation(&self, name: &'static str, duration: Duration, is_well: bool) {
+        let mut counts = self.lock();
+        let operation = counts.operations.entry(name).or_default();
+        operation.durations.note(duration);
+        operation.failures += u64::from(!is_well);
+    }
+
+    /// What has been asked of the runtime, by upstream's names for it.
+    pub(super) fn operations(&self) -> BTreeMap<&'static str, Operation> {
+        self.lock().operations.clone()
+    }
+
+    pub(super) fn note_probe(&self, name: ProbeName, outcome: ProbeOutcome, duration: Duration) {
+        let mut counts = self.lock();
+        if counts.probes.len() >= PROBES_MAX && !counts.probes.contains_key(&name) {
+            return;
+        }
+        let probe = counts.probes.entry(name).or_default();
+        *probe.outcomes.entry(outcome).or_default() += 1;
+        if outcome == ProbeOutcome::Successful {
+            probe.durations.note(duration);
+        }
+    }
+
+    /// What probes of the pods came to; those of other pods are forgotten.
+    pub(super) fn probes(&self, is_here: impl Fn(&str) -> bool) -> BTreeMap<ProbeName, ProbeCount> {
+        let mut counts = self.lock();
+        counts.probes.retain(|name, _| is_here(&name.uid));
+        counts.probes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_counted_up_to_their_bounds() {
+        let mut durations = Durations::default();
+        for milliseconds in [5, 6, 300, 60_000] {
+            durations.note(Duration::from_millis(milliseconds));
+        }
+        let counts: Vec<u64> = durations.up_to().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
+        assert_eq!((durations.count(), durations.seconds), (4, 60.311));
+    }
+
+    #[test]
+    fn probes_of_pods_that_are_gone_are_forgotten() {
+        let tally = Tally::default();
+        let name = |uid: &str| ProbeName {
+            kind: ProbeKind::Liveness,
+            container: "c".to_owned(),
+            pod: "p".to_owned(),
+            namespace: "n".to_owned(),
+            uid: uid.to_owned(),
+        };
+        for (uid, outcome) in [
+            ("a", ProbeOutcome::Successful),
+            ("a", ProbeOutcome::Failed),
+            ("a", ProbeOutcome::Failed),
+            ("b", ProbeOutcome::Unknown),
+        ] {
+            tally.note_probe(name(uid), outcome, Duration::from_millis(1));
+        }
+        let probes = tally.probes(|uid| uid == "a");
+        assert_eq!(probes.len(), 1);
+        let counted = &probes[&name("a")];
+        assert_eq!(counted.outcomes[&ProbeOutcome::Failed], 2);
+        assert_eq!(counted.durations.count(), 1);
+        assert_eq!(tally.probes(|_uid| true).len(), 1);
+    }
+}
