@@ -100,12 +100,17 @@ impl<Key: Clone + Ord> Schedule<Key> {
         self.due.insert((at, key.clone()));
     }
 
-    /// The time of day has become another: what was to be looked at later is looked at now, and then
-    /// reckons anew.
+    /// The time of day has become another: what was to be looked at later is looked at now, and what is
+    /// being looked at by the old time once more after that.
     pub(super) fn hurry(&mut self) {
         for (_, key) in std::mem::take(&mut self.due) {
             self.entry(&key).due = None;
             self.add(&key);
+        }
+        for entry in self.entries.values_mut() {
+            if let Place::Running { again } = &mut entry.place {
+                *again = true;
+            }
         }
     }
 
@@ -284,6 +289,21 @@ mod tests {
         assert_eq!(case.take(49), None);
         assert_eq!(case.take(50), Some("a"));
         assert_eq!(case.next_due(), None);
+    }
+
+    #[test]
+    fn another_time_of_day_is_reckoned_with_by_all() {
+        let mut case = Case::new();
+        case.schedule.add(&"later");
+        case.schedule.add(&"running");
+        assert_eq!(case.take(0), Some("later"));
+        case.finish("later", settled(Some(Duration::from_secs(3_600))), 0);
+        assert_eq!(case.take(0), Some("running"));
+        case.schedule.hurry();
+        assert_eq!(case.take(0), Some("later"));
+        assert_eq!(case.next_due(), None);
+        case.finish("running", settled(Some(Duration::from_secs(3_600))), 0);
+        assert_eq!(case.take(0), Some("running"));
     }
 
     #[test]
