@@ -192,9 +192,9 @@ mod tests {
         let both = Keys::new(&[new.clone(), old.clone()]).unwrap();
         both.verify(&token).unwrap();
         let signed_now = both.sign(&json!({"sub": "a"})).unwrap();
-        Keys::new(&[new.clone()]).unwrap().verify(&signed_now).unwrap();
+        Keys::new(std::slice::from_ref(&new)).unwrap().verify(&signed_now).unwrap();
         before.verify(&signed_now).unwrap_err();
-        Keys::new(&[new.clone()]).unwrap().verify(&token).unwrap_err();
+        Keys::new(std::slice::from_ref(&new)).unwrap().verify(&token).unwrap_err();
         let set = both.jwks();
         let listed: Vec<_> =
             set["keys"].as_array().unwrap().iter().map(|key| &key["kid"]).collect();

@@ -66,10 +66,7 @@ fn without(missing: &[Requirement], going: &[&Occupant]) -> Vec<Requirement> {
 }
 
 /// One pod after another, each the one that leaves the least to be wanted.
-fn nearest<'a>(
-    pods: Vec<&'a Occupant>,
-    missing: Vec<Requirement>,
-) -> Result<Vec<&'a Occupant>, String> {
+fn nearest(pods: Vec<&Occupant>, missing: Vec<Requirement>) -> Result<Vec<&Occupant>, String> {
     let (mut pods, mut missing, mut going) = (pods, missing, Vec::new());
     while !missing.is_empty() {
         let better = |left: &usize, right: &usize| {
