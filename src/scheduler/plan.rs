@@ -211,10 +211,11 @@ fn candidates(cycle: &Cycle<'_>, feasible: &[&NodeFacts]) -> Vec<Candidate> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plugins::testing::{node, pod, snapshot};
+    use super::super::plugins::testing::{node, pod, snapshot, whole_pod};
     use super::*;
     use k8s_openapi::api::core::v1::Node;
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     fn small(name: &str, spec: Value) -> Node {
@@ -342,6 +343,55 @@ mod tests {
         let mut second = asking("p", "100m");
         second.uid = "second".to_owned();
         assert_eq!(render(search.place(&second, &snapshot)), first);
+    }
+
+    /// A pod that wants its app to be level over zones, or each on a node of its own.
+    fn constrained(app: &str, index: usize) -> PodFacts {
+        let selector = json!({"matchLabels": {"app": app}});
+        let spec = match app {
+            "level" => json!({"topologySpreadConstraints": [{
+                "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": selector,
+            }]}),
+            _ => json!({"affinity": {"podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{
+                    "topologyKey": "kubernetes.io/hostname", "labelSelector": selector,
+                }],
+            }}}),
+        };
+        let labels = json!({"labels": {"app": app}});
+        whole_pod(&format!("{app}-{index}"), json!({"metadata": labels, "spec": spec}))
+    }
+
+    #[test]
+    fn kinds_that_take_turns_stay_level_and_apart() {
+        const NODES: usize = 12;
+        let zoned = |index: usize| {
+            let labels = json!({"labels": {"zone": (index % 3).to_string()}});
+            node(&format!("n-{index}"), json!({"metadata": labels}))
+        };
+        let nodes: Vec<_> = (0..NODES).map(zoned).collect();
+        let mut snapshot = snapshot(&nodes, &[]);
+        let mut search = Search::default();
+        let (mut apart, mut zones) = (BTreeSet::new(), [0_usize; 3]);
+        for index in 0..NODES {
+            for app in ["level", "apart"] {
+                let pod = constrained(app, index);
+                let name = render(search.place(&pod, &snapshot));
+                snapshot.assume(Arc::new(pod), &name);
+                let number: usize = name.strip_prefix("n-").unwrap().parse().unwrap();
+                match app {
+                    "level" => zones[number % 3] += 1,
+                    _ => assert!(apart.insert(number), "two on {name}"),
+                }
+                assert!(zones.iter().max().unwrap() - zones.iter().min().unwrap() <= 1);
+            }
+        }
+        let refused = render(search.place(&constrained("apart", NODES), &snapshot));
+        assert!(refused.starts_with("0/12 nodes are available: 12 node(s) didn't match"));
+        snapshot.forget("apart-3");
+        let place = render(search.place(&constrained("apart", NODES), &snapshot));
+        assert!(place.starts_with("n-"), "{place}");
     }
 
     #[test]
