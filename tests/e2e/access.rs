@@ -123,6 +123,22 @@ subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: User, name: clara}
 ";
 
+/// What lets `clara` approve for every signer of Kubernetes.
+const SIGNERS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: signers}
+rules:
+- {apiGroups: [certificates.k8s.io], resources: [signers], resourceNames: ['kubernetes.io/*'], verbs: [approve]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: signers}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: signers}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: User, name: clara}
+";
+
 /// A request for a certificate of `jane`, with the key it is for.
 fn signing_request(name: &str) -> (String, String) {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -142,20 +158,25 @@ fn signing_request(name: &str) -> (String, String) {
 fn roles_are_made_and_reconciled_and_certificates_approved() {
     let mut machine = Machine::new();
     machine.start();
-    machine.kubectl(&["create", "role", "maker", "--verb=create,get", "--resource=configmaps"]);
-    machine.kubectl(&["create", "rolebinding", "maker", "--role=maker", "--user=mike"]);
-    let rule = ["create", "clusterrole", "nodes", "--verb=list", "--resource=nodes"];
-    machine.kubectl(&rule);
-    machine.kubectl(&["create", "clusterrole", "logs", "--verb=get", "--non-resource-url=/logs/*"]);
-    machine.kubectl(&[
-        "create",
-        "clusterrolebinding",
-        "nodes",
-        "--clusterrole=nodes",
-        "--user=mike",
-    ]);
-    machine.kubectl(&["create", "configmap", "a", "--as", "mike"]);
-    machine.kubectl(&["get", "nodes", "--as", "mike"]);
+    roles_are_made(&machine);
+    roles_are_reconciled(&machine);
+    let key = certificates_are_approved(&machine);
+    a_certificate_is_used(&machine, &key);
+    machine.stop(Signal::SIGTERM);
+}
+
+fn roles_are_made(machine: &Machine) {
+    for words in [
+        "create role maker --verb=create,get --resource=configmaps",
+        "create rolebinding maker --role=maker --user=mike",
+        "create clusterrole nodes --verb=list --resource=nodes",
+        "create clusterrole logs --verb=get --non-resource-url=/logs/*",
+        "create clusterrolebinding nodes --clusterrole=nodes --user=mike",
+        "create configmap a --as mike",
+        "get nodes --as mike",
+    ] {
+        machine.kubectl(&words.split(' ').collect::<Vec<_>>());
+    }
     let list = machine.kubectl(&["auth", "can-i", "--list", "--as", "mike"]);
     for expected in ["configmaps", "nodes", "selfsubjectaccessreviews", "/healthz"] {
         assert!(list.contains(expected), "{expected}: {list}");
@@ -163,7 +184,9 @@ fn roles_are_made_and_reconciled_and_certificates_approved() {
     assert!(!list.contains("secrets"), "{list}");
     let who = machine.kubectl(&["auth", "whoami", "--as", "mike", "--as-group", "ops"]);
     assert!(who.contains("mike") && who.contains("ops"), "{who}");
+}
 
+fn roles_are_reconciled(machine: &Machine) {
     let path = machine.path("reconciled.yaml");
     std::fs::write(&path, RECONCILED).unwrap();
     let reconcile = ["auth", "reconcile", "-f", path.to_str().unwrap()];
@@ -172,10 +195,13 @@ fn roles_are_made_and_reconciled_and_certificates_approved() {
     let rules = "[{\"op\": \"remove\", \"path\": \"/rules/1\"}]";
     machine.kubectl(&["patch", "clusterrole", "clerk", "--type=json", "-p", rules]);
     machine.kubectl(&reconcile);
-    let rules =
-        machine.kubectl(&["get", "clusterrole", "clerk", "-o", "jsonpath={.rules[*].verbs}"]);
+    let verbs = ["get", "clusterrole", "clerk", "-o", "jsonpath={.rules[*].verbs}"];
+    let rules = machine.kubectl(&verbs);
     assert!(rules.contains("update"), "what was taken away is back: {rules}");
+}
 
+/// Returns the key of the one that is approved.
+fn certificates_are_approved(machine: &Machine) -> String {
     let (manifest, key) = signing_request("jane");
     machine.apply(&manifest);
     machine.apply(&signing_request("other").0);
@@ -188,54 +214,32 @@ fn roles_are_made_and_reconciled_and_certificates_approved() {
         ),
         "{told}"
     );
-    let signers = [
-        "create",
-        "clusterrole",
-        "signers",
-        "--verb=approve",
-        "--resource=signers.certificates.k8s.io",
-        "--resource-name=kubernetes.io/*",
-    ];
-    machine.kubectl(&signers);
-    machine.kubectl(&[
-        "create",
-        "clusterrolebinding",
-        "s",
-        "--clusterrole=signers",
-        "--user=clara",
-    ]);
+    machine.apply(SIGNERS);
     machine.kubectl(&approve);
     machine.kubectl(&["certificate", "deny", "other", "--as", "clara"]);
     let requests = machine.kubectl(&["get", "csr"]);
     assert!(requests.contains("Denied"), "{requests}");
+    key
+}
+
+fn a_certificate_is_used(machine: &Machine, key: &str) {
     let certificate = ["get", "csr", "jane", "-o", "jsonpath={.status.certificate}"];
     machine.eventually("the certificate is signed", || !machine.kubectl(&certificate).is_empty());
     let pem = BASE64_STANDARD.decode(machine.kubectl(&certificate)).unwrap();
-    let (certificate, key_file) = (machine.path("jane.crt"), machine.path("jane.key"));
+    let path = |name: &str| machine.path(name).to_str().unwrap().to_owned();
+    let (certificate, key_file, jane) = (path("jane.crt"), path("jane.key"), path("jane.yaml"));
     std::fs::write(&certificate, pem).unwrap();
     std::fs::write(&key_file, key).unwrap();
-    let jane = machine.path("jane.yaml");
     std::fs::copy(machine.path("kinglet.yaml"), &jane).unwrap();
-    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-    let jane = text(&jane);
     let as_jane = |words: &[&str]| {
         let mut all = vec!["--kubeconfig", &jane];
         all.extend(words);
         machine.kubectl(&all)
     };
-    let (certificate, key_file) = (text(&certificate), text(&key_file));
-    as_jane(&[
-        "config",
-        "set-credentials",
-        "jane",
-        "--client-certificate",
-        &certificate,
-        "--client-key",
-        &key_file,
-    ]);
+    let credentials = ["--client-certificate", &certificate, "--client-key", &key_file];
+    as_jane(&[&["config", "set-credentials", "jane"], &credentials[..]].concat());
     as_jane(&["config", "set-context", "--current", "--user", "jane"]);
     assert!(as_jane(&["auth", "whoami"]).contains("jane"));
-    machine.stop(Signal::SIGTERM);
 }
 
 /// The serial number of the certificate that is shown at a port of the machine.
