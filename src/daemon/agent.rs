@@ -155,6 +155,7 @@ fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
         node_files: NodeFiles::usual(),
         eviction: config.eviction.clone(),
         shutdown_grace: config.shutdown_grace.clone(),
+        seccomp_dir: layout.agent().join("seccomp"),
         static_pods_dir: layout.agent().join("pod-manifests"),
     }
 }

@@ -20,6 +20,8 @@ pub struct Config {
     pub eviction: EvictionConfig,
     /// How long pods may take to end when the machine goes down.
     pub shutdown_grace: ShutdownGrace,
+    /// Profiles that containers name: `<data-dir>/agent/seccomp`.
+    pub seccomp_dir: PathBuf,
     /// Manifests of pods that this node runs of its own: `<data-dir>/agent/pod-manifests`.
     pub static_pods_dir: PathBuf,
 }

@@ -39,8 +39,10 @@ use crate::network::PodNetwork;
 use crate::runtime::Runtime;
 use crate::stdx::http::HttpService;
 use crate::stdx::{Backoff, Clock, Tasks, chain};
+use crate::sys::apparmor;
 use crate::sys::host::{HostFacts, has_selinux};
 use container::classes::NodeShare;
+use container::security::Confinement;
 use eviction::Evictions;
 use exits::Exits;
 use images::ImageFetcher;
@@ -151,6 +153,11 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     };
     let tally = Arc::<Tally>::default();
     let runtime: Arc<dyn Runtime> = Arc::new(Metered::new(runtime, Arc::clone(&tally)));
+    let confinement = Confinement {
+        has_selinux: has_selinux(),
+        has_apparmor: apparmor::is_enabled(),
+        seccomp_dir: config.seccomp_dir.clone(),
+    };
     let runtime_events = runtime.events();
     let (opened, network_open) = watch::channel(false);
     let shared = Arc::new(Shared {
@@ -175,7 +182,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         services,
         keeper: keeper.clone(),
         share: NodeShare { milli_cpu: u64::from(processors) * 1_000, memory_bytes },
-        has_selinux: has_selinux(),
+        confinement,
         network_open,
         tally,
     });

@@ -93,6 +93,15 @@ pub struct Mount {
     pub propagation: MountPropagation,
 }
 
+/// An image whose files a container sees, without writing to them or running them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ImageMount {
+    pub container_path: String,
+    pub image: ImageId,
+    /// A directory or file in the image; empty for all of it.
+    pub sub_path: PathBuf,
+}
+
 /// A block device of the node that is a volume of a container.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeviceMapping {
@@ -124,6 +133,9 @@ pub struct LinuxResources {
     pub hugepage_limits: Vec<HugepageLimit>,
 }
 
+/// What `RuntimeDefault` means for AppArmor.
+pub const DEFAULT_APPARMOR_PROFILE: &str = "kinglet-default";
+
 /// Who the processes of a container are and what they may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -146,6 +158,10 @@ pub struct SecurityConfig {
     pub unmasked_proc: bool,
     /// The runtime's default profile is applied where this is true.
     pub seccomp_runtime_default: bool,
+    /// A file with a profile in the form of the OCI runtime specification.
+    pub seccomp_profile: Option<PathBuf>,
+    /// A profile that the kernel knows, or [`DEFAULT_APPARMOR_PROFILE`], which it is told.
+    pub apparmor_profile: Option<String>,
 }
 
 /// What a container is to be.
@@ -166,6 +182,8 @@ pub struct ContainerConfig {
     /// Over the image's working directory. Empty: the image's.
     pub working_directory: String,
     pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub image_mounts: Vec<ImageMount>,
     #[serde(default)]
     pub devices: Vec<DeviceMapping>,
     pub security: SecurityConfig,

@@ -19,18 +19,19 @@ mod status;
 
 pub use crate::sys::cgroup::{Activity, DeviceActivity, Usage};
 pub use config::{
-    Bandwidth, ContainerConfig, DeviceMapping, HugepageLimit, LinuxResources, Mount,
-    MountPropagation, NamespaceMode, PodIdentity, SandboxConfig, SandboxNamespaces, SecurityConfig,
+    Bandwidth, ContainerConfig, DEFAULT_APPARMOR_PROFILE, DeviceMapping, HugepageLimit, ImageMount,
+    LinuxResources, Mount, MountPropagation, NamespaceMode, PodIdentity, SandboxConfig,
+    SandboxNamespaces, SecurityConfig,
 };
 pub use engine::{LogLimits, ShimRuntime, ShimRuntimeConfig};
 pub use error::{PullError, RuntimeError};
-pub use rootfs::ImageSource;
+pub use rootfs::{ImageSource, owner as owner_of_rootfs};
 pub use session::{
     Control, Controls, ExecRequest, Input, Output, Session, SessionKeeper, SessionProcess,
 };
 pub use status::{
-    ContainerId, ContainerState, ContainerStatus, ImageId, ImageStatus, PodStatus, RuntimeEvent,
-    SandboxId, SandboxState, SandboxStatus,
+    ContainerId, ContainerState, ContainerStatus, ContainerUser, ImageId, ImageStatus, PodStatus,
+    RuntimeEvent, SandboxId, SandboxState, SandboxStatus,
 };
 
 use futures_util::future::BoxFuture;

@@ -8,6 +8,19 @@ use futures_util::future::BoxFuture;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// What stands for an image that a container mounts, where otherwise containers do: its layers stay
+/// for as long as the container does.
+#[must_use]
+pub(super) fn mounted_image(container: &ContainerId, place: usize) -> ContainerId {
+    ContainerId(format!("{container}.{place}"))
+}
+
+/// The container that has this root file system, or mounts it.
+#[must_use]
+pub fn owner(rootfs: &ContainerId) -> &str {
+    rootfs.0.split_once('.').map_or(&*rootfs.0, |(container, _)| container)
+}
+
 /// The images of a node, and the root file systems made from them.
 ///
 /// Every method may be called again after a failure or a crash.
@@ -43,10 +56,11 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Removes the layer that a container has written, after its mount is gone.
+    /// Removes the layer that a container has written, after its mount is gone, and what it has of
+    /// images that it [mounts](mounted_image).
     fn release_rootfs(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>>;
 
-    /// Removes the layers of all containers but these: what a crash or a reboot has left.
+    /// Removes the layers of all containers but these and of what they mount: what a crash or a reboot has left.
     fn retain_rootfs(
         &self,
         containers: Vec<ContainerId>,

@@ -92,6 +92,15 @@ pub enum ContainerState {
     },
 }
 
+/// Who a container's first process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUser {
+    pub uid: u32,
+    pub gid: u32,
+    /// Sorted, each once.
+    pub groups: Vec<u32>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
     pub id: ContainerId,
@@ -107,6 +116,8 @@ pub struct ContainerStatus {
     pub log_path: PathBuf,
     /// What it has been given last.
     pub resources: LinuxResources,
+    /// Who its first process is.
+    pub user: Option<ContainerUser>,
     pub labels: BTreeMap<String, String>,
 }
 

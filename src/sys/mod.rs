@@ -3,6 +3,7 @@
 //! Architecture invariants: the only `unsafe` code of the crate is below here, and the only place
 //! that starts other programs is [`process`]. What is here knows no pods: it takes paths and numbers.
 
+pub mod apparmor;
 pub mod background;
 pub mod cgroup;
 pub mod clock_watch;

@@ -32,6 +32,22 @@ async fn hooks_run_after_the_start_and_before_the_end() {
 }
 
 #[tokio::test]
+async fn a_hook_may_sleep() {
+    let rig = Rig::start().await;
+    let hooks = json!({ "preStop": { "sleep": { "seconds": 1 } } });
+    let mut spec = with_hooks(hooks);
+    spec["terminationGracePeriodSeconds"] = json!(20);
+    rig.create_pod("web", spec).await;
+    rig.running("web").await;
+    rig.delete_pod("web").await;
+    rig.gone("web").await;
+    // What it has slept is gone from the grace.
+    let journal = rig.runtime.journal();
+    let stop = journal.iter().find_map(|it| it.strip_prefix("stop a/0 ")).unwrap();
+    assert!(matches!(stop.parse(), Ok(10..=19)), "{journal:?}");
+}
+
+#[tokio::test]
 async fn a_failed_hook_ends_its_container() {
     let rig = Rig::start().await;
     let mut spec = json!({ "containers": [container("a")], "restartPolicy": "Never" });

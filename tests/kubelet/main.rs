@@ -11,6 +11,7 @@ mod deletion;
 mod ephemeral;
 mod eviction;
 mod hooks;
+mod image_volumes;
 mod lifecycle;
 mod logs;
 mod objects;

@@ -345,6 +345,7 @@ fn run(
         node_files: NodeFiles { hosts, resolv_conf },
         eviction: no_eviction(),
         shutdown_grace: ShutdownGrace::default(),
+        seccomp_dir: files.join("seccomp"),
         static_pods_dir: files.join("manifests"),
     };
     adjust(&mut config);

@@ -217,6 +217,60 @@ async fn processes_are_who_they_should_be() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_the_image_count_unless_the_pod_is_strict() {
+    let rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("groups").await;
+    rig.images.config.lock().unwrap().user = "web".to_owned();
+    for (name, strict_groups, expected) in [("merge", false, "34 50 60"), ("strict", true, "34 60")]
+    {
+        let supplemental_groups = vec![60];
+        let security =
+            SecurityConfig { supplemental_groups, strict_groups, ..SecurityConfig::default() };
+        let config = rig.container_config(name, "id -G");
+        let id = rig.run(&sandbox, kinglet::runtime::ContainerConfig { security, ..config }).await;
+        rig.exit_of(&id).await;
+        assert_eq!(rig.log(name), [format!("stdout F {expected}")]);
+        let user = rig.status(&id).await.user.unwrap();
+        assert_eq!((user.uid, user.gid), (33, 34));
+        let groups: Vec<_> = user.groups.iter().map(u32::to_string).collect();
+        assert_eq!(groups.join(" "), expected);
+    }
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_of_the_node_says_which_calls_are_made() {
+    let rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("profile").await;
+    let path = rig.directory.join("no-directories.json");
+    let profile = r#"{
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO" }]
+    }"#;
+    fs::write(&path, profile).unwrap();
+    let run = async |name: &str, seccomp_profile: Option<std::path::PathBuf>| {
+        let security = SecurityConfig { seccomp_profile, ..SecurityConfig::default() };
+        let config = rig.container_config(name, "mkdir /tmp/x 2>/dev/null && echo made; echo end");
+        rig.run(&sandbox, kinglet::runtime::ContainerConfig { security, ..config }).await
+    };
+    for (name, profile, expected) in [
+        ("free", None, &["stdout F made", "stdout F end"][..]),
+        ("bound", Some(path), &["stdout F end"]),
+    ] {
+        let id = run(name, profile).await;
+        rig.exit_of(&id).await;
+        assert_eq!(rig.log(name), expected);
+    }
+    let missing = Some(rig.directory.join("missing.json"));
+    let security = SecurityConfig { seccomp_profile: missing, ..SecurityConfig::default() };
+    let config = rig.container_config("missing", "true");
+    let config = kinglet::runtime::ContainerConfig { security, ..config };
+    let error = rig.runtime().create_container(&sandbox.id, config).await.unwrap_err();
+    assert!(error.to_string().contains("cannot load seccomp profile"), "{error}");
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn privileges_are_as_the_pod_says() {
     let rig = Rig::start().await;
     let sandbox = rig.run_sandbox("privileges").await;

@@ -9,7 +9,7 @@ use kinglet::runtime::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Credentials, ImageId,
     ImageSource, ImageStatus, LinuxResources, LogLimits, NamespaceMode, PodIdentity, PullError,
     Runtime, RuntimeError, SandboxConfig, SandboxNamespaces, SandboxStatus, SecurityConfig,
-    ShimRuntime, ShimRuntimeConfig,
+    ShimRuntime, ShimRuntimeConfig, owner_of_rootfs,
 };
 use kinglet::stdx::{Clock, blocking, monotonic};
 use kinglet::sys::cgroup::{CgroupPath, Cgroups};
@@ -115,6 +115,7 @@ impl Rig {
             environment: vec![],
             working_directory: String::new(),
             mounts: vec![],
+            image_mounts: vec![],
             devices: vec![],
             security: SecurityConfig::default(),
             resources: LinuxResources::default(),
@@ -388,16 +389,19 @@ impl ImageSource for BusyboxImages {
     }
 
     fn release_rootfs(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>> {
-        let own = self.containers.join(&container.0);
+        let owned = |entry: &fs::DirEntry| {
+            let name = ContainerId(entry.file_name().to_string_lossy().into_owned());
+            owner_of_rootfs(&name) == container.0
+        };
+        let entries = fs::read_dir(&self.containers).unwrap().map(Result::unwrap);
+        let all: Vec<_> = entries.filter(owned).map(|entry| entry.path()).collect();
         if self.stuck.lock().unwrap().as_ref() == Some(container) {
             let message = "it is stuck".to_owned();
             let error = RuntimeError::Refused { operation: "removing a layer", message };
             return Box::pin(async { Err(error) });
         }
         Box::pin(blocking(move || {
-            if own.exists() {
-                fs::remove_dir_all(own).unwrap();
-            }
+            all.into_iter().for_each(|own| fs::remove_dir_all(own).unwrap());
             Ok(())
         }))
     }
@@ -409,7 +413,7 @@ impl ImageSource for BusyboxImages {
         for entry in fs::read_dir(&self.containers).unwrap() {
             let entry = entry.unwrap();
             let id = ContainerId(entry.file_name().to_string_lossy().into_owned());
-            if !containers.contains(&id) {
+            if !containers.iter().any(|kept| kept.0 == owner_of_rootfs(&id)) {
                 fs::remove_dir_all(entry.path()).unwrap();
             }
         }

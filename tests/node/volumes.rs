@@ -5,7 +5,7 @@ use kinglet::kubelet::container::mounts::{PlannedMount, Recursion};
 use kinglet::kubelet::volumes::Volumes;
 use kinglet::kubelet::volumes::plan::{FileContent, Source, VolumePlan};
 use kinglet::runtime::Runtime as _;
-use kinglet::runtime::{DeviceMapping, Mount, MountPropagation};
+use kinglet::runtime::{ContainerConfig, DeviceMapping, ImageMount, Mount, MountPropagation};
 use kinglet::sys::host::DeviceKind;
 use kinglet::sys::mount;
 use std::fs;
@@ -247,5 +247,77 @@ async fn a_block_device_is_a_volume() {
     }];
     let id = rig.run(&sandbox, config).await;
     assert_eq!(rig.exit_of(&id).await.0, 0);
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_are_seen_and_neither_written_nor_run() {
+    let mut rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("images").await;
+    let image = |path: &str, sub_path: &str| ImageMount {
+        container_path: path.to_owned(),
+        image: crate::rig::BusyboxImages::id(),
+        sub_path: sub_path.into(),
+    };
+    let script = "cat /all/etc/group | head -n 1; ls /some/passwd
+        touch /all/x 2>/dev/null || echo read-only
+        /all/bin/busybox true 2>/dev/null || echo not-run
+        while true; do sleep 0.05; done";
+    let config = rig.container_config("main", script);
+    let image_mounts = vec![image("/all", ""), image("/some", "etc")];
+    let id = rig.run(&sandbox, ContainerConfig { image_mounts, ..config }).await;
+    let expected = ["root:x:0:", "/some/passwd", "read-only", "not-run"];
+    let expected: Vec<_> = expected.iter().map(|text| format!("stdout F {text}")).collect();
+    let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+    rig.log_shows("main", &expected).await;
+    // What is mounted is held for as long as the container, whoever looks after it.
+    rig.close().await;
+    rig.open().await;
+    assert_eq!(
+        rig.exec(&id, "cat /some/passwd | head -n 1").await,
+        "root:x:0:0:root:/root:/bin/sh"
+    );
+    let config = rig.container_config("lost", "true");
+    let image_mounts = vec![image("/some", "no/such")];
+    let config = ContainerConfig { image_mounts, ..config };
+    let error = rig.runtime().create_container(&sandbox.id, config).await.unwrap_err();
+    assert!(error.to_string().contains("mounting an image as a volume"), "{error}");
+    rig.runtime().remove_container(&id).await.unwrap();
+    assert_eq!(fs::read_dir(rig.images.containers()).unwrap().count(), 0);
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_mounted_later_is_seen_as_the_pod_says() {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    let rig = Rig::start().await;
+    let sandbox = rig.run_sandbox("propagation").await;
+    let outside = rig.directory.join("outside");
+    fs::create_dir_all(outside.join("later")).unwrap();
+    // The test's own directory, which goes with the rig.
+    mount::bind(&outside, &outside).unwrap();
+    mount_change(&outside, MountPropagationFlags::SHARED).unwrap();
+    let run = async |name: &str, propagation| {
+        let mount = Mount {
+            host_path: outside.clone(),
+            container_path: "/data".to_owned(),
+            read_only: false,
+            propagation,
+        };
+        let config = rig.container_config(name, "while true; do sleep 0.05; done");
+        let config = ContainerConfig { mounts: vec![mount], ..config };
+        rig.run(&sandbox, config).await
+    };
+    let private = run("private", MountPropagation::Private).await;
+    let slave = run("slave", MountPropagation::HostToContainer).await;
+    let tmpfs = mount::Tmpfs { size_bytes: 1 << 20, mode: 0o755, group: None };
+    mount::volume_tmpfs(&outside.join("later"), tmpfs).unwrap();
+    fs::write(outside.join("later/x"), "seen").unwrap();
+    assert_eq!(rig.exec(&slave, "cat /data/later/x").await, "seen");
+    assert_eq!(rig.exec(&private, "ls /data/later").await, "");
+    for id in [private, slave] {
+        rig.runtime().remove_container(&id).await.unwrap();
+    }
+    mount::unmount_all(&outside).unwrap();
     rig.finish().await;
 }

@@ -11,9 +11,9 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use kinglet::network::{Attachment, NetworkError, PodNetwork};
 use kinglet::runtime::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Credentials, ExecResult,
-    ImageId, ImageStatus, LinuxResources, PodIdentity, PullError, Runtime, RuntimeError,
-    RuntimeEvent, SandboxConfig, SandboxId, SandboxState, SandboxStatus, Usage,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, ContainerUser, Credentials,
+    ExecResult, ImageId, ImageStatus, LinuxResources, PodIdentity, PullError, Runtime,
+    RuntimeError, RuntimeEvent, SandboxConfig, SandboxId, SandboxState, SandboxStatus, Usage,
 };
 use kinglet::stdx::Clock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -330,6 +330,7 @@ impl FakeRuntime {
             image_reference: config.image_reference.clone(),
             log_path: config.log_path.clone(),
             resources: config.resources.clone(),
+            user: Some(ContainerUser { uid: 33, gid: 34, groups: vec![34, 50] }),
             labels: config.labels.clone(),
         };
         let container = FakeContainer { status, config, ended: Arc::new(Notify::new()) };

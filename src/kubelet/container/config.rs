@@ -5,14 +5,14 @@ use super::ConfigError;
 use super::environment::{Environment, Sources, environment};
 use super::fields::Surroundings;
 use super::mounts::{
-    PlannedMount, PodFiles, ReadyVolume, file_mounts, volume_devices, volume_mounts,
+    PlannedMount, PodFiles, ReadyVolume, file_mounts, image_mounts, volume_devices, volume_mounts,
 };
 use super::references::References;
 use super::resources::container_resources;
-use super::security::{security, verify_labels};
+use super::security::{Confinement, security, verify_labels};
 use crate::kubelet::pod::{BoundPod, IMAGE_ID_LABEL, IMAGE_NAME_LABEL};
 use crate::runtime::images::Reference;
-use crate::runtime::{ContainerConfig, ContainerId, ImageStatus, Mount, MountPropagation};
+use crate::runtime::{ContainerConfig, ContainerId, ImageId, ImageStatus, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::Container;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,8 +32,10 @@ pub struct Facts<'a> {
     pub node_memory_bytes: u64,
     /// The container whose processes it is to see.
     pub target: Option<&'a ContainerId>,
-    /// Whether the node's kernel enforces SELinux.
-    pub has_selinux: bool,
+    /// How the node confines containers.
+    pub confinement: &'a Confinement,
+    /// The images that are volumes of this container, by their names.
+    pub image_volumes: &'a BTreeMap<String, ImageId>,
 }
 
 /// Where the files of one container are on the node.
@@ -64,13 +66,16 @@ pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, 
         references: facts.references,
         services: facts.services,
     })?;
-    if facts.has_selinux {
+    if facts.confinement.has_selinux {
         verify_labels(facts.pod, spec)?;
     }
-    let security = security(facts.pod, spec, &facts.image.user)?;
-    let volume_mounts = volume_mounts(spec, facts.volumes, &environment)?;
+    let security = security(facts.pod, spec, &facts.image.user, facts.confinement)?;
+    let image_mounts = image_mounts(spec, facts.image_volumes, &environment)?;
+    let volume_mounts = volume_mounts(spec, facts.volumes, facts.image_volumes, &environment)?;
     let devices = volume_devices(spec, facts.volumes)?;
-    let taken: Vec<Mount> = volume_mounts.iter().map(|planned| planned.mount.clone()).collect();
+    let of_volumes = volume_mounts.iter().map(|planned| planned.mount.container_path.as_str());
+    let of_images = image_mounts.iter().map(|mount| mount.container_path.as_str());
+    let taken: Vec<&str> = of_volumes.chain(of_images).collect();
     let mut mounts = file_mounts(&places.pod_files, &taken, security.read_only_root);
     mounts.extend(termination_mount(spec, places.termination_message));
     let stop_signal = spec.lifecycle.as_ref().and_then(|it| it.stop_signal.clone());
@@ -83,6 +88,7 @@ pub fn container(facts: &Facts<'_>, places: Places) -> Result<PlannedContainer, 
         args: expanded(&environment, spec.args.as_deref()),
         working_directory: spec.working_dir.clone().unwrap_or_default(),
         mounts,
+        image_mounts,
         devices,
         resources: container_resources(facts.pod, spec, facts.node_memory_bytes),
         security,
@@ -172,7 +178,8 @@ mod tests {
             volumes: &BTreeMap::new(),
             target: None,
             node_memory_bytes: 1,
-            has_selinux: false,
+            confinement: &Confinement::default(),
+            image_volumes: &BTreeMap::new(),
         };
         let places = Places {
             pod_files: PodFiles::default(),

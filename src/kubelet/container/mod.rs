@@ -51,6 +51,8 @@ pub enum ConfigError {
         "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root (pod: \"{pod}\", container: {container})"
     )]
     ImageUserUnknown { user: String, pod: String, container: String },
+    #[error("localhostProfile must be set if seccompProfile type is Localhost.")]
+    NoSeccompProfile,
     #[error("{what} is not supported by this kubelet")]
     Unsupported { what: String },
 }

@@ -3,7 +3,7 @@
 
 use super::ConfigError;
 use super::environment::Environment;
-use crate::runtime::{DeviceMapping, Mount, MountPropagation};
+use crate::runtime::{DeviceMapping, ImageId, ImageMount, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -54,10 +54,47 @@ pub struct PodFiles {
 pub fn volume_mounts(
     container: &Container,
     volumes: &BTreeMap<String, ReadyVolume>,
+    images: &BTreeMap<String, ImageId>,
     environment: &Environment,
 ) -> Result<Vec<PlannedMount>, ConfigError> {
     let mounts = container.volume_mounts.iter().flatten();
+    let mounts = mounts.filter(|mount| !images.contains_key(&mount.name));
     mounts.map(|mount| planned(container, volumes, environment, mount)).collect()
+}
+
+/// The container's volumes that are images, in its order. Nothing can be written to them, whatever
+/// the container says.
+///
+/// # Errors
+/// For a sub path that leaves its image.
+pub fn image_mounts(
+    container: &Container,
+    images: &BTreeMap<String, ImageId>,
+    environment: &Environment,
+) -> Result<Vec<ImageMount>, ConfigError> {
+    let mounts = container.volume_mounts.iter().flatten();
+    let mounts = mounts.filter_map(|mount| {
+        let image = images.get(&mount.name)?.clone();
+        let planned = sub_path(mount, environment).map(|sub_path| ImageMount {
+            container_path: absolute(&mount.mount_path),
+            image,
+            sub_path: sub_path.unwrap_or_default(),
+        });
+        Some(planned)
+    });
+    mounts.collect()
+}
+
+fn sub_path(
+    mount: &VolumeMount,
+    environment: &Environment,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let sub_path = match named(&mount.sub_path_expr) {
+        Some(expression) => Some(environment.expand(&expression)),
+        None => named(&mount.sub_path),
+    };
+    sub_path.map(inside).transpose()
 }
 
 fn planned(
@@ -77,11 +114,6 @@ fn planned(
         );
         return Err(ConfigError::WrongMode { what });
     }
-    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let sub_path = match named(&mount.sub_path_expr) {
-        Some(expression) => Some(environment.expand(&expression)),
-        None => named(&mount.sub_path),
-    };
     Ok(PlannedMount {
         mount: Mount {
             container_path: absolute(&mount.mount_path),
@@ -90,7 +122,7 @@ fn planned(
             propagation: propagation(mount.mount_propagation.as_deref()),
         },
         volume: mount.name.clone(),
-        sub_path: sub_path.map(inside).transpose()?,
+        sub_path: sub_path(mount, environment)?,
         recursive_read_only: match mount.recursive_read_only.as_deref() {
             Some("Enabled") => Recursion::Enabled,
             Some("IfPossible") => Recursion::IfPossible,
@@ -152,13 +184,13 @@ fn propagation(mode: Option<&str>) -> MountPropagation {
 
 /// The pod's files, where `taken` has nothing at their places.
 #[must_use]
-pub fn file_mounts(files: &PodFiles, taken: &[Mount], read_only_root: bool) -> Vec<Mount> {
+pub fn file_mounts(files: &PodFiles, taken: &[&str], read_only_root: bool) -> Vec<Mount> {
     let places = [
         ("/etc/hosts", &files.hosts, false),
         ("/etc/hostname", &files.hostname, read_only_root),
         ("/etc/resolv.conf", &files.resolv_conf, read_only_root),
     ];
-    let free = |place: &str| taken.iter().all(|mount| mount.container_path != place);
+    let free = |place: &str| !taken.contains(&place);
     let mounts = places.into_iter().filter(|(place, _, _)| free(place));
     mounts
         .filter_map(|(place, path, read_only)| {
@@ -192,13 +224,15 @@ mod tests {
             ("data".to_owned(), ready("/v/data", false)),
             ("config".to_owned(), ready("/v/config", true)),
         ]);
-        let text = match volume_mounts(&container, &volumes, &Environment::default()) {
-            Ok(mounts) => {
-                let sub = mounts[0].sub_path.as_ref().map(|path| format!(" {}", path.display()));
-                format!("{}{}", render(&mounts[0].mount), sub.unwrap_or_default())
-            }
-            Err(error) => error.to_string(),
-        };
+        let text =
+            match volume_mounts(&container, &volumes, &BTreeMap::new(), &Environment::default()) {
+                Ok(mounts) => {
+                    let sub =
+                        mounts[0].sub_path.as_ref().map(|path| format!(" {}", path.display()));
+                    format!("{}{}", render(&mounts[0].mount), sub.unwrap_or_default())
+                }
+                Err(error) => error.to_string(),
+            };
         assert_eq!(text, expected);
     }
 
@@ -245,11 +279,41 @@ mod tests {
         let mount = json!({ "name": "disk", "mountPath": "/d" });
         let container = json!({ "name": "a", "volumeMounts": [mount] });
         let container = serde_json::from_value(container).unwrap();
-        let error = volume_mounts(&container, &volumes, &Environment::default()).unwrap_err();
+        let none = BTreeMap::new();
+        let error =
+            volume_mounts(&container, &volumes, &none, &Environment::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "volume \"disk\" has volumeMode Block, but is specified in volumeMounts"
         );
+    }
+
+    #[test]
+    fn images_are_mounted_by_their_ids() {
+        let images = BTreeMap::from([("tools".to_owned(), ImageId("sha256:1".to_owned()))]);
+        let check = |mount: Value, expected: Result<&[(&str, &str)], &str>| {
+            let container = json!({ "name": "a", "volumeMounts": [mount] });
+            let container = serde_json::from_value(container).unwrap();
+            let found = image_mounts(&container, &images, &Environment::default());
+            let found = found.map_err(|error| error.to_string()).map(|mounts| {
+                let pair = |it: ImageMount| (it.container_path, it.sub_path.display().to_string());
+                mounts.into_iter().map(pair).collect::<Vec<_>>()
+            });
+            let owned = |(path, sub): &(&str, &str)| ((*path).to_owned(), (*sub).to_owned());
+            let expected = expected.map(|all| all.iter().map(owned).collect::<Vec<_>>());
+            assert_eq!(found, expected.map_err(str::to_owned));
+            let none = BTreeMap::new();
+            assert!(
+                volume_mounts(&container, &none, &images, &Environment::default()).is_ok()
+                    || found.as_ref().is_ok_and(Vec::is_empty)
+            );
+        };
+        let mount =
+            |name: &str, sub: &str| json!({ "name": name, "mountPath": "t", "subPath": sub });
+        check(mount("tools", ""), Ok(&[("/t", "")]));
+        check(mount("tools", "bin/x"), Ok(&[("/t", "bin/x")]));
+        check(mount("tools", "../x"), Err("subPath \"../x\" must stay inside its volume"));
+        check(mount("other", ""), Ok(&[]));
     }
 
     #[test]
@@ -259,16 +323,10 @@ mod tests {
             hostname: Some("/p/hostname".into()),
             resolv_conf: None,
         };
-        let own = Mount {
-            container_path: "/etc/hosts".to_owned(),
-            host_path: "/v".into(),
-            read_only: false,
-            propagation: MountPropagation::Private,
-        };
-        let mounts = |taken: &[Mount]| {
+        let mounts = |taken: &[&str]| {
             file_mounts(&files, taken, true).iter().map(render).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(mounts(&[]), "/p/etc-hosts:/etc/hosts:rw /p/hostname:/etc/hostname:ro");
-        assert_eq!(mounts(&[own]), "/p/hostname:/etc/hostname:ro");
+        assert_eq!(mounts(&["/etc/hosts"]), "/p/hostname:/etc/hostname:ro");
     }
 }

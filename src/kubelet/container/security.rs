@@ -6,8 +6,20 @@
 
 use super::ConfigError;
 use crate::kubelet::pod::BoundPod;
-use crate::runtime::SecurityConfig;
-use k8s_openapi::api::core::v1::{Container, SeccompProfile, SecurityContext};
+use crate::runtime::{DEFAULT_APPARMOR_PROFILE, SecurityConfig};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, SeccompProfile, SecurityContext};
+use std::path::{Component, Path, PathBuf};
+
+/// How this node confines containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// The kernel enforces SELinux.
+    pub has_selinux: bool,
+    /// The kernel enforces AppArmor.
+    pub has_apparmor: bool,
+    /// Below it are the seccomp profiles that containers name.
+    pub seccomp_dir: PathBuf,
+}
 
 /// `image_user` is the image's: `1000:1000`, `nginx`, empty.
 ///
@@ -17,6 +29,7 @@ pub fn security(
     pod: &BoundPod,
     container: &Container,
     image_user: &str,
+    node: &Confinement,
 ) -> Result<SecurityConfig, ConfigError> {
     let none = SecurityContext::default();
     let own = container.security_context.as_ref().unwrap_or(&none);
@@ -30,7 +43,8 @@ pub fn security(
     let capabilities = own.capabilities.clone().unwrap_or_default();
     let mut supplemental_groups: Vec<i64> = of_pod.fs_group.into_iter().collect();
     supplemental_groups.extend(of_pod.supplemental_groups.iter().flatten());
-    let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
+    let seccomp = seccomp(own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()), node)?;
+    let apparmor = own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref());
     Ok(SecurityConfig {
         run_as_user,
         run_as_group: own.run_as_group.or(of_pod.run_as_group),
@@ -43,7 +57,12 @@ pub fn security(
         capabilities_add: named(capabilities.add),
         capabilities_drop: named(capabilities.drop),
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
-        seccomp_runtime_default: !privileged && wants_default_seccomp(profile)?,
+        seccomp_runtime_default: !privileged && seccomp == Seccomp::RuntimeDefault,
+        seccomp_profile: match seccomp {
+            Seccomp::Localhost(path) if !privileged => Some(path),
+            _ => None,
+        },
+        apparmor_profile: apparmor.and_then(|profile| apparmor_profile(profile, privileged)),
     })
 }
 
@@ -72,11 +91,42 @@ fn named(capabilities: Option<Vec<String>>) -> Vec<String> {
         .collect()
 }
 
-fn wants_default_seccomp(profile: Option<&SeccompProfile>) -> Result<bool, ConfigError> {
-    match profile.map(|profile| profile.type_.as_str()) {
-        None | Some("Unconfined") => Ok(false),
-        Some("RuntimeDefault") => Ok(true),
-        Some(other) => Err(ConfigError::Unsupported { what: format!("seccomp profile {other}") }),
+/// Which system calls a container may make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seccomp {
+    Unconfined,
+    RuntimeDefault,
+    Localhost(PathBuf),
+}
+
+/// Upstream `fieldSeccompProfile` (pkg/kubelet/kuberuntime/helpers.go, v1.35).
+fn seccomp(profile: Option<&SeccompProfile>, node: &Confinement) -> Result<Seccomp, ConfigError> {
+    let Some(profile) = profile else { return Ok(Seccomp::Unconfined) };
+    match profile.type_.as_str() {
+        "Unconfined" => Ok(Seccomp::Unconfined),
+        "RuntimeDefault" => Ok(Seccomp::RuntimeDefault),
+        "Localhost" => {
+            let name = profile.localhost_profile.as_deref().filter(|name| !name.is_empty());
+            let name = name.ok_or(ConfigError::NoSeccompProfile)?;
+            let stays = Path::new(name).components().all(|it| matches!(it, Component::Normal(_)));
+            let what = || format!("seccomp profile {name:?}, which is not below the node's,");
+            if !stays {
+                return Err(ConfigError::Unsupported { what: what() });
+            }
+            Ok(Seccomp::Localhost(node.seccomp_dir.join(name)))
+        }
+        other => Err(ConfigError::Unsupported { what: format!("seccomp profile {other}") }),
+    }
+}
+
+/// The name by which the kernel knows the profile; `None` for a container that nothing confines, as
+/// the default does not one that is privileged (containerd's `generateApparmorSpecOpts`, v2.1).
+fn apparmor_profile(profile: &AppArmorProfile, privileged: bool) -> Option<String> {
+    match profile.type_.as_str() {
+        "RuntimeDefault" if privileged => None,
+        "RuntimeDefault" => Some(DEFAULT_APPARMOR_PROFILE.to_owned()),
+        "Localhost" => profile.localhost_profile.clone(),
+        _ => None,
     }
 }
 
@@ -120,7 +170,8 @@ mod tests {
 
     fn made(of_pod: Value, own: Value, image_user: &str) -> Result<SecurityConfig, ConfigError> {
         let pod = pod(of_pod, own);
-        security(&pod, &pod.containers()[0], image_user)
+        let node = Confinement { seccomp_dir: "/s".into(), ..Confinement::default() };
+        security(&pod, &pod.containers()[0], image_user, &node)
     }
 
     #[test]
@@ -204,8 +255,29 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_enforced_is_refused() {
-        let localhost = json!({ "seccompProfile": { "type": "Localhost" } });
-        assert!(made(localhost, json!({}), "").is_err());
+    fn profiles_of_the_node_are_named() {
+        let seccomp = |name: &str| json!({ "seccompProfile": { "type": "Localhost", "localhostProfile": name } });
+        let config = made(seccomp("audit/a.json"), json!({}), "").unwrap();
+        assert_eq!(config.seccomp_profile.as_deref(), Some(Path::new("/s/audit/a.json")));
+        assert!(!config.seccomp_runtime_default);
+        let privileged = json!({ "privileged": true });
+        assert_eq!(made(seccomp("a"), privileged, "").unwrap().seccomp_profile, None);
+        for (name, expected) in [
+            ("", "localhostProfile must be set if seccompProfile type is Localhost."),
+            (
+                "../a",
+                "seccomp profile \"../a\", which is not below the node's, is not supported by \
+                      this kubelet",
+            ),
+        ] {
+            assert_eq!(made(seccomp(name), json!({}), "").unwrap_err().to_string(), expected);
+        }
+        let apparmor = |kind: &str, name: Value| {
+            let profile = json!({ "type": kind, "localhostProfile": name });
+            made(json!({ "appArmorProfile": profile }), json!({}), "").unwrap().apparmor_profile
+        };
+        assert_eq!(apparmor("RuntimeDefault", Value::Null).as_deref(), Some("kinglet-default"));
+        assert_eq!(apparmor("Localhost", json!("mine")).as_deref(), Some("mine"));
+        assert_eq!(apparmor("Unconfined", Value::Null), None);
     }
 }

@@ -12,8 +12,9 @@ pub mod plan;
 use super::images::garbage::{ImageGarbage, ImageLives};
 use super::pod::plan::EVICTED;
 use super::worker::{Bell, Shared};
+use crate::api::pod::is_terminal;
 use crate::client::{EventType, key_of, object_reference};
-use crate::runtime::{ContainerState, ContainerStatus, RuntimeError};
+use crate::runtime::{ContainerState, ContainerStatus, ImageId, RuntimeError};
 use crate::stdx::{chain, monotonic};
 use crate::sys::pressure::MemoryPressure;
 use jiff::{SignedDuration, Timestamp};
@@ -196,7 +197,8 @@ impl Evictor {
                 return false;
             }
         };
-        let used: BTreeSet<_> = containers.iter().map(|it| it.image.clone()).collect();
+        let mut used: BTreeSet<_> = containers.iter().map(|it| it.image.clone()).collect();
+        used.extend(self.image_volumes().await);
         self.lives.note(&images, &used, now);
         let age_min = self.shared.config.eviction.images.age_min;
         let mut any = false;
@@ -213,6 +215,21 @@ impl Evictor {
             self.shared.keeper.look_again();
         }
         any
+    }
+
+    /// The images that are volumes of pods that are here.
+    async fn image_volumes(&self) -> Vec<ImageId> {
+        let mut images = Vec::new();
+        for pod in self.shared.all_pods().iter().filter(|pod| !is_terminal(pod)) {
+            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            for image in volumes.filter_map(|volume| volume.image.as_ref()?.reference.as_ref()) {
+                // One that is not here is not removed either.
+                if let Ok(Some(found)) = self.shared.runtime.image(image).await {
+                    images.push(found.id);
+                }
+            }
+        }
+        images
     }
 
     /// Pods that take more of the disk than they may go, one by one.

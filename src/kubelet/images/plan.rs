@@ -8,7 +8,7 @@ use crate::runtime::images::{Reference, Version};
 use crate::runtime::{ImageStatus, PullError};
 use crate::stdx::Backoff;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource};
 use std::time::Duration;
 
 /// What passes between two tries to fetch an image.
@@ -30,12 +30,24 @@ impl PullPolicy {
     /// the API server defaults it.
     #[must_use]
     pub fn of(container: &Container) -> Self {
-        match container.image_pull_policy.as_deref() {
+        let image = container.image.as_deref().unwrap_or_default();
+        Self::read(container.image_pull_policy.as_deref(), image)
+    }
+
+    /// As [`PullPolicy::of`], of an image that is a volume.
+    #[must_use]
+    pub fn of_volume(source: &ImageVolumeSource) -> Self {
+        let image = source.reference.as_deref().unwrap_or_default();
+        Self::read(source.pull_policy.as_deref(), image)
+    }
+
+    fn read(policy: Option<&str>, image: &str) -> Self {
+        match policy {
             Some("Always") => Self::Always,
             Some("Never") => Self::Never,
             Some("IfNotPresent") => Self::IfNotPresent,
             _ => {
-                let image = container.image.as_deref().unwrap_or_default().parse::<Reference>();
+                let image = image.parse::<Reference>();
                 let latest = image.is_ok_and(
                     |image| matches!(image.version(), Version::Tag(tag) if tag == "latest"),
                 );

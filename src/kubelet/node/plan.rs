@@ -11,7 +11,7 @@ use crate::runtime::RUNTIME_NAME;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeSpec, NodeStatus, NodeSystemInfo,
+    NodeFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -156,6 +156,7 @@ fn without_heartbeats(old: &NodeStatus, new: &NodeStatus) -> bool {
         && old.daemon_endpoints == new.daemon_endpoints
         && old.images == new.images
         && old.node_info == new.node_info
+        && old.features == new.features
 }
 
 fn is_ours(condition: &str) -> bool {
@@ -183,6 +184,7 @@ fn status(
         }),
         images: Some(images(facts)).filter(|images| !images.is_empty()),
         node_info: Some(node_info(facts)),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
         ..NodeStatus::default()
     }
 }

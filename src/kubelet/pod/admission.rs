@@ -7,7 +7,7 @@ use super::bound::BoundPod;
 use super::fit::{Misfit, Occupant, is_critical, misfits};
 use super::preempt::victims;
 use crate::api::node_selector::tolerates;
-use crate::api::pod::{QosClass, phase, qos_class};
+use crate::api::pod::{QosClass, qos_class};
 use crate::kubelet::eviction::plan::Pressure;
 use k8s_openapi::api::core::v1::{AppArmorProfile, Node, Taint};
 use std::borrow::Cow;
@@ -56,6 +56,8 @@ pub struct Surroundings<'a> {
     pub pressure: &'a BTreeSet<Pressure>,
     /// The machine goes down.
     pub is_going_down: bool,
+    /// The node's kernel enforces AppArmor.
+    pub has_apparmor: bool,
 }
 
 /// What becomes of a pod that is bound to this node.
@@ -80,7 +82,8 @@ pub fn admit(pod: &BoundPod, around: &Surroundings<'_>) -> Admission {
         Ok(going) => going,
         Err(refusal) => return Admission::Refused(refusal),
     };
-    let refused = unenforced_profile(pod).or_else(|| {
+    let unenforced = unenforced_profile(pod).filter(|_| !around.has_apparmor);
+    let refused = unenforced.or_else(|| {
         let message = "Pod was rejected as the node is shutting down.";
         around.is_going_down.then(|| Refusal::new("NodeShutdown", message))
     });
@@ -187,23 +190,18 @@ fn normalized(name: &str) -> String {
     }
 }
 
-/// Upstream `appArmorAdmitHandler.Admit` (pkg/kubelet/lifecycle/handlers.go, v1.35), for a node
-/// that confines nothing: whether or not its kernel could, a pod that asks for it must not run
-/// without.
+/// Upstream `appArmorAdmitHandler.Admit` (pkg/kubelet/lifecycle/handlers.go, v1.35), for a node whose
+/// kernel confines nothing: a pod that asks for it must not run without.
 fn unenforced_profile(pod: &BoundPod) -> Option<Refusal> {
-    if phase(pod.object()) != "Pending" {
-        return None;
-    }
     let is_required = |profile: &AppArmorProfile| profile.type_ != "Unconfined";
     let of_pod = pod.spec().security_context.as_ref().and_then(|it| it.app_armor_profile.as_ref());
     let of_containers = pod
         .all_containers()
         .filter_map(|container| container.security_context.as_ref()?.app_armor_profile.as_ref());
-    of_pod
-        .into_iter()
-        .chain(of_containers)
-        .any(is_required)
-        .then(|| Refusal::new("AppArmor", "Cannot enforce AppArmor: this node applies no profiles"))
+    of_pod.into_iter().chain(of_containers).any(is_required).then(|| {
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        Refusal::new("AppArmor", message)
+    })
 }
 
 #[cfg(test)]
@@ -229,11 +227,17 @@ mod tests {
         .unwrap()
     }
 
+    fn surroundings<'a>(node: &'a Node, others: &'a [Occupant]) -> Surroundings<'a> {
+        static NONE: BTreeSet<Pressure> = BTreeSet::new();
+        let (is_going_down, has_apparmor) = (false, false);
+        Surroundings { node, others, pressure: &NONE, is_going_down, has_apparmor }
+    }
+
     #[track_caller]
     fn check_under(pressure: &[Pressure], spec: &Value, expected: Option<(&str, &str)>) {
         let pressure = pressure.iter().copied().collect();
-        let (node, is_going_down) = (node(), false);
-        let around = Surroundings { node: &node, others: &[], pressure: &pressure, is_going_down };
+        let node = node();
+        let around = Surroundings { pressure: &pressure, ..surroundings(&node, &[]) };
         let expected = expected.map_or(Admission::Taken, |(reason, message)| {
             let reason = Cow::Owned(reason.to_owned());
             Admission::Refused(Refusal { reason, message: message.to_owned() })
@@ -275,10 +279,10 @@ mod tests {
         };
         let here =
             Occupant { uid: "q".to_owned(), ..Occupant::of(asking("1", json!({})).object()) };
-        let (node, none) = (node(), BTreeSet::new());
+        let node = node();
         let check = |pod: &BoundPod, is_going_down, expected: Result<&[&str], &str>| {
             let others = std::slice::from_ref(&here);
-            let around = Surroundings { node: &node, others, pressure: &none, is_going_down };
+            let around = Surroundings { is_going_down, ..surroundings(&node, others) };
             let found = match admit(pod, &around) {
                 Admission::Taken => Ok(Vec::new()),
                 Admission::TakenAfter(uids) => Ok(uids),
@@ -338,11 +342,16 @@ mod tests {
     #[test]
     fn profiles_that_nobody_enforces_are_refused() {
         let profile = |kind: &str| json!({ "appArmorProfile": { "type": kind } });
-        let refused = Some(("AppArmor", "Cannot enforce AppArmor: this node applies no profiles"));
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        let refused = Some(("AppArmor", message));
         check(json!({ "securityContext": profile("RuntimeDefault") }), refused);
         check(json!({ "securityContext": profile("Unconfined") }), None);
         let container = json!([{ "name": "a", "securityContext": profile("Localhost") }]);
         check(json!({ "containers": container }), refused);
         check(json!({}), None);
+        let node = node();
+        let around = Surroundings { has_apparmor: true, ..surroundings(&node, &[]) };
+        let confined = pod(json!({ "securityContext": profile("RuntimeDefault") }));
+        assert_eq!(admit(&confined, &around), Admission::Taken);
     }
 }

@@ -7,11 +7,12 @@ use super::probes::ProbeKind;
 use super::resize::in_sync;
 use super::status::Inputs;
 use crate::api::pod::is_sidecar;
-use crate::runtime::{ContainerState as RuntimeState, RUNTIME_NAME};
+use crate::runtime::{ContainerState as RuntimeState, ContainerUser as Identity, RUNTIME_NAME};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ResourceRequirements, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser,
+    ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -136,8 +137,19 @@ fn from_facts(
         resources: Some(resources(inputs, container, latest, old)),
         allocated_resources: container.resources.as_ref().and_then(|it| it.requests.clone()),
         volume_mounts: volume_mounts(container),
+        user: facts.user.as_ref().map(user),
         ..ContainerStatus::default()
     }
+}
+
+/// Who its first process is (upstream `convertToAPIContainerStatuses`).
+fn user(user: &Identity) -> ContainerUser {
+    let linux = LinuxContainerUser {
+        uid: user.uid.into(),
+        gid: user.gid.into(),
+        supplemental_groups: Some(user.groups.iter().map(|gid| i64::from(*gid)).collect()),
+    };
+    ContainerUser { linux: Some(linux) }
 }
 
 /// What a container has. One that runs and is not there yet has what it was said to have.

@@ -161,6 +161,7 @@ fn lost(pod: &BoundPod, status: &core::ContainerStatus, now: Timestamp) -> Optio
         image_reference: String::new(),
         log_path: PathBuf::new(),
         resources: LinuxResources::default(),
+        user: None,
         labels: BTreeMap::new(),
     };
     Some(ContainerFacts { status, termination_message: String::new(), lost: true })

@@ -183,6 +183,7 @@ mod tests {
             image: ImageId(String::new()),
             image_reference: String::new(),
             resources: crate::runtime::LinuxResources::default(),
+            user: None,
             log_path: "/l".into(),
             labels: BTreeMap::new(),
         }

@@ -125,7 +125,8 @@ pub fn plan(
     around: &Surroundings<'_>,
 ) -> Result<Vec<VolumePlan>, VolumeError> {
     let maker = Maker { pod, references, around };
-    let volumes = pod.spec().volumes.iter().flatten();
+    // Images are the runtime's to mount.
+    let volumes = pod.spec().volumes.iter().flatten().filter(|volume| volume.image.is_none());
     let context = pod.spec().security_context.as_ref();
     let group = context.and_then(|context| context.fs_group);
     let group = group.and_then(|group| u32::try_from(group).ok());

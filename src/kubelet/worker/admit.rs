@@ -76,9 +76,11 @@ impl PodWorker {
         };
         let pressure = self.shared.keeper.pressure();
         let is_going_down = self.shared.shutdown.is_under_way();
+        let has_apparmor = self.shared.confinement.has_apparmor;
         let occupant = Occupant::of(self.pod.object());
         self.shared.ledger.admit(occupant, &self.shared.all_pods(), |others| {
-            let around = Surroundings { node: &node, others, pressure: &pressure, is_going_down };
+            let (node, pressure) = (&*node, &pressure);
+            let around = Surroundings { node, others, pressure, is_going_down, has_apparmor };
             admit(&self.pod, &around)
         })
     }

@@ -13,8 +13,9 @@ use crate::kubelet::files::hosts::hosts;
 use crate::kubelet::files::resolv_conf::resolv_conf;
 use crate::kubelet::pod::plan::Start;
 use crate::kubelet::static_pods::is_static;
-use crate::runtime::{ContainerConfig, ImageStatus};
+use crate::runtime::{ContainerConfig, ImageId, ImageStatus};
 use crate::stdx::{blocking, chain};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -28,6 +29,13 @@ pub(super) enum Problem {
     Pending,
     /// Its user has to be told.
     Told(String),
+}
+
+/// The images of a container, all of them on this node.
+pub(super) struct Ready {
+    pub(super) image: ImageStatus,
+    /// Those that are volumes, by their names.
+    pub(super) volumes: BTreeMap<String, ImageId>,
 }
 
 /// What stands in the node's own files.
@@ -47,7 +55,7 @@ impl PodWorker {
     pub(super) async fn configure(
         &mut self,
         start: &Start,
-        image: &ImageStatus,
+        images: &Ready,
         references: &References,
     ) -> Result<ContainerConfig, Problem> {
         let spec = start.slot.of(&self.pod).clone();
@@ -69,7 +77,8 @@ impl PodWorker {
                 pod: &self.pod,
                 container: &spec,
                 attempt: start.attempt,
-                image,
+                image: &images.image,
+                image_volumes: &images.volumes,
                 around: &Surroundings {
                     pod_addresses: &addresses,
                     node_addresses: &node.addresses,
@@ -80,7 +89,7 @@ impl PodWorker {
                 volumes: &volumes,
                 target: start.target.as_ref(),
                 node_memory_bytes: node.memory_bytes,
-                has_selinux: self.shared.has_selinux,
+                confinement: &self.shared.confinement,
             },
             places.clone(),
         );

@@ -6,6 +6,7 @@ use crate::api::pod::{Amounts, amounts};
 use crate::client::{Cache, Client, EventRecorder, key_of};
 use crate::kubelet::Config;
 use crate::kubelet::container::classes::NodeShare;
+use crate::kubelet::container::security::Confinement;
 use crate::kubelet::eviction::Evictions;
 use crate::kubelet::exits::Exits;
 use crate::kubelet::images::ImageFetcher;
@@ -53,7 +54,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) images: ImageFetcher,
     pub(in crate::kubelet) keeper: NodeKeeper,
     pub(in crate::kubelet) share: NodeShare,
-    pub(in crate::kubelet) has_selinux: bool,
+    pub(in crate::kubelet) confinement: Confinement,
     /// Whether pods can be put on the network.
     pub(in crate::kubelet) network_open: watch::Receiver<bool>,
     pub(in crate::kubelet) starts: Semaphore,

@@ -1,6 +1,6 @@
 //! Carries a plan out: sandbox, containers, and what nobody needs any more.
 
-use super::configure::Problem;
+use super::configure::{Problem, Ready};
 use super::job::Done;
 use super::pod::{Failure, Next, PodWorker};
 use crate::api::pod::is_sidecar;
@@ -122,6 +122,9 @@ impl PodWorker {
                 }
             }
         }
+        if any_started && until.is_none() {
+            self.forget_image_volumes();
+        }
         if any_started { Next::LookAgain } else { Next::Wait(until) }
     }
 
@@ -154,19 +157,15 @@ impl PodWorker {
             return Outcome::NotYet(Some(failure.retry_at));
         }
         let reference = spec.image.as_deref().unwrap_or_default();
-        let needed = self.images.get(&spec.name);
-        let image = match next_for_image(needed, reference, now) {
+        let image = match next_for_image(self.images.get(&spec.name), reference, now) {
             NextForImage::Use(image) => image,
-            NextForImage::Wait { waiting, until } => {
-                self.tell_of_image(start.slot, &waiting);
-                self.waiting.insert(spec.name, waiting);
-                return Outcome::NotYet(until);
-            }
-            NextForImage::Fetch { .. } | NextForImage::Await => {
-                return Outcome::NotYet(None);
-            }
+            other => return self.wait_for_image(start.slot, other),
         };
-        let config = match self.configure(start, &image, references).await {
+        let images = match self.image_volumes(&spec, now) {
+            Ok(volumes) => Ready { image, volumes },
+            Err(other) => return self.wait_for_image(start.slot, other),
+        };
+        let config = match self.configure(start, &images, references).await {
             Ok(config) => config,
             Err(Problem::Pending) => return Outcome::NotYet(None),
             Err(Problem::Told(message)) => {
@@ -196,6 +195,16 @@ impl PodWorker {
                 Outcome::NotYet(Some(retry_at))
             }
         }
+    }
+
+    /// An image is not there yet.
+    fn wait_for_image(&mut self, slot: Slot, next: NextForImage) -> Outcome {
+        let NextForImage::Wait { waiting, until } = next else {
+            return Outcome::NotYet(None);
+        };
+        self.tell_of_image(slot, &waiting);
+        self.waiting.insert(slot.of(&self.pod).name.clone(), waiting);
+        Outcome::NotYet(until)
     }
 
     /// Makes and starts. Whether a hook is under way after that; the word is the reason that the

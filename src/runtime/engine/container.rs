@@ -4,14 +4,14 @@ use super::super::images::ImageConfig;
 use super::super::shim::{CallError, NewTask, Process, Reach, SIGKILL, Shim, launch};
 use super::super::spec::{self, HostTraits, Inputs};
 use super::super::{
-    ContainerConfig, ContainerId, ContainerState, Mount, NamespaceMode, RuntimeError, RuntimeEvent,
-    SandboxId, Usage,
+    ContainerConfig, ContainerId, ContainerState, ContainerUser, Mount, NamespaceMode,
+    RuntimeError, RuntimeEvent, SandboxId, Usage,
 };
 use super::layout::{ContainerFiles, remove_directory};
 use super::records::{self, ContainerRecord, StartedRecord};
 use super::sandbox::{new_id, shared_paths};
 use super::tables::{Container, Sandbox};
-use super::{Engine, failed, host, image_volumes};
+use super::{Engine, failed, host, image_volumes, profiles};
 use crate::stdx::{blocking, chain, fault};
 use crate::sys::{mount, signal};
 use containerd_shim_protos::protobuf::Message as _;
@@ -78,7 +78,8 @@ impl Engine {
         fault::point("container: bundle made");
         self.images.prepare_rootfs(&config.image, id, &files.rootfs()).await?;
         fault::point("container: root mounted");
-        config.mounts.extend(image_mounts(&files, &image, &config).await?);
+        let read_only = self.mount_images(id, &files, &config).await?;
+        config.mounts.extend(image_mounts(&files, &image, (&config, &read_only)).await?);
         let (rootfs, privileged) = (files.rootfs(), config.security.privileged);
         let wanted = config.devices.clone();
         let (user_files, devices, volume_devices) = blocking(move || {
@@ -96,6 +97,7 @@ impl Engine {
         if let Some(target) = &config.process_namespace_of {
             paths.pid = paths.pid.or(self.process_namespace_of(target)?);
         }
+        let profile = profiles::prepare(&config.security).await?;
         let spec = spec::render(Inputs {
             sandbox_id: &sandbox.id,
             sandbox: &sandbox.record.config,
@@ -104,10 +106,15 @@ impl Engine {
             image: &image,
             user: &user,
             paths: &paths,
+            image_mounts: &read_only,
+            seccomp: profile.as_ref(),
             host,
         })?;
         let config = without_secrets(config);
-        let record = ContainerRecord { config, created_at: self.config.clock.now(), stop_signal };
+        let created_at = self.config.clock.now();
+        let user =
+            Some(ContainerUser { uid: user.uid, gid: user.gid, groups: user.additional_gids });
+        let record = ContainerRecord { config, created_at, stop_signal, user };
         let recorded = record.clone();
         blocking(move || {
             records::write(&files.spec(), &spec)?;
@@ -324,12 +331,13 @@ impl Engine {
 async fn image_mounts(
     files: &ContainerFiles,
     image: &ImageConfig,
-    config: &ContainerConfig,
+    (config, images): (&ContainerConfig, &[Mount]),
 ) -> Result<Vec<Mount>, RuntimeError> {
     if image.volumes.is_empty() {
         return Ok(Vec::new());
     }
-    let (files, declared, mounts) = (files.clone(), image.volumes.clone(), config.mounts.clone());
+    let mounts = [&config.mounts[..], images].concat();
+    let (files, declared) = (files.clone(), image.volumes.clone());
     blocking(move || {
         image_volumes::make(image_volumes::Inputs {
             declared: &declared,

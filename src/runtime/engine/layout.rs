@@ -185,6 +185,11 @@ impl ContainerFiles {
         create_directory(&self.record)
     }
 
+    /// Where an image that the container mounts is seen on the node.
+    pub(super) fn mounted_image(&self, place: usize) -> PathBuf {
+        self.bundle.join("images").join(place.to_string())
+    }
+
     pub(super) fn record_directory(&self) -> &Path {
         &self.record
     }

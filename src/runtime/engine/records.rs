@@ -3,7 +3,7 @@
 //! Records are replaced as a whole and not synced: a power cut ends every container anyway, and a
 //! record that it damages is a leftover.
 
-use super::super::{ContainerConfig, SandboxConfig};
+use super::super::{ContainerConfig, ContainerUser, SandboxConfig};
 use crate::stdx::replace_file;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,8 @@ pub(super) struct ContainerRecord {
     pub(super) created_at: Timestamp,
     /// The number of the signal that asks it to end.
     pub(super) stop_signal: u32,
+    #[serde(default)]
+    pub(super) user: Option<ContainerUser>,
 }
 
 /// That a container has been started.

@@ -168,6 +168,7 @@ impl Container {
             image_reference: config.image_reference.clone(),
             log_path: config.log_path.clone(),
             resources: self.resources(),
+            user: self.record.user.clone(),
             labels: config.labels.clone(),
         }
     }

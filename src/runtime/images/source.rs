@@ -1,5 +1,6 @@
 //! What containers are made from: [`Images`] as the rest of the runtime sees them.
 
+use super::super::rootfs::owner;
 use super::super::status::{ContainerId, ImageId, ImageStatus};
 use super::super::{Credentials, ImageSource, PullError, RuntimeError};
 use super::{ImageConfig, Images, Progress, blocking, failed};
@@ -59,7 +60,15 @@ impl ImageSource for Images {
 
     fn release_rootfs(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>> {
         let container = container.clone();
-        async move { Images::release_rootfs(self, &container).await }.boxed()
+        async move {
+            for known in self.rootfs_containers() {
+                if known != container && owner(&known) == container.0 {
+                    Images::release_rootfs(self, &known).await?;
+                }
+            }
+            Images::release_rootfs(self, &container).await
+        }
+        .boxed()
     }
 
     fn retain_rootfs(
@@ -67,9 +76,9 @@ impl ImageSource for Images {
         containers: Vec<ContainerId>,
     ) -> BoxFuture<'_, Result<(), RuntimeError>> {
         async move {
-            let kept: BTreeSet<_> = containers.into_iter().collect();
+            let kept: BTreeSet<_> = containers.into_iter().map(|it| it.0).collect();
             for container in self.rootfs_containers() {
-                if !kept.contains(&container) {
+                if !kept.contains(owner(&container)) {
                     Images::release_rootfs(self, &container).await?;
                 }
             }

@@ -47,7 +47,9 @@ pub(super) fn render(inputs: Inputs<'_>) -> Result<Linux, RuntimeError> {
         everywhere.into_iter().chain(inputs.host.masked_paths.iter().cloned()).collect()
     }));
     linux.set_readonly_paths((!unmasked).then(|| READONLY_PATHS.map(str::to_owned).to_vec()));
-    if security.seccomp_runtime_default && !security.privileged {
+    if let Some(profile) = inputs.seccomp.filter(|_| !security.privileged) {
+        linux.set_seccomp(Some(profile.clone()));
+    } else if security.seccomp_runtime_default && !security.privileged {
         let capabilities = super::capabilities::render(security, &inputs.host.capabilities)?;
         let effective = capabilities.effective().clone().unwrap_or_default();
         linux.set_seccomp(Some(seccomp::runtime_default(&effective)));

@@ -19,9 +19,13 @@ pub(super) use process::stop_signal;
 pub(super) use user::{ProcessUser, UserFiles, resolve as resolve_user};
 
 use super::images::ImageConfig;
-use super::{ContainerConfig, ContainerId, LinuxResources, RuntimeError, SandboxConfig, SandboxId};
+use super::{
+    ContainerConfig, ContainerId, LinuxResources, Mount, RuntimeError, SandboxConfig, SandboxId,
+};
 use crate::sys::open_files::OpenFiles;
-use oci_spec::runtime::{Capability, LinuxDevice, LinuxResources as OciResources, Root, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxDevice, LinuxResources as OciResources, LinuxSeccomp, Root, Spec,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -41,6 +45,10 @@ pub(super) struct Inputs<'a> {
     pub(super) image: &'a ImageConfig,
     pub(super) user: &'a ProcessUser,
     pub(super) paths: &'a SandboxPaths,
+    /// Images that are volumes of the container, and are neither written to nor run.
+    pub(super) image_mounts: &'a [Mount],
+    /// The container's own seccomp profile, where it has one.
+    pub(super) seccomp: Option<&'a LinuxSeccomp>,
     pub(super) host: &'a HostTraits,
 }
 

@@ -15,6 +15,11 @@ pub(super) fn render(inputs: Inputs<'_>) -> Vec<Mount> {
         mounts.retain(|mount| mount.destination() != Path::new(&wanted.container_path));
         mounts.push(from_config(wanted));
     }
+    for wanted in inputs.image_mounts {
+        mounts.retain(|mount| mount.destination() != Path::new(&wanted.container_path));
+        let options = ["rbind", "rprivate", "ro", "noexec", "nosuid", "nodev"];
+        mounts.push(bind(&wanted.container_path, &wanted.host_path, &options));
+    }
     mounts.sort_by_key(|mount| mount.destination().components().count());
     mounts
 }

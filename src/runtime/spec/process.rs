@@ -26,6 +26,7 @@ pub(super) fn render(inputs: Inputs<'_>) -> Result<Process, RuntimeError> {
     process.set_env(Some(environment(inputs)));
     process.set_cwd(working_directory(container, image)?);
     process.set_capabilities(Some(capabilities::render(&container.security, &host.capabilities)?));
+    process.set_apparmor_profile(container.security.apparmor_profile.clone());
     process.set_no_new_privileges(Some(container.security.no_new_privileges));
     process.set_rlimits(inputs.host.open_files.map(|limit| vec![rlimit(limit)]));
     let floor = host.oom_score_floor.unwrap_or(i32::MIN);

@@ -30,6 +30,7 @@ fn plain() -> Scenario {
         environment: vec![("NAME".to_owned(), "a=b".to_owned())],
         working_directory: String::new(),
         mounts: vec![],
+        image_mounts: vec![],
         devices: vec![],
         security: SecurityConfig::default(),
         resources: LinuxResources::default(),
@@ -95,6 +96,8 @@ fn rendered(scenario: &Scenario) -> Result<Spec, RuntimeError> {
         image: &scenario.image,
         user: &scenario.user,
         paths: &scenario.paths,
+        image_mounts: &[],
+        seccomp: None,
         host: &scenario.host,
     })
 }
