@@ -37,7 +37,6 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// A pod that cannot be connected to in this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -253,7 +252,7 @@ async fn of_service(server: &Server, namespace: &str, target: Target<'_>) -> Res
     let endpoints = find(server, "endpoints", &key).await?;
     let slices = slices(server, namespace, target.name).await?;
     let written = Written { endpoints: endpoints.as_ref(), slices: &slices };
-    let lot = Uuid::new_v4().as_u128();
+    let lot = server.config.entropy.draw();
     for candidate in plan::candidates(written, (namespace, port_name), lot) {
         let key = ObjectKey::namespaced(namespace, candidate.pod.as_str());
         if let Some(pod) = find(server, "pods", &key).await?
