@@ -10,6 +10,7 @@ mod account;
 mod autoscaling;
 mod deployment;
 mod drain;
+mod everyday;
 mod examples;
 mod faults;
 mod full_disk;
