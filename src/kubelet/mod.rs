@@ -146,18 +146,10 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     );
     let of_this_node = Selection::fields(format!("spec.nodeName={}", config.node.name));
     let bell = Bell::default();
-    let on_change = {
-        let bell = bell.clone();
-        let ring: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| bell.ring(uid));
-        ring
-    };
+    let on_change = ringing(&bell);
     let tally = Arc::<Tally>::default();
     let runtime: Arc<dyn Runtime> = Arc::new(Metered::new(runtime, Arc::clone(&tally)));
-    let confinement = Confinement {
-        has_selinux: has_selinux(),
-        has_apparmor: apparmor::is_enabled(),
-        seccomp_dir: config.seccomp_dir.clone(),
-    };
+    let confinement = confinement(&config);
     let runtime_events = runtime.events();
     let (opened, network_open) = watch::channel(false);
     let shared = Arc::new(Shared {
@@ -199,6 +191,21 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     });
     tasks.spawn("pods", workers.run(runtime_events, tasks.shutdown()));
     Ok(Kubelet { node_name, service, keeper, images, shared })
+}
+
+/// Has the pod of a uid looked at.
+fn ringing(bell: &Bell) -> Arc<dyn Fn(&str) + Send + Sync> {
+    let bell = bell.clone();
+    Arc::new(move |uid: &str| bell.ring(uid))
+}
+
+/// What this machine can confine containers by.
+fn confinement(config: &Config) -> Confinement {
+    Confinement {
+        has_selinux: has_selinux(),
+        has_apparmor: apparmor::is_enabled(),
+        seccomp_dir: config.seccomp_dir.clone(),
+    }
 }
 
 /// Looks after what all pods of the node share: their cgroups, its memory and disk, its own pods.
