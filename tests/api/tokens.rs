@@ -29,19 +29,18 @@ impl Served {
         headers: &[(&str, &str)],
         body: &Value,
     ) -> Answer {
-        self.ask_over(None, method, path, headers, body).await
+        self.ask_over(None, (method, path), headers, body).await
     }
 
     /// As [`Served::ask`], with a certificate.
     pub(super) async fn ask_as(&self, leaf: &Leaf, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.ask_over(Some(leaf), Method::GET, path, headers, &Value::Null).await
+        self.ask_over(Some(leaf), (Method::GET, path), headers, &Value::Null).await
     }
 
     async fn ask_over(
         &self,
         leaf: Option<&Leaf>,
-        method: Method,
-        path: &str,
+        (method, path): (Method, &str),
         headers: &[(&str, &str)],
         body: &Value,
     ) -> Answer {

@@ -165,6 +165,7 @@ fn container_facts(container: &str, state: &str) -> ContainerFacts {
             image_reference: "web:1".to_owned(),
             log_path: PathBuf::new(),
             resources: LinuxResources { cpu_shares: Some(2), ..LinuxResources::default() },
+            user: None,
             labels: BTreeMap::new(),
         },
         termination_message: String::new(),
