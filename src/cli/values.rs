@@ -104,7 +104,7 @@ mod tests {
         check(taint("gpu=yes:Maybe"), "a taint is key=value:Effect, and \"Maybe\" is none of");
         check(node_ports("30000-32767"), "NodePortRange { first: 30000, last: 32767 }");
         check(node_ports("2-1"), "a port range");
-        check(duration("1m30s"), "90s");
+        check(duration("1m30s"), "1m 30s");
         check(duration("0"), "0s");
         check(duration("30"), "a duration is");
         check(duration("-1s"), "a duration is");
