@@ -257,7 +257,8 @@ fn start_storage<F: Fn(Caller<'_>) -> Client>(starter: &mut Starter<'_, F>, cach
     let queue = controller.queue();
     starter.start(controller, queue);
 
-    let controller = AttributesClassProtection::new(caches);
+    let own_client = starter.client::<AttributesClassProtection>();
+    let controller = AttributesClassProtection::new(own_client, caches);
     let queue = controller.queue();
     starter.start(controller, queue);
 

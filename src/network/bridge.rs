@@ -148,6 +148,8 @@ impl Inner {
         set_forwarding(name, &ranges).map_err(failed("switching on forwarding"))?;
         let model =
             Model { bridge: name, pod_cidrs: &ranges, cluster_cidrs: &self.config.cluster_cidrs };
+        // Nobody comes or goes between what is written down and the rules that are made of it.
+        let _turn = self.attaching.lock().await;
         let mut batch = render::base(&model);
         {
             let mut state = self.lock();

@@ -47,13 +47,14 @@ impl Clock {
         Settings(self.set.subscribe())
     }
 
-    /// Waits until it is `at`, also where the clock is set meanwhile.
+    /// Waits until it is `at`, also where the clock is set meanwhile. Where it is already, others
+    /// have their turn first.
     pub async fn sleep_until(&self, at: Timestamp) {
         let mut settings = self.settings();
         loop {
             let left = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
             if left.is_zero() {
-                return;
+                return tokio::task::yield_now().await;
             }
             tokio::select! {
                 biased;

@@ -65,13 +65,20 @@ fn watch_order(cluster: &Cluster) -> Arc<Mutex<Vec<String>>> {
     story
 }
 
+/// What was told goes like this, to its end. It may be told a moment after it was.
+async fn told(story: &Mutex<Vec<String>>, expected: &[&str]) {
+    let is_told = async || (story.lock().unwrap().len() >= expected.len()).then_some(());
+    eventually("the story to be told", is_told).await;
+    assert_eq!(*story.lock().unwrap(), expected);
+}
+
 #[tokio::test]
 async fn pods_come_and_go_in_order_and_keep_their_storage() {
     let cluster = Cluster::start().await;
     let story = watch_order(&cluster);
     cluster.make::<StatefulSet>("db", with_claims(spec("one", 3))).await;
     let set = rolled_out(&cluster, "db").await;
-    assert_eq!(*story.lock().unwrap(), ["+db-0", "+db-1", "+db-2"]);
+    told(&story, &["+db-0", "+db-1", "+db-2"]).await;
     let first = cluster.list::<Pod>().await.remove(0);
     let labels = first.metadata.labels.unwrap();
     assert_eq!(labels["statefulset.kubernetes.io/pod-name"], "db-0");
@@ -93,7 +100,7 @@ async fn pods_come_and_go_in_order_and_keep_their_storage() {
     story.lock().unwrap().clear();
     cluster.patch::<StatefulSet>("db", json!({"spec": {"replicas": 1}})).await;
     rolled_out(&cluster, "db").await;
-    assert_eq!(*story.lock().unwrap(), ["-db-2", "-db-1"]);
+    told(&story, &["-db-2", "-db-1"]).await;
     cluster.counted::<PersistentVolumeClaim>(3).await;
     let kept = pods(&cluster).await;
     cluster.patch::<StatefulSet>("db", json!({"spec": {"replicas": 2}})).await;

@@ -41,7 +41,9 @@ async fn a_failed_pull_is_told_and_tried_again() {
     rig.create_pod("web", with_image("app:1", "IfNotPresent")).await;
     let pod = rig.pod_until("web", |pod| waiting(pod) == "ErrImagePull").await;
     let state = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
-    assert_eq!(state["message"], "docker.io/library/app:1 was not found in its registry");
+    let expected =
+        "failed to pull image \"app:1\": docker.io/library/app:1 was not found in its registry";
+    assert_eq!(state["message"], expected);
     rig.pass(5);
     rig.pod_until("web", |pod| waiting(pod) == "ImagePullBackOff").await;
     rig.event_until("Failed: Failed to pull image \"app:1\": ").await;

@@ -4,7 +4,7 @@
 
 use super::{Protected, Use, VAC_PROTECTION, concerns, plan, queue_of};
 use crate::api::ObjectKey;
-use crate::client::{Cache, ResourceType, Seen};
+use crate::client::{ApiObject, Cache, Client, ResourceType, Seen, Selection};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use crate::controllers::Caches;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// Protects classes of attributes.
 #[derive(Debug)]
 pub struct AttributesClassProtection {
+    client: Client,
     classes: Arc<Cache<VolumeAttributesClass>>,
     claims: Arc<Cache<PersistentVolumeClaim>>,
     volumes: Arc<Cache<PersistentVolume>>,
@@ -21,8 +22,9 @@ pub struct AttributesClassProtection {
 
 impl AttributesClassProtection {
     #[must_use]
-    pub fn new(caches: &Caches) -> Self {
+    pub fn new(client: Client, caches: &Caches) -> Self {
         Self {
+            client,
             classes: Arc::clone(&caches.volume_attributes_classes),
             claims: Arc::clone(&caches.persistent_volume_claims),
             volumes: Arc::clone(&caches.persistent_volumes),
@@ -47,10 +49,27 @@ impl AttributesClassProtection {
         queue
     }
 
-    fn use_of(&self, name: &str) -> Use {
-        let is_used = self.volumes.list().iter().any(|it| named_by_volume(it) == Some(name))
-            || self.claims.list().iter().any(|it| named_by_claim(it).any(|named| named == name));
-        if is_used { Use::Used } else { Use::Unused }
+    /// Whether a claim or a volume names the class. That none does, the API server itself has to
+    /// say: one may be too new for the cache.
+    async fn use_of(&self, name: &str) -> Use {
+        let by_claim = |claim: &PersistentVolumeClaim| named_by_claim(claim).any(|it| it == name);
+        let by_volume = |volume: &PersistentVolume| named_by_volume(volume) == Some(name);
+        if self.claims.list().iter().any(|claim| by_claim(claim))
+            || self.volumes.list().iter().any(|volume| by_volume(volume))
+        {
+            return Use::Used;
+        }
+        match (self.any(by_claim).await, self.any(by_volume).await) {
+            (Some(true), _) | (_, Some(true)) => Use::Used,
+            (Some(false), Some(false)) => Use::Unused,
+            _ => Use::Unknown,
+        }
+    }
+
+    /// Whether the API server has one like this; nothing where it does not say.
+    async fn any<K: ApiObject>(&self, is_like_this: impl Fn(&K) -> bool) -> Option<bool> {
+        let all = self.client.list::<K>(&Selection::default()).await.ok()?;
+        Some(all.items.iter().any(is_like_this))
     }
 }
 
@@ -76,7 +95,11 @@ impl Controller for AttributesClassProtection {
 
     async fn observe(&self, key: &ObjectKey, _attempt: Attempt) -> Option<Self::Observed> {
         let object = self.classes.get(key).filter(|class| concerns(&**class, VAC_PROTECTION))?;
-        Some(Protected { object, used: self.use_of(&key.name) })
+        let used = match object.metadata.deletion_timestamp {
+            Some(_) => self.use_of(&key.name).await,
+            None => Use::Used,
+        };
+        Some(Protected { object, used })
     }
 
     fn plan(observed: &Self::Observed) -> Plan {

@@ -54,9 +54,10 @@ impl Reporter {
         &self.wanted
     }
 
-    /// When a write that failed is tried again.
+    /// When a write that failed is tried again, unless that is under way.
     pub(super) fn retry_at(&self) -> Option<Timestamp> {
-        self.failure.as_ref().map(|failure| failure.retry_at)
+        let failure = self.failure.as_ref().filter(|_| !self.under_way)?;
+        Some(failure.retry_at)
     }
 
     /// Whether the API has what was to be reported.
