@@ -16,7 +16,7 @@ async fn long_lines_and_last_lines_are_whole() {
     let log = rig.log("main");
     let shapes: Vec<String> =
         log.iter().map(|line| format!("{} {}", &line[..8], line.len() - 9)).collect();
-    assert_eq!(shapes, ["stdout P 16384", "stdout P 16384", "stdout F 2232", "stdout F 4"]);
+    assert_eq!(shapes, ["stdout P 16384", "stdout P 16384", "stdout F 2232", "stdout P 4"]);
     let text: String = log.iter().map(|line| &line[9..]).collect();
     assert_eq!(text, "abcdefg".repeat(5_000) + "last");
     let path = rig.directory.join("logs/main/0.log");

@@ -198,7 +198,10 @@ impl Step<'_> {
         {
             errors.push(FieldError::invalid(&path, to_value(end), "field is immutable"));
         }
-        if starts && self.old.status.start_time.is_some() && self.spec.suspend != Some(true) {
+        // Upstream's controller lets the time begin anew where a Job goes on after it was suspended.
+        let resumes = is_true(&self.old.status, SUSPENDED) && status.start_time.is_some();
+        let has_started = self.old.status.start_time.is_some();
+        if starts && has_started && !resumes && self.spec.suspend != Some(true) {
             let detail = "startTime cannot be removed for unsuspended job";
             errors.push(FieldError::required(&self.path.child("startTime"), detail));
         }
@@ -403,6 +406,15 @@ mod tests {
                 "status.ready: Invalid value: 1: cannot set more ready pods than active",
             ],
         );
+    }
+
+    #[test]
+    fn the_time_of_a_job_that_goes_on_begins_anew() {
+        let suspended = json!({"startTime": START, "conditions": conditions(&["Suspended"])});
+        check(json!({}), suspended.clone(), json!({"startTime": END}), &[]);
+        let removed =
+            ["status.startTime: Required value: startTime cannot be removed for unsuspended job"];
+        check(json!({}), suspended, json!({}), &removed);
     }
 
     #[test]
