@@ -29,7 +29,11 @@ impl Entries {
     /// Everybody but that pod who has a place here, or had one before this process started. `known`
     /// are the pods that are bound to this node.
     fn others(&self, uid: &str, known: &[Arc<Pod>]) -> Vec<Occupant> {
+        // What the API has removed at once is taken down here still, and has no place any more.
+        let uids: BTreeSet<_> =
+            known.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         let mut others = self.taken.clone();
+        others.retain(|uid, _| uids.contains(uid.as_str()));
         for pod in known.iter().filter(|pod| was_taken(pod)) {
             let other = pod.metadata.uid.as_deref().unwrap_or_default();
             if !self.gone.contains(other) && !others.contains_key(other) {
