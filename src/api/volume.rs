@@ -22,6 +22,13 @@ pub const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// A class with this provisioner makes no volumes.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
+/// The finalizer of claims that pods may use.
+pub const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// The finalizer of volumes that claims may have.
+pub const PV_PROTECTION: &str = "kubernetes.io/pv-protection";
+/// The finalizer of classes of attributes that either may name.
+pub const VAC_PROTECTION: &str = "kubernetes.io/vac-protection";
+
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }

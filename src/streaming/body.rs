@@ -6,7 +6,7 @@
 
 use super::handshake::{Refused, web_socket};
 use super::lifetime::LINGER;
-use super::websocket::accept;
+use super::websocket::{accept, farewell};
 use crate::stdx::http::{Body, ByteStream, Response, Upgrade};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,8 +14,6 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 /// The protocol of those who take text only.
@@ -72,8 +70,7 @@ async fn send(stream: ByteStream, mut body: Body, mut messages: Messages) {
             }
             sink.flush().await?;
         }
-        let reason = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-        sink.send(Message::Close(Some(reason))).await
+        sink.send(farewell()).await
     };
     let sent = tokio::select! {
         sent = sending => sent,

@@ -4,6 +4,7 @@
 
 use super::{Attributes, Facts, Mutation, Operation, Plugin};
 use crate::api::status::Status;
+use crate::api::volume::{PV_PROTECTION, PVC_PROTECTION, VAC_PROTECTION};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 
@@ -13,20 +14,16 @@ pub(super) const PLUGIN: Plugin = Plugin {
     judgement: None,
 };
 
-const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
-const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
-const ATTRIBUTES_CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
-
 fn apply(attributes: &mut Attributes<'_>, _facts: &Facts<'_>) -> Result<(), Status> {
     let Operation::Create(object) = &mut attributes.operation else {
         return Ok(());
     };
     let finalizer = if object.as_any().is::<PersistentVolume>() {
-        VOLUME_FINALIZER
+        PV_PROTECTION
     } else if object.as_any().is::<PersistentVolumeClaim>() {
-        CLAIM_FINALIZER
+        PVC_PROTECTION
     } else if object.as_any().is::<VolumeAttributesClass>() {
-        ATTRIBUTES_CLASS_FINALIZER
+        VAC_PROTECTION
     } else {
         return Ok(());
     };

@@ -53,11 +53,11 @@ pub(super) async fn expire_events(server: Arc<Server>) {
     let facts = registry::find("", "v1", "events").expect("Events are built in");
     let prefix = keys::prefix(facts, None);
     loop {
-        let clock = &server.config.clock;
         let next = match look(&server, &prefix).await {
             Ok(Look { next: Some(next), .. }) => Some(next),
             Ok(Look { next: None, revision }) => match first(&server, &prefix, revision).await {
-                Ok(()) => clock.now().checked_add(server.config.event_ttl).ok(),
+                // When it is due, it says itself.
+                Ok(()) => None,
                 // The history since the look is not kept: look again.
                 Err(WatchError::Compacted { .. }) => continue,
                 Err(error) => failed(&error.into()),
@@ -66,7 +66,7 @@ pub(super) async fn expire_events(server: Arc<Server>) {
         };
         tokio::time::sleep(LOOK_PAUSE).await;
         if let Some(next) = next {
-            clock.sleep_until(next).await;
+            server.config.clock.sleep_until(next).await;
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Upstream pkg/controller/volume/vacprotection (v1.35).
 
-use super::{Protected, Use, VAC_PROTECTION, concerns, plan, queue_of};
+use super::{Protected, Use, concerns, plan, queue_of};
 use crate::api::ObjectKey;
+use crate::api::volume::VAC_PROTECTION;
 use crate::client::{ApiObject, Cache, Client, ResourceType, Seen, Selection};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use crate::controllers::Caches;

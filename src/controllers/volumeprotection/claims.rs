@@ -2,10 +2,10 @@
 //!
 //! Upstream pkg/controller/volume/pvcprotection (v1.35).
 
-use super::{PVC_PROTECTION, Protected, Use, concerns, plan, queue_of};
+use super::{Protected, Use, concerns, plan, queue_of};
 use crate::api::ObjectKey;
 use crate::api::owner::is_controlled_by;
-use crate::api::volume::{ClaimKind, claim_used};
+use crate::api::volume::{ClaimKind, PVC_PROTECTION, claim_used};
 use crate::client::{Cache, Client, ResourceType, Seen, Selection, key_of};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use crate::controllers::Caches;

@@ -11,7 +11,7 @@ mod volumes;
 
 pub use attributes_classes::AttributesClassProtection;
 pub use claims::ClaimProtection;
-pub use plan::{PV_PROTECTION, PVC_PROTECTION, Protected, Use, VAC_PROTECTION, plan};
+pub use plan::{Protected, Use, plan};
 pub use volumes::VolumeProtection;
 
 use crate::api::ObjectKey;

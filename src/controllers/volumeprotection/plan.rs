@@ -5,10 +5,6 @@ use crate::control::{Plan, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
-pub const PV_PROTECTION: &str = "kubernetes.io/pv-protection";
-pub const VAC_PROTECTION: &str = "kubernetes.io/vac-protection";
-
 /// After it could not be found out whether an object is used.
 const UNSURE_RETRY: Duration = Duration::from_secs(1);
 
@@ -50,6 +46,7 @@ pub fn plan<K: ApiObject>(protected: &Protected<K>, finalizer: &str) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::volume::PVC_PROTECTION;
     use k8s_openapi::api::core::v1::PersistentVolumeClaim;
     use serde_json::json;
 

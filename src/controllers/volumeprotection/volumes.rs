@@ -2,8 +2,9 @@
 //!
 //! Upstream pkg/controller/volume/pvprotection (v1.35).
 
-use super::{PV_PROTECTION, Protected, Use, concerns, plan, queue_of};
+use super::{Protected, Use, concerns, plan, queue_of};
 use crate::api::ObjectKey;
+use crate::api::volume::PV_PROTECTION;
 use crate::client::{Cache, ResourceType, Seen};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use crate::controllers::Caches;

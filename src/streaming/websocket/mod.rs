@@ -172,10 +172,14 @@ async fn write(
             Outgoing::Reply(_) | Outgoing::Refuse(_) | Outgoing::Control(_) => {}
         }
     }
-    // Clients take an end without a reason for a broken connection.
-    let reason = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-    sink.send(Message::Close(Some(reason))).await?;
+    sink.send(farewell()).await?;
     sink.close().await
+}
+
+/// All has been said. Clients take an end without a reason for a broken connection.
+pub(super) fn farewell() -> Message {
+    let reason = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    Message::Close(Some(reason))
 }
 
 /// What is to be sent next. What has been before is on its way while nothing is.
