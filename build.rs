@@ -13,6 +13,11 @@ const FACTS: &str = "src/registry/schema/facts.txt";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={FACTS}");
+    // At addresses of its own choice the executable has a megabyte of pointers to put right, in each
+    // of its processes: docs/decisions/0016.
+    if env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu") {
+        println!("cargo::rustc-link-arg-bins=-no-pie");
+    }
     let facts = fs::read_to_string(FACTS).expect("facts.txt is part of the source");
     let schema = Schema::parse(&facts);
     let tables = Tables::of(&schema);

@@ -15,14 +15,20 @@ use crate::provision;
 use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
 use crate::stdx::{Clock, Tasks, TasksError, chain};
+use crate::sys::mount::{self, Tmpfs};
 use anyhow::Context as _;
 use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+/// What the pods of a node may have in the run directory, some 100 KiB each with what is made of
+/// Secrets; beyond it, none is started.
+const RUN_BYTES_MAX: u64 = 512 << 20;
 
 /// See the module.
 #[derive(Debug)]
@@ -42,6 +48,9 @@ impl Agent {
         let listener = listen(config).await?;
         // Sockets and namespaces are root's business.
         make_directory(&layout.run(), 0o700)?;
+        keep_in_memory(&layout.run()).with_context(|| {
+            format!("cannot have a file system in memory at {}", layout.run().display())
+        })?;
         let mut tasks = Tasks::default();
         let images = images::open_store(config, clock).await?;
         let changed = watch::Sender::new(());
@@ -193,6 +202,19 @@ fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
         .mode(mode)
         .create(path)
         .with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// Has the run directory in memory also where `/run` is on a disk, as in containers: nothing is
+/// written there for a pod or a probe, and nothing is left of it after a reboot. What an earlier
+/// process mounted is found again. It goes with what else is mounted there.
+fn keep_in_memory(run: &Path) -> io::Result<()> {
+    // Pods that run already have what is in it: that stays where it is.
+    let is_used = || fs::read_dir(run).map(|mut entries| entries.next().is_some());
+    if mount::is_in_memory(run)? || is_used()? {
+        return Ok(());
+    }
+    mount::tmpfs(run, Tmpfs { size_bytes: RUN_BYTES_MAX, mode: 0o700, group: None })?;
+    mount::make_private(run)
 }
 
 /// Imports the archives that wait in the data directory, while everything else starts.
