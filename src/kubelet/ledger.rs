@@ -94,19 +94,21 @@ impl Ledger {
         waits
     }
 
-    /// Grants a pod what it asks for in the place of what it has, where there is room.
+    /// Grants a pod what it asks for in the place of what it has, where there is room beside those
+    /// who have a place.
     pub(super) fn ask(
         &self,
         uid: &str,
         requests: Amounts,
+        known: &[Arc<Pod>],
         allocatable: &Amounts,
     ) -> Result<(), Denied> {
         let freed = {
             let mut entries = self.entries.lock().expect("no panics under this lock");
             let mut others = Amounts::new();
-            for (_, other) in entries.taken.iter().filter(|(other, _)| *other != uid) {
-                for (name, amount) in &other.requests {
-                    *others.entry(name.clone()).or_default() += *amount;
+            for other in entries.others(uid, known) {
+                for (name, amount) in other.requests {
+                    *others.entry(name).or_default() += amount;
                 }
             }
             if let Err(denied) = fits(&requests, &others, allocatable) {
@@ -147,5 +149,60 @@ impl Ledger {
 
     fn ring_all(&self, uids: &BTreeSet<String>) {
         uids.iter().for_each(|uid| (self.ring)(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::pod::requests;
+    use serde_json::json;
+
+    const TAKEN: &str = "2025-01-01T00:00:00Z";
+
+    fn pod(uid: &str, cpu: &str, start_time: Option<&str>) -> Arc<Pod> {
+        let resources = json!({ "requests": { "cpu": cpu } });
+        let pod = json!({
+            "metadata": { "name": uid, "uid": uid },
+            "spec": { "containers": [{ "name": "c", "resources": resources }] },
+            "status": { "startTime": start_time },
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn amounts(cpu: &str) -> Amounts {
+        requests(pod("any", cpu, None).spec.as_ref().unwrap())
+    }
+
+    /// What "own" is told that has one of four processors and asks for three, where `noted` have
+    /// been taken and the API has `known`.
+    #[track_caller]
+    fn check(noted: &[Arc<Pod>], known: &[Arc<Pod>], expected: Option<&str>) {
+        let ledger = Ledger::new(Arc::new(|_| {}));
+        let own = pod("own", "1", Some(TAKEN));
+        noted.iter().chain([&own]).for_each(|pod| ledger.note(Occupant::of(pod)));
+        let known: Vec<_> = known.iter().chain([&own]).cloned().collect();
+        let told = ledger.ask("own", amounts("3"), &known, &amounts("4"));
+        assert_eq!(told.err().map(|denied| denied.reason), expected);
+    }
+
+    #[test]
+    fn those_whom_the_api_has_no_more_do_not_stand_in_the_way_of_a_resize() {
+        let other = || [pod("other", "2", Some(TAKEN))];
+        check(&[], &[], None);
+        check(&other(), &other(), Some("Deferred"));
+        check(&other(), &[], None);
+        // Taken by an earlier process, and not looked at since.
+        check(&[], &other(), Some("Deferred"));
+        // Bound, and not taken yet.
+        check(&[], &[pod("other", "2", None)], None);
+    }
+
+    #[test]
+    fn what_a_pod_was_granted_counts_and_not_what_it_asks_for() {
+        let ledger = Ledger::new(Arc::new(|_| {}));
+        ledger.note(Occupant::of(&pod("other", "1", Some(TAKEN))));
+        let known = [pod("other", "4", Some(TAKEN))];
+        assert_eq!(ledger.ask("own", amounts("3"), &known, &amounts("4")), Ok(()));
     }
 }

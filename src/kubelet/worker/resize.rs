@@ -36,8 +36,8 @@ impl PodWorker {
         let is_over = object.metadata.deletion_timestamp.is_some() || is_terminal(&object);
         self.resizing.denied = None;
         if self.admission.is_done() && allocation.differs_from(&object) && !is_over {
-            let allocatable = self.shared.node().allocatable;
-            match self.shared.ledger.ask(uid, requests(&spec(&object)), &allocatable) {
+            let (known, allocatable) = (self.shared.all_pods(), self.shared.node().allocatable);
+            match self.shared.ledger.ask(uid, requests(&spec(&object)), &known, &allocatable) {
                 Ok(()) => allocation = Allocation::of(&object),
                 Err(denied) => self.resizing.denied = Some(denied),
             }
