@@ -4,7 +4,7 @@
 //! [`local`](super::local) by construction), then here: route, and in the verbs decode, admit, default, validate,
 //! store. Architecture invariant: in-process callers skip TCP and TLS, never policy.
 
-use super::admission::{Remembered, Turns};
+use super::admission::{NodeTopology, Remembered, Turns};
 use super::authz::Authorizer;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::discovery::Documents;
@@ -55,6 +55,7 @@ pub struct Server {
     pub(super) openapi: openapi::Index,
     pub(super) tokens: Tokens,
     pub(super) authorizer: Authorizer,
+    pub(super) topology: Arc<NodeTopology>,
     pub(super) remembered: Arc<Remembered>,
     pub(super) quota_turns: Turns,
     /// What keeps those above knowing, until it runs.
@@ -102,6 +103,8 @@ impl Server {
     #[must_use]
     pub fn new(config: Config, store: Arc<dyn Store>, nodes: Arc<dyn NodeService>) -> Arc<Self> {
         let (authorizer, mut waiting) = Authorizer::new();
+        let (topology, of_nodes) = NodeTopology::new();
+        waiting.push(of_nodes);
         let shared = Arc::clone(&store);
         let tokens = Tokens::new(config.tokens.clone(), shared, config.clock.clone());
         let remembered = Arc::new(Remembered::default());
@@ -118,6 +121,7 @@ impl Server {
             openapi: openapi::Index::default(),
             tokens,
             authorizer,
+            topology,
             remembered,
             quota_turns: Turns::default(),
             waiting: Mutex::new(waiting),

@@ -44,6 +44,33 @@ async fn a_pod_is_bound_once() {
 }
 
 #[tokio::test]
+async fn a_pod_says_in_which_zone_it_is() {
+    let api = Api::start().await;
+    let zone = "topology.kubernetes.io/zone";
+    let node = json!({"metadata": {"name": "n1", "labels": {zone: "z", "rack": "r"}}});
+    api.post("/api/v1/nodes", &node).await.ok();
+    // The server hears of its own nodes by a watch.
+    for number in 0.. {
+        let mut placed = pod(&format!("placed-{number}"));
+        placed["spec"]["nodeName"] = json!("n1");
+        if api.post(PODS, &placed).await.ok()["metadata"]["labels"] == json!({zone: "z"}) {
+            break;
+        }
+        assert!(number < 1_000, "no pod was labelled");
+        tokio::task::yield_now().await;
+    }
+    let labels = async |name: &str, given: Value| {
+        let mut asked = pod(name);
+        asked["metadata"]["labels"] = given;
+        api.post(PODS, &asked).await.ok();
+        api.post(&format!("{PODS}/{name}/binding"), &binding(name)).await.ok();
+        api.get(&format!("{PODS}/{name}")).await.ok()["metadata"]["labels"].clone()
+    };
+    assert_eq!(labels("bound", json!({"app": "a"})).await, json!({"app": "a", zone: "z"}));
+    assert_eq!(labels("lies", json!({zone: "elsewhere"})).await, json!({zone: "z"}));
+}
+
+#[tokio::test]
 async fn an_evicted_pod_is_deleted() {
     let api = Api::start().await;
     api.post(PODS, &pod("a")).await.ok();

@@ -18,6 +18,7 @@ mod node_restriction;
 mod node_taint;
 mod node_tokens;
 mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod remembered;
 mod resource_quota;
@@ -29,6 +30,7 @@ mod tolerations;
 use self::facts::{Facts, Gathered, Want};
 pub(super) use self::node_restriction::check_eviction;
 pub(super) use self::node_tokens::check_token;
+pub(super) use self::pod_topology_labels::NodeTopology;
 pub(super) use self::remembered::Remembered;
 use self::resource_quota::Turn;
 pub(super) use self::resource_quota::Turns;
@@ -58,6 +60,7 @@ struct Attributes<'a> {
     /// Who asks.
     identity: &'a Identity,
     authorizer: &'a Authorizer,
+    topology: &'a NodeTopology,
     /// What generated names are made from.
     entropy: u128,
     operation: Operation<'a>,
@@ -113,6 +116,7 @@ const PLUGINS: &[Plugin] = &[
     certificate_approval::SIGNING,
     certificate_subject::PLUGIN,
     default_ingress_class::PLUGIN,
+    pod_topology_labels::PLUGIN,
 ];
 
 impl fmt::Debug for Plugin {
@@ -171,8 +175,9 @@ impl<'a> Admission<'a> {
         'a: 'b,
     {
         let Call { kind, namespace, identity, .. } = *self.call;
-        let authorizer = &self.call.server.authorizer;
-        Attributes { kind, namespace, identity, authorizer, entropy: self.entropy, operation }
+        let (authorizer, topology) = (&self.call.server.authorizer, &*self.call.server.topology);
+        let entropy = self.entropy;
+        Attributes { kind, namespace, identity, authorizer, topology, entropy, operation }
     }
 }
 

@@ -38,7 +38,12 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
         let pod = object.as_any_mut().downcast_mut::<Pod>();
         let pod = pod.ok_or_else(|| Status::internal("only pods are bound"))?;
         bind(pod, &binding, now)
-            .map_err(|why| Status::conflict(errors::subject(call.kind, &key.name), &why))
+            .map_err(|why| Status::conflict(errors::subject(call.kind, &key.name), &why))?;
+        if binding.target.kind.as_deref() == Some("Node") {
+            let node = binding.target.name.as_deref().unwrap_or_default();
+            call.server.topology.label(&mut pod.metadata, node);
+        }
+        Ok(())
     };
     amend(call, &key, options.dry_run, change).await?;
     call.respond_success(StatusCode::CREATED, Map::new())
