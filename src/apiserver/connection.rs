@@ -146,14 +146,9 @@ impl Connection {
         // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
         let deadline = (!asked.info.is_long_running()).then(|| monotonic() + REQUEST_TIMEOUT);
         let underway = self.activity.begin(deadline);
-        let answered = match (deadline, asked.patience()) {
-            (None, _) => self.answer(&asked, body).await,
-            (Some(_), Err(status)) => Err(status),
-            (Some(_), Ok(patience)) => {
-                let within = patience.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
-                let answered = timeout(within, self.answer(&asked, body)).await;
-                answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
-            }
+        let answered = match deadline {
+            None => self.answer(&asked, body).await,
+            Some(_) => self.answer_in_time(&asked, body).await,
         };
         let (mut response, mut place) = match answered {
             Ok((response, place)) => (response, Some(place)),
@@ -168,6 +163,17 @@ impl Connection {
             *self.upgraded.lock().expect("no panics under this lock") = Some(upgraded);
         }
         response.map(|body| Sending::new(body, underway, place))
+    }
+
+    /// Answers within the time that the client gives, and never later than others are answered.
+    async fn answer_in_time(
+        &self,
+        asked: &Asked,
+        body: Incoming,
+    ) -> Result<(Response, OwnedSemaphorePermit), Status> {
+        let within = asked.patience()?.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
+        let answered = timeout(within, self.answer(asked, body)).await;
+        answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
     }
 
     /// The body is read before a place is taken: a slow sender takes none from others.

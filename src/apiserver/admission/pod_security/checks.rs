@@ -6,9 +6,7 @@
 
 use super::policy::{Level, Standard, Version};
 use super::{baseline, restricted};
-use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EphemeralContainer, Lifecycle, PodSpec, Probe, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{ContainerPort, Lifecycle, PodSpec, Probe, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 
@@ -29,6 +27,24 @@ pub(super) struct Part<'a> {
     pub(super) ports: &'a [ContainerPort],
     pub(super) probes: [Option<&'a Probe>; 3],
     pub(super) lifecycle: Option<&'a Lifecycle>,
+}
+
+/// The part of a container or an ephemeral one: types without anything in common, whose fields have
+/// the same names.
+macro_rules! part {
+    ($container:ident) => {
+        Part {
+            name: &$container.name,
+            security: $container.security_context.as_ref(),
+            ports: $container.ports.as_deref().unwrap_or_default(),
+            probes: [
+                $container.liveness_probe.as_ref(),
+                $container.readiness_probe.as_ref(),
+                $container.startup_probe.as_ref(),
+            ],
+            lifecycle: $container.lifecycle.as_ref(),
+        }
+    };
 }
 
 /// What a pod does that a standard does not allow.
@@ -138,8 +154,8 @@ impl<'a> Subject<'a> {
             .iter()
             .flatten()
             .chain(&spec.containers)
-            .map(Part::of)
-            .chain(spec.ephemeral_containers.iter().flatten().map(Part::of_ephemeral))
+            .map(|container| part!(container))
+            .chain(spec.ephemeral_containers.iter().flatten().map(|container| part!(container)))
             .collect();
         Self { metadata, spec, containers }
     }
@@ -151,36 +167,6 @@ impl<'a> Subject<'a> {
     /// The names of the containers that are not as they should be.
     pub(super) fn bad(&self, is_bad: impl Fn(&Part<'a>) -> bool) -> Vec<&'a str> {
         self.containers.iter().filter(|part| is_bad(part)).map(|part| part.name).collect()
-    }
-}
-
-impl<'a> Part<'a> {
-    fn of(container: &'a Container) -> Self {
-        Self {
-            name: &container.name,
-            security: container.security_context.as_ref(),
-            ports: container.ports.as_deref().unwrap_or_default(),
-            probes: [
-                container.liveness_probe.as_ref(),
-                container.readiness_probe.as_ref(),
-                container.startup_probe.as_ref(),
-            ],
-            lifecycle: container.lifecycle.as_ref(),
-        }
-    }
-
-    fn of_ephemeral(container: &'a EphemeralContainer) -> Self {
-        Self {
-            name: &container.name,
-            security: container.security_context.as_ref(),
-            ports: container.ports.as_deref().unwrap_or_default(),
-            probes: [
-                container.liveness_probe.as_ref(),
-                container.readiness_probe.as_ref(),
-                container.startup_probe.as_ref(),
-            ],
-            lifecycle: container.lifecycle.as_ref(),
-        }
     }
 }
 
