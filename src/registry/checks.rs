@@ -218,6 +218,24 @@ pub(super) fn ip(path: &FieldPath, value: &str) -> Option<FieldError> {
     parse_ip(value).is_none().then(|| FieldError::invalid(path, value, BAD_IP))
 }
 
+/// An address that is taken and should be written in another way (upstream `GetWarningsForIP`).
+pub(super) fn ip_warning(path: &FieldPath, value: &str) -> Option<String> {
+    let address = parse_ip(value)?;
+    let canonical = address.to_canonical();
+    // Parts that begin with zeros, or IPv4 in the clothes of IPv6.
+    if canonical.is_ipv4() && canonical.to_string() != value {
+        return Some(format!(
+            "{path}: non-standard IP address {value:?} will be considered invalid in a future \
+             Kubernetes release: use \"{canonical}\""
+        ));
+    }
+    (address.to_string() != value).then(|| {
+        format!(
+            "{path}: IPv6 address {value:?} should be in RFC 5952 canonical format (\"{address}\")"
+        )
+    })
+}
+
 /// An address as newer fields take it: in its one canonical form (upstream `IsValidIP`).
 pub(super) fn canonical_ip(path: &FieldPath, value: &str) -> Option<FieldError> {
     let Some(address) = parse_ip(value) else {

@@ -151,6 +151,17 @@ pub trait Resource:
         Vec::new()
     }
 
+    /// What is doubtful about this and taken all the same, as the client is told: of a new object,
+    /// or where it was `old` before.
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// As [`Resource::warnings`], of an update of `/status`.
+    fn status_warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether going from `old` to this begins a new generation.
     fn is_new_generation(&self, old: &Self) -> bool {
         Self::COUNTS_GENERATIONS && (Self::HALVES.is_spec_changed)(self, old)
@@ -203,6 +214,8 @@ pub trait Object: Debug + Send + Sync {
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError>;
     fn validate_part(&self, subresource: &str, old: &dyn Object) -> Vec<FieldError>;
+    fn warnings(&self, old: Option<&dyn Object>) -> Vec<String>;
+    fn status_warnings(&self) -> Vec<String>;
     /// The generation of a new object: `None` for kinds that do not count them.
     fn first_generation(&self) -> Option<i64>;
     fn is_new_generation(&self, old: &dyn Object) -> bool;
@@ -290,6 +303,14 @@ impl<T: Resource> Object for T {
         let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
         errors.extend(Resource::validate_part(self, subresource, same_kind(old)));
         errors
+    }
+
+    fn warnings(&self, old: Option<&dyn Object>) -> Vec<String> {
+        Resource::warnings(self, old.map(same_kind))
+    }
+
+    fn status_warnings(&self) -> Vec<String> {
+        Resource::status_warnings(self)
     }
 
     fn first_generation(&self) -> Option<i64> {

@@ -92,6 +92,7 @@ async fn finish(
         let facts = &call.kind.facts;
         return Err(Status::invalid(&facts.group, &facts.kind, &name, &problems));
     }
+    object.warnings(None).into_iter().for_each(|text| call.warn(text));
     Ok((ObjectKey { namespace: call.namespace.map(str::to_owned), name }, reservation))
 }
 

@@ -118,6 +118,12 @@ pub(super) async fn revise(
         let name = name.unwrap_or_default();
         return Err(Status::invalid(&facts.group, &facts.kind, name, &problems));
     }
+    let warnings = match part {
+        Part::Object => object.warnings(Some(old)),
+        Part::Status => object.status_warnings(),
+        Part::Of(_) => Vec::new(),
+    };
+    warnings.into_iter().for_each(|text| call.warn(text));
     let grounds = admission.validate(Operation::Update { object: object.as_mut(), old, part });
     reservation.rest_on(grounds.await?);
     Ok(match is_finished(object.as_ref(), old) {

@@ -5,16 +5,18 @@
 
 mod validate;
 
-use crate::api::FieldError;
+use crate::api::{FieldError, FieldPath};
+use crate::registry::checks::ip_warning;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{
-    Ingress, IngressLoadBalancerStatus, IngressRule, IngressStatus,
+    Ingress, IngressLoadBalancerIngress, IngressLoadBalancerStatus, IngressRule, IngressStatus,
 };
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use validate::CLASS_ANNOTATION;
 
 /// More hosts than this are counted, not shown.
 const HOSTS_SHOWN_MAX: usize = 3;
@@ -64,6 +66,27 @@ impl Resource for Ingress {
 
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
         validate::validate_status(self, old)
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let annotated =
+            self.metadata.annotations.iter().flatten().any(|(name, _)| name == CLASS_ANNOTATION);
+        let class = self.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref());
+        let is_old_way = old.is_none() && annotated && class.is_none();
+        let warning = format!(
+            "annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
+        );
+        is_old_way.then_some(warning).into_iter().collect()
+    }
+
+    fn status_warnings(&self) -> Vec<String> {
+        let balancer = self.status.iter().flat_map(|status| &status.load_balancer);
+        let served = balancer.flat_map(|balancer| balancer.ingress.iter().flatten());
+        let path = FieldPath::new("status").child("loadBalancer").child("ingress");
+        let warn = |(index, one): (usize, &IngressLoadBalancerIngress)| {
+            ip_warning(&path.index(index), one.ip.as_deref()?)
+        };
+        served.enumerate().filter_map(warn).collect()
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {
@@ -145,6 +168,45 @@ mod tests {
             {"ip": "9.9.9.9", "hostname": "z"}, {"hostname": "b.c"}, {},
         ]}}}));
         assert_eq!(served.decode().row(now)[3], "9.9.9.9,b.c");
+    }
+
+    #[test]
+    fn what_is_deprecated_is_told() {
+        let old = "kubernetes.io/ingress.class";
+        let annotated = |spec: Value| {
+            ingress(spec).with(json!({"metadata": {"annotations": {old: "nginx"}}})).decode()
+        };
+        let told = [format!(
+            "annotation {old:?} is deprecated, please use 'spec.ingressClassName' instead"
+        )];
+        assert_eq!(annotated(json!({})).warnings(None), told);
+        let both = annotated(json!({"ingressClassName": "nginx"}));
+        assert_eq!(both.warnings(None), [""; 0]);
+        assert_eq!(ingress(json!({})).decode().warnings(None), [""; 0]);
+        assert_eq!(annotated(json!({})).warnings(Some(&*both)), [""; 0]);
+    }
+
+    #[test]
+    fn addresses_that_are_written_oddly_are_told_of() {
+        let at = |ip: &str| {
+            let status = json!({"loadBalancer": {"ingress": [{"hostname": "a"}, {"ip": ip}]}});
+            ingress(json!({})).with(json!({"status": status})).decode().status_warnings()
+        };
+        let path = "status.loadBalancer.ingress[1]";
+        let odd = |ip: &str, better: &str| {
+            format!(
+                "{path}: non-standard IP address {ip:?} will be considered invalid in a future \
+                 Kubernetes release: use {better:?}"
+            )
+        };
+        assert_eq!(at("1.2.3.4"), [""; 0]);
+        assert_eq!(at("fd00::1"), [""; 0]);
+        assert_eq!(at("001.2.3.4"), [odd("001.2.3.4", "1.2.3.4")]);
+        assert_eq!(at("::ffff:1.2.3.4"), [odd("::ffff:1.2.3.4", "1.2.3.4")]);
+        let long = format!(
+            "{path}: IPv6 address \"FD00:0::1\" should be in RFC 5952 canonical format (\"fd00::1\")"
+        );
+        assert_eq!(at("FD00:0::1"), [long]);
     }
 
     #[test]

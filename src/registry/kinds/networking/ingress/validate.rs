@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{
 };
 
 /// How a class was named before there was `spec.ingressClassName`.
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+pub(super) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// Not in a path that is compared as it is: nobody could say what it is compared with.
 const AMBIGUOUS_PARTS: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
 const AMBIGUOUS_ENDS: [&str; 2] = ["/..", "/."];
