@@ -24,6 +24,9 @@ pub struct Config {
     /// An Event goes this long after it was last reported.
     pub event_ttl: Duration,
     pub tokens: TokenSettings,
+    /// What runs beside the server in this process, and ends it where it ends: for
+    /// ComponentStatuses.
+    pub components: Vec<&'static str>,
     /// With this many connections open, no more are accepted until one ends. Clients without a
     /// certificate have half of them.
     pub connections_max: usize,

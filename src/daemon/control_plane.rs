@@ -71,6 +71,7 @@ impl ControlPlane {
                     root_ca: Arc::from(certificates.server_ca()),
                     ..TokenSettings::of_cluster(&config.cluster_domain)
                 },
+                components: components(config),
                 connections_max: connections_max(open_files),
             },
             Arc::clone(&store) as Arc<dyn Store>,
@@ -223,6 +224,13 @@ fn node_ranges(cluster_cidrs: &[IpNet]) -> anyhow::Result<Vec<NodeRange>> {
         NodeRange::new(*cidr, prefix.max(cidr.prefix_len())).context("--cluster-cidr")
     };
     cluster_cidrs.iter().map(range).collect()
+}
+
+/// What runs beside the API server, by the names that upstream's programs have.
+fn components(config: &ServerConfig) -> Vec<&'static str> {
+    let named =
+        [(Component::Controllers, "controller-manager"), (Component::Scheduler, "scheduler")];
+    named.into_iter().filter(|(it, _)| config.has(*it)).map(|(_, name)| name).collect()
 }
 
 /// A quarter of the files is left to the rest of this process.

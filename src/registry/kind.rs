@@ -20,6 +20,9 @@ pub const VERBS: &[&str] =
 /// The verb of a kind whose objects are questions: they are answered, and not stored.
 pub const QUESTION: &[&str] = &["create"];
 
+/// The verbs of a kind whose objects are worked out when they are read, and not stored.
+pub const READ_ONLY: &[&str] = &["get", "list"];
+
 /// The constant facts of a kind: enough for routing, discovery and storage keys.
 ///
 /// The texts are `Cow`s because the rows of custom resources are made at run time.
@@ -120,10 +123,16 @@ impl KindFacts {
         }
     }
 
-    /// Whether there are objects of this kind, or only questions.
+    /// Whether objects of this kind are asked, and answered.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
+        self.verbs == QUESTION
+    }
+
+    /// Whether objects of this kind are kept.
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        self.verbs != QUESTION
+        !self.is_question() && self.verbs != READ_ONLY
     }
 
     #[must_use]

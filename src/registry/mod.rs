@@ -14,7 +14,9 @@ mod object;
 pub mod schema;
 mod version;
 
-pub use kind::{ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, Scope, Subresource, VERBS};
+pub use kind::{
+    ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, READ_ONLY, Scope, Subresource, VERBS,
+};
 pub use kinds::KINDS;
 use object::halves;
 pub use object::{Creator, Decoded, Halves, Object, Resource};

@@ -74,3 +74,36 @@ async fn pretty_is_for_people() {
     let text = api.get(&format!("{CONFIG_MAPS}?pretty=true")).await.text();
     assert!(text.contains("\n  \"kind\": \"ConfigMapList\""), "{text}");
 }
+
+#[tokio::test]
+async fn the_parts_of_the_control_plane_are_well() {
+    const PATH: &str = "/api/v1/componentstatuses";
+    let api = Api::start().await;
+    let answer = api.get_as(PATH, TABLE).await;
+    let deprecated = ["299 - \"v1 ComponentStatus is deprecated in v1.19+\""];
+    assert_eq!(answer.warnings(), deprecated);
+    let table = answer.ok();
+    let rows = table["rows"].as_array().unwrap();
+    let cells: Vec<_> = rows.iter().map(|row| row["cells"].clone()).collect();
+    let well = |name: &str| json!([name, "Healthy", "ok", ""]);
+    assert_eq!(cells, ["controller-manager", "scheduler", "etcd-0"].map(well));
+
+    let one = api.get(&format!("{PATH}/etcd-0")).await;
+    assert_eq!(one.warnings(), deprecated);
+    let one = one.ok();
+    assert_eq!(
+        (&one["kind"], &one["metadata"]["name"]),
+        (&json!("ComponentStatus"), &json!("etcd-0"))
+    );
+    let healthy = json!([{"type": "Healthy", "status": "True", "message": "ok"}]);
+    assert_eq!(one["conditions"], healthy);
+    assert_eq!(api.get(&format!("{PATH}/other")).await.code, 404);
+    assert_eq!(api.delete(&format!("{PATH}/etcd-0")).await.code, 405);
+    for (selector, expected) in
+        [("fieldSelector=metadata.name%3Dscheduler", 1), ("labelSelector=a", 0)]
+    {
+        let list = api.get(&format!("{PATH}?{selector}")).await.ok();
+        assert_eq!(list["kind"], "ComponentStatusList");
+        assert_eq!(list["items"].as_array().unwrap().len(), expected, "{selector}");
+    }
+}

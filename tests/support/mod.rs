@@ -102,6 +102,7 @@ pub(crate) fn config() -> Config {
         https_port: 6443,
         service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
         node_ports: 30_000..=32_767,
+        components: vec!["controller-manager", "scheduler"],
         event_ttl: Config::EVENT_TTL,
         tokens: TokenSettings::of_cluster("cluster.local"),
         connections_max: 100,

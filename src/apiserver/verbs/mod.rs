@@ -4,6 +4,7 @@
 //! special about a subresource is in a file of its own here.
 
 mod binding;
+mod component_status;
 mod condition;
 mod connect;
 mod create;
@@ -150,7 +151,7 @@ pub(super) async fn answer(
         query: &asked.query,
         headers: &asked.headers,
         body,
-        accepted: encoding::negotiate(&asked.headers, &asked.query, kind.facts.is_stored())?,
+        accepted: encoding::negotiate(&asked.headers, &asked.query, !kind.facts.is_question())?,
         warnings: Mutex::default(),
     };
     let answered = if is_bindings {
@@ -220,8 +221,11 @@ async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
     if !call.kind.facts.verbs.contains(&call.verb.as_str()) {
         return Err(not_allowed());
     }
-    if !call.kind.facts.is_stored() {
+    if call.kind.facts.is_question() {
         return review::create(call).await;
+    }
+    if !call.kind.facts.is_stored() {
+        return component_status::answer(call).await;
     }
     let is_inside = call.namespace.is_some() || !call.kind.facts.is_namespaced();
     match (call.verb, call.name) {

@@ -33,7 +33,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume,
+    ComponentStatus, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume,
     PersistentVolumeClaim, Pod, PodTemplate, ReplicationController, ResourceQuota, Secret, Service,
     ServiceAccount,
 };
@@ -51,6 +51,7 @@ use k8s_openapi::api::storage::v1::{
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
 /// documents.
 pub static KINDS: &[Kind] = &[
+    Kind::of::<ComponentStatus>(),
     Kind::of::<ConfigMap>(),
     Kind::of::<Endpoints>(),
     Kind::of::<Event>(),

@@ -2,6 +2,7 @@
 
 pub(super) mod addresses;
 pub(super) mod claim_spec;
+mod component_status;
 mod config_map;
 mod endpoints;
 mod event;
