@@ -60,6 +60,7 @@ use std::time::Duration;
 use tally::{Metered, Tally};
 use tokio::sync::{Semaphore, watch};
 use tracing::warn;
+use volumes::VolumeBook;
 use worker::{Bell, Shared, Workers};
 
 /// What passes before leftovers on the network are looked for again, where that failed.
@@ -177,6 +178,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         confinement,
         network_open,
         tally,
+        volumes: VolumeBook::default(),
     });
     keep_node(&shared, &bell, tasks);
     let node_name = shared.config.node.name.clone();

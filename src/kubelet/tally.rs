@@ -12,24 +12,44 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The bounds of what durations are counted by, in seconds: `DefBuckets` of Prometheus' client.
-pub(super) const BOUNDS: [f64; 11] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The same for starts of pods: upstream `podStartupDurationBuckets`.
+const START_BOUNDS: &[f64] = &[
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0,
+    300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+];
+
+/// The most bounds that there are for anything.
+const BOUNDS_MAX: usize = START_BOUNDS.len();
 
 /// Probes of more containers than this are not counted, until others are gone.
 const PROBES_MAX: usize = 4_096;
 
 /// Durations by how long they were.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Durations {
-    /// Those up to each bound, and above the bound before it; the last are above all.
-    counts: [u64; BOUNDS.len() + 1],
+    bounds: &'static [f64],
+    /// Those up to each bound, and above the bound before it; the one after is above all.
+    counts: [u64; BOUNDS_MAX + 1],
     pub(super) seconds: f64,
 }
 
+impl Default for Durations {
+    fn default() -> Self {
+        Self::by(BOUNDS)
+    }
+}
+
 impl Durations {
+    fn by(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: [0; BOUNDS_MAX + 1], seconds: 0.0 }
+    }
+
     fn note(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        let at = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let at =
+            self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
         self.counts[at] += 1;
         self.seconds += seconds;
     }
@@ -40,7 +60,7 @@ impl Durations {
 
     /// Each bound, with how many were not above it.
     pub(super) fn up_to(&self) -> impl Iterator<Item = (f64, u64)> {
-        BOUNDS.into_iter().zip(self.counts.iter().scan(0, |sum, count| {
+        self.bounds.iter().copied().zip(self.counts.iter().scan(0, |sum, count| {
             *sum += count;
             Some(*sum)
         }))
@@ -90,6 +110,39 @@ pub(super) struct ProbeCount {
     pub(super) durations: Durations,
 }
 
+/// Something that takes its time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Span {
+    /// A look at a pod: `create` for the first one, `sync` for the others.
+    Look(&'static str),
+    /// From when the kubelet heard of a pod until it ran.
+    Start,
+    /// From when a pod was made until it ran.
+    StartSinceCreation,
+    /// A cgroup is given its limits.
+    Cgroup(&'static str),
+    /// A sandbox is made by this handler.
+    Sandbox(String),
+}
+
+impl Span {
+    fn bounds(&self) -> &'static [f64] {
+        match self {
+            Self::Start | Self::StartSinceCreation => START_BOUNDS,
+            Self::Look(_) | Self::Cgroup(_) | Self::Sandbox(_) => BOUNDS,
+        }
+    }
+}
+
+/// Something that is only counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    /// A pod had to go, because of this.
+    Evicted(&'static str),
+    /// A pod was not taken, for this reason.
+    Rejected(String),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counts>);
@@ -98,6 +151,8 @@ pub(super) struct Tally(Mutex<Counts>);
 struct Counts {
     operations: BTreeMap<&'static str, Operation>,
     probes: BTreeMap<ProbeName, ProbeCount>,
+    spans: BTreeMap<Span, Operation>,
+    happenings: BTreeMap<Happening, u64>,
 }
 
 impl Tally {
@@ -115,6 +170,27 @@ impl Tally {
     /// What has been asked of the runtime, by upstream's names for it.
     pub(super) fn operations(&self) -> BTreeMap<&'static str, Operation> {
         self.lock().operations.clone()
+    }
+
+    pub(super) fn note_span(&self, span: Span, duration: Duration, is_well: bool) {
+        let mut counts = self.lock();
+        let bounds = span.bounds();
+        let new = || Operation { durations: Durations::by(bounds), failures: 0 };
+        let operation = counts.spans.entry(span).or_insert_with(new);
+        operation.durations.note(duration);
+        operation.failures += u64::from(!is_well);
+    }
+
+    pub(super) fn spans(&self) -> BTreeMap<Span, Operation> {
+        self.lock().spans.clone()
+    }
+
+    pub(super) fn note_happening(&self, happening: Happening) {
+        *self.lock().happenings.entry(happening).or_default() += 1;
+    }
+
+    pub(super) fn happenings(&self) -> BTreeMap<Happening, u64> {
+        self.lock().happenings.clone()
     }
 
     pub(super) fn note_probe(&self, name: ProbeName, outcome: ProbeOutcome, duration: Duration) {
@@ -150,6 +226,11 @@ mod tests {
         let counts: Vec<u64> = durations.up_to().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
         assert_eq!((durations.count(), durations.seconds), (4, 60.311));
+        let tally = Tally::default();
+        tally.note_span(Span::Start, Duration::from_secs(5_000), true);
+        let start = tally.spans()[&Span::Start].durations;
+        assert_eq!(start.up_to().last(), Some((3_600.0, 0)));
+        assert_eq!(start.count(), 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod shim;
 mod spec;
 mod status;
 
-pub use crate::sys::cgroup::{Activity, DeviceActivity, Usage};
+pub use crate::sys::cgroup::{Activity, DeviceActivity, Stall, Stalls, Usage};
 pub use config::{
     Bandwidth, ContainerConfig, DEFAULT_APPARMOR_PROFILE, DeviceMapping, HugepageLimit, ImageMount,
     LinuxResources, Mount, MountPropagation, NamespaceMode, PodIdentity, SandboxConfig,
@@ -190,6 +190,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// What the processes of a container have done since it began, and the cgroup they are in, as
     /// far as that is known. Waits for the kernel.
     fn activity(&self, _container: &ContainerId) -> Option<(String, Activity)> {
+        None
+    }
+
+    /// What all processes in a cgroup and below it use, where that is known. Waits for the kernel.
+    fn cgroup_usage(&self, _cgroup: &str) -> Option<Usage> {
         None
     }
 

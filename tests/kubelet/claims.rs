@@ -69,8 +69,15 @@ async fn a_pod_waits_for_its_claim_and_keeps_the_data_of_others() {
     let mount = config.mounts.iter().find(|it| it.container_path == "/data").unwrap();
     assert_eq!((&mount.host_path, mount.read_only), (&disk, false));
     fs::write(disk.join("x"), "kept").unwrap();
+    let claimed = "{namespace=\"default\",persistentvolumeclaim=\"data\"} ";
+    let metrics = rig.answer("/metrics").await;
+    for name in ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free"] {
+        let told = format!("kubelet_volume_stats_{name}{claimed}");
+        assert!(metrics.contains(&told), "no {told:?} in\n{metrics}");
+    }
     rig.delete_pod("web").await;
     rig.gone("web").await;
+    assert!(!rig.answer("/metrics").await.contains(claimed));
     assert_eq!(fs::read_to_string(disk.join("x")).unwrap(), "kept");
 }
 

@@ -209,6 +209,14 @@ impl Rig {
         self.runtime.relist();
     }
 
+    /// What the kubelet says at a path.
+    pub(crate) async fn answer(&self, path: &str) -> String {
+        let request = http::Request::get(path).body(bytes::Bytes::new()).unwrap();
+        let response = self.kubelet.service().call(request).await.unwrap();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     /// Makes a pod that is bound to the node. `spec` need not say the usual.
     pub(crate) async fn create_pod(&self, name: &str, spec: Value) -> Value {
         let mut spec = spec;

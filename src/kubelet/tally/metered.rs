@@ -1,7 +1,7 @@
 //! A runtime that counts what is asked of it, by the names that upstream's metrics have for the
 //! calls of the CRI (pkg/kubelet/kuberuntime/instrumented_services.go, v1.35).
 
-use super::Tally;
+use super::{Span, Tally};
 use crate::runtime::{
     Activity, ContainerConfig, ContainerId, ContainerStatus, Credentials, ExecRequest, ExecResult,
     ImageStatus, LinuxResources, PodStatus, PullError, Runtime, RuntimeError, RuntimeEvent,
@@ -26,6 +26,15 @@ type Asked<'a, T> = BoxFuture<'a, Result<T, RuntimeError>>;
 impl Metered {
     pub(in crate::kubelet) fn new(runtime: Arc<dyn Runtime>, tally: Arc<Tally>) -> Self {
         Self { runtime, tally }
+    }
+
+    fn note_span<'a, T: 'a>(&'a self, span: Span, asked: Asked<'a, T>) -> Asked<'a, T> {
+        let began = monotonic();
+        Box::pin(async move {
+            let answer = asked.await;
+            self.tally.note_span(span, began.elapsed(), answer.is_ok());
+            answer
+        })
     }
 
     fn note<'a, T: 'a, E: 'a>(
@@ -64,11 +73,13 @@ impl Runtime for Metered {
     }
 
     fn limit_cgroup(&self, cgroup: &str, resources: LinuxResources) -> Asked<'_, ()> {
-        self.runtime.limit_cgroup(cgroup, resources)
+        self.note_span(Span::Cgroup("update"), self.runtime.limit_cgroup(cgroup, resources))
     }
 
     fn run_sandbox(&self, config: SandboxConfig) -> Asked<'_, SandboxStatus> {
-        self.note("run_podsandbox", self.runtime.run_sandbox(config))
+        let span = Span::Sandbox(config.runtime_handler.clone());
+        let running = self.note_span(span, self.runtime.run_sandbox(config));
+        self.note("run_podsandbox", running)
     }
 
     fn stop_sandbox(&self, sandbox: &SandboxId) -> Asked<'_, ()> {
@@ -142,6 +153,10 @@ impl Runtime for Metered {
 
     fn activity(&self, container: &ContainerId) -> Option<(String, Activity)> {
         self.runtime.activity(container)
+    }
+
+    fn cgroup_usage(&self, cgroup: &str) -> Option<Usage> {
+        self.runtime.cgroup_usage(cgroup)
     }
 
     fn writable_layer(&self, container: &ContainerId) -> Option<PathBuf> {

@@ -4,6 +4,7 @@
 //! of a pod is below two directories that carry its uid, so that taking it away needs no memory of
 //! what was made. Nothing is removed while anything is mounted in it.
 
+mod book;
 mod host_path;
 mod nfs;
 mod ownership;
@@ -13,6 +14,7 @@ mod sub_path;
 mod usage;
 mod writer;
 
+pub(super) use book::{MadeVolume, VolumeBook, made, plugin};
 pub use persistent::Persistent;
 pub use usage::{Usage, measure};
 

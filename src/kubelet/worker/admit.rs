@@ -10,6 +10,7 @@ use crate::kubelet::pod::{
     Admission, Occupant, PREEMPTED_CONDITION, PREEMPTED_MESSAGE, PREEMPTING, PodFacts, Refusal,
     Surroundings, admit,
 };
+use crate::kubelet::tally::Happening;
 use crate::stdx::chain;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
@@ -59,6 +60,7 @@ impl PodWorker {
             Admission::Refused(refusal) => {
                 self.memory.ending = Some((Ending::rejected(&refusal), now));
                 let (regarding, Refusal { reason, message }) = (pod_reference(&self.pod), refusal);
+                self.shared.tally.note_happening(Happening::Rejected(reason.to_string()));
                 self.shared.events.record(regarding, EventType::Warning, &reason, message);
                 true
             }

@@ -93,6 +93,7 @@ impl PodWorker {
             self.shared.ledger.release(self.pod.uid());
             self.shared.evictions.forget(self.pod.uid());
             close(&self.shared, facts.sandboxes()).await?;
+            self.shared.volumes.forget(self.pod.uid());
             let (volumes, uid) = (self.shared.config.volumes.clone(), self.pod.uid().to_owned());
             tokio::task::spawn_blocking(move || volumes.tear_down(&uid)).await??;
             self.attached = None;

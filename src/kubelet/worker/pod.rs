@@ -10,14 +10,15 @@ use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::images::plan::{NeededImage, Progress};
 use crate::kubelet::pod::plan::{Ending, Memory, Observed, PodPlan, Waiting, plan};
 use crate::kubelet::pod::{BoundPod, PodFacts, Probes};
+use crate::kubelet::tally::Span;
 use crate::kubelet::tokens::Tokens;
 use crate::runtime::{ContainerId, SandboxId};
-use crate::stdx::{Backoff, chain};
+use crate::stdx::{Backoff, chain, monotonic};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -73,6 +74,8 @@ pub(super) struct PodWorker {
     /// As the API had it last, with the resources that it was granted.
     pub(super) pod: BoundPod,
     pub(super) resizing: super::resize::Resizing,
+    /// When this began.
+    pub(super) began: Instant,
     /// The API has it no more.
     pub(super) gone: bool,
     pub(super) admission: super::admit::Progress,
@@ -122,6 +125,7 @@ impl PodWorker {
             shared,
             pod,
             resizing: super::resize::Resizing::default(),
+            began: monotonic(),
             gone: false,
             admission: super::admit::Progress::default(),
             memory: Memory { started_at, ..Memory::default() },
@@ -150,9 +154,12 @@ impl PodWorker {
 
     /// Works until the pod is gone.
     pub(super) async fn run(mut self, poke: Arc<Notify>) {
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut kind) = (0, "create");
         loop {
+            let began = monotonic();
             let mut next = self.look().await;
+            let span = Span::Look(std::mem::replace(&mut kind, "sync"));
+            self.shared.tally.note_span(span, began.elapsed(), true);
             in_a_row = if next == Next::LookAgain { in_a_row + 1 } else { 0 };
             if in_a_row > LOOKS_IN_A_ROW_MAX {
                 warn!(pod = %self.pod, "the plan for this pod does not come to rest");

@@ -12,8 +12,8 @@ use crate::kubelet::container::references::{Lookup, References, referenced, runt
 use crate::kubelet::container::sandbox::{host_ports, sandbox};
 use crate::kubelet::pod::PodFacts;
 use crate::kubelet::tokens::KnownToken;
-use crate::kubelet::volumes::VolumeError;
 use crate::kubelet::volumes::plan::{VolumePlan, plan};
+use crate::kubelet::volumes::{VolumeError, made};
 use crate::network::{Attachment, NetworkError};
 use crate::runtime::{SandboxConfig, SandboxState, SandboxStatus};
 use crate::stdx::{chain, fault};
@@ -78,8 +78,14 @@ impl PodWorker {
         let limit = limits(self.pod.spec()).get("memory").map(|it| it.units());
         let limit = limit.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
         let memory = limit.unwrap_or(u64::MAX).min(node.memory_bytes);
-        let made = tokio::task::spawn_blocking(move || volumes.set_up(&uid, &plans, memory, now));
-        made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        let setting_up = tokio::task::spawn_blocking(move || {
+            volumes.set_up(&uid, &plans, memory, now).map(|ready| (plans, ready))
+        });
+        let set_up = setting_up.await;
+        let (plans, ready) =
+            set_up.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        self.shared.volumes.note(self.pod.uid(), made(&self.pod, &plans, &ready));
+        Ok(ready)
     }
 
     fn tell_of_volumes(&mut self, error: &VolumeError, now: Timestamp) {

@@ -9,6 +9,7 @@ use crate::kubelet::pod::plan::PodPlan;
 use crate::kubelet::pod::status::{Inputs, ResizeNews, status};
 use crate::kubelet::pod::{BoundPod, PodFacts};
 use crate::kubelet::static_pods::is_static;
+use crate::kubelet::tally::Span;
 use crate::stdx::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -148,7 +149,22 @@ impl PodWorker {
             self.shared.changes.send_replace(());
         }
         self.tell_of_resize(&before, &self.reporter.wanted);
+        self.count_start(&before, now);
         self.write_report(now);
+    }
+
+    /// Notes how long it took until the pod ran.
+    fn count_start(&self, before: &PodStatus, now: Timestamp) {
+        let is_running = |status: &PodStatus| status.phase.as_deref() == Some("Running");
+        if before.phase.as_deref() != Some("Pending") || !is_running(&self.reporter.wanted) {
+            return;
+        }
+        let tally = &self.shared.tally;
+        tally.note_span(Span::Start, self.began.elapsed(), true);
+        let created = self.pod.object().metadata.creation_timestamp.as_ref();
+        if let Some(Ok(age)) = created.map(|at| Duration::try_from(now.duration_since(at.0))) {
+            tally.note_span(Span::StartSinceCreation, age, true);
+        }
     }
 
     /// Begins to write what is to be reported, unless that is under way or has to wait.

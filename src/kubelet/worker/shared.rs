@@ -17,6 +17,7 @@ use crate::kubelet::references::ReferenceCaches;
 use crate::kubelet::shutdown::Shutdown;
 use crate::kubelet::static_pods::{StaticPods, is_static, mirrored};
 use crate::kubelet::tally::Tally;
+use crate::kubelet::volumes::VolumeBook;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
 use crate::stdx::Clock;
@@ -69,6 +70,7 @@ pub(in crate::kubelet) struct Shared {
     pub(in crate::kubelet) shutdown: Shutdown,
     pub(in crate::kubelet) exits: Exits,
     pub(in crate::kubelet) tally: Arc<Tally>,
+    pub(in crate::kubelet) volumes: VolumeBook,
 }
 
 impl Shared {

@@ -25,6 +25,25 @@ pub struct Activity {
     pub oom_kills: u64,
     /// By the numbers of the device: `8:0`.
     pub devices: BTreeMap<String, DeviceActivity>,
+    /// Where the kernel measures it, which it does for version 2 alone.
+    pub stalls: Option<Stalls>,
+}
+
+/// How long processes have waited for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stalls {
+    pub cpu: Stall,
+    pub memory: Stall,
+    pub io: Stall,
+}
+
+/// Pressure stall information, psi(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stall {
+    /// Some of the processes waited.
+    pub some_nanoseconds: u64,
+    /// None of them could go on.
+    pub full_nanoseconds: u64,
 }
 
 /// What has been read from a device and written to it.
@@ -80,6 +99,7 @@ pub(super) fn legacy(files: LegacyFiles<'_>) -> Activity {
         memory_max_bytes: files.memory_max_usage.trim().parse().unwrap_or(0),
         oom_kills: 0,
         devices,
+        stalls: None,
     }
 }
 
@@ -98,6 +118,9 @@ pub(super) struct UnifiedFiles<'a> {
     pub(super) memory_peak: &'a str,
     pub(super) swap_current: &'a str,
     pub(super) io_stat: &'a str,
+    pub(super) cpu_pressure: &'a str,
+    pub(super) memory_pressure: &'a str,
+    pub(super) io_pressure: &'a str,
 }
 
 pub(super) fn unified(files: UnifiedFiles<'_>) -> Activity {
@@ -130,7 +153,29 @@ pub(super) fn unified(files: UnifiedFiles<'_>) -> Activity {
         memory_max_bytes: number(files.memory_peak),
         oom_kills: 0,
         devices: files.io_stat.lines().filter_map(device).collect(),
+        stalls: stalls(files),
     }
+}
+
+/// A kernel that measures one measures all three.
+fn stalls(files: UnifiedFiles<'_>) -> Option<Stalls> {
+    Some(Stalls {
+        cpu: stall(files.cpu_pressure)?,
+        memory: stall(files.memory_pressure)?,
+        io: stall(files.io_pressure)?,
+    })
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=12`, in microseconds, and the same for `full`.
+fn stall(text: &str) -> Option<Stall> {
+    let total = |kind: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(kind))?;
+        let (_, micros) = line.rsplit_once("total=")?;
+        Some(micros.trim().parse::<u64>().ok()?.saturating_mul(1_000))
+    };
+    // Kernels before 5.13 do not tell of a `full` for processors.
+    let full_nanoseconds = total("full").unwrap_or(0);
+    Some(Stall { some_nanoseconds: total("some")?, full_nanoseconds })
 }
 
 #[cfg(test)]
@@ -151,6 +196,7 @@ mod tests {
             memory_max_bytes: 2_000,
             oom_kills: 0,
             devices: BTreeMap::from([("8:0".to_owned(), device)]),
+            stalls: None,
         }
     }
 
@@ -176,14 +222,26 @@ mod tests {
             memory_peak: "2000\n",
             swap_current: "7\n",
             io_stat: "8:0 rbytes=4096 wbytes=512 rios=2 wios=1 dbytes=0 dios=0\n",
+            cpu_pressure: "some avg10=0.50 avg60=0.00 avg300=0.00 total=3\n",
+            memory_pressure: "some avg10=0.00 avg60=0.00 avg300=0.00 total=5\n\
+                              full avg10=0.00 avg60=0.00 avg300=0.00 total=4\n",
+            io_pressure: "some total=0\nfull total=0\n",
         });
-        assert_eq!(activity, expected());
+        let stalls = Stalls {
+            cpu: Stall { some_nanoseconds: 3_000, full_nanoseconds: 0 },
+            memory: Stall { some_nanoseconds: 5_000, full_nanoseconds: 4_000 },
+            io: Stall::default(),
+        };
+        assert_eq!(activity, Activity { stalls: Some(stalls), ..expected() });
         let nothing = UnifiedFiles {
             cpu_stat: "",
             memory_stat: "",
             memory_peak: "",
             swap_current: "",
             io_stat: "",
+            cpu_pressure: "",
+            memory_pressure: "",
+            io_pressure: "",
         };
         assert_eq!(unified(nothing), Activity::default());
     }

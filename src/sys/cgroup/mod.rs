@@ -11,7 +11,7 @@ mod kill;
 mod limits;
 mod usage;
 
-pub use activity::{Activity, DeviceActivity};
+pub use activity::{Activity, DeviceActivity, Stall, Stalls};
 pub use limits::{HugepageLimit, Limits};
 pub use usage::Usage;
 
@@ -267,6 +267,9 @@ impl Cgroups {
                 memory_peak: &read("memory", "memory.peak"),
                 swap_current: &read("memory", "memory.swap.current"),
                 io_stat: &read("io", "io.stat"),
+                cpu_pressure: &read("cpu", "cpu.pressure"),
+                memory_pressure: &read("memory", "memory.pressure"),
+                io_pressure: &read("io", "io.pressure"),
             })
         } else {
             activity::legacy(activity::LegacyFiles {

@@ -4,7 +4,7 @@
 
 use super::exposition::{Exposition, Family, Labels, counter, gauge, seconds, whole};
 use super::{Measured, Observed};
-use crate::runtime::{Activity, DeviceActivity};
+use crate::runtime::{Activity, DeviceActivity, Stall, Stalls};
 use crate::sys::load::DeviceTraffic;
 use std::collections::BTreeSet;
 
@@ -84,6 +84,48 @@ const PER_CONTAINER: &[(Family, Value)] = &[
             "Start time of the container since unix epoch in seconds.",
         ),
         |it| Some(it.started_seconds()),
+    ),
+    (
+        counter(
+            "container_pressure_cpu_stalled_seconds_total",
+            "Total time duration no tasks in the container could make progress due to CPU congestion.",
+        ),
+        |it| stalled(it, |of| of.cpu).map(|of| seconds(of.full_nanoseconds)),
+    ),
+    (
+        counter(
+            "container_pressure_cpu_waiting_seconds_total",
+            "Total time duration tasks in the container have waited due to CPU congestion.",
+        ),
+        |it| stalled(it, |of| of.cpu).map(|of| seconds(of.some_nanoseconds)),
+    ),
+    (
+        counter(
+            "container_pressure_memory_stalled_seconds_total",
+            "Total time duration no tasks in the container could make progress due to memory congestion.",
+        ),
+        |it| stalled(it, |of| of.memory).map(|of| seconds(of.full_nanoseconds)),
+    ),
+    (
+        counter(
+            "container_pressure_memory_waiting_seconds_total",
+            "Total time duration tasks in the container have waited due to memory congestion.",
+        ),
+        |it| stalled(it, |of| of.memory).map(|of| seconds(of.some_nanoseconds)),
+    ),
+    (
+        counter(
+            "container_pressure_io_stalled_seconds_total",
+            "Total time duration no tasks in the container could make progress due to IO congestion.",
+        ),
+        |it| stalled(it, |of| of.io).map(|of| seconds(of.full_nanoseconds)),
+    ),
+    (
+        counter(
+            "container_pressure_io_waiting_seconds_total",
+            "Total time duration tasks in the container have waited due to IO congestion.",
+        ),
+        |it| stalled(it, |of| of.io).map(|of| seconds(of.some_nanoseconds)),
     ),
     (gauge("container_spec_cpu_period", "CPU period of the container."), |it| {
         it.status.resources.cpu_period.map(whole)
@@ -218,6 +260,10 @@ pub(in super::super) fn render(observed: &Observed) -> String {
 
 fn activity(container: &Measured, of: fn(&Activity) -> f64) -> Option<f64> {
     container.activity.as_ref().map(of)
+}
+
+fn stalled(container: &Measured, of: fn(Stalls) -> Stall) -> Option<Stall> {
+    container.activity.as_ref()?.stalls.map(of)
 }
 
 /// Only of containers that are held to something.

@@ -3,8 +3,9 @@
 //! they count is done here. Pure.
 
 use super::exposition::{Exposition, Labels, count, counter, gauge, seconds, whole};
+use super::volumes::{self, VolumeLoads};
 use crate::kubelet::pod::ProbeKind;
-use crate::kubelet::tally::{Operation, ProbeCount, ProbeName};
+use crate::kubelet::tally::{Durations, Happening, Operation, ProbeCount, ProbeName, Span};
 use crate::sys::load::OwnLoad;
 use std::collections::BTreeMap;
 
@@ -19,7 +20,16 @@ pub(in super::super) struct Own {
     /// Pods with a sandbox.
     pub(in super::super) running_pods: usize,
     pub(in super::super) containers: BTreeMap<&'static str, usize>,
+    /// Of those that the node is to run, the ones that have not ended.
+    pub(in super::super) active_of_api: usize,
+    pub(in super::super) active_static: usize,
     pub(in super::super) operations: BTreeMap<&'static str, Operation>,
+    pub(in super::super) spans: BTreeMap<Span, Operation>,
+    pub(in super::super) happenings: BTreeMap<Happening, u64>,
+    /// Volumes that pods are to have and those that they have, by what makes them.
+    pub(in super::super) volumes_wanted: BTreeMap<&'static str, usize>,
+    pub(in super::super) volumes_made: BTreeMap<&'static str, usize>,
+    pub(in super::super) volumes: VolumeLoads,
     pub(in super::super) load: OwnLoad,
 }
 
@@ -41,6 +51,10 @@ pub(in super::super) fn render(own: &Own) -> String {
     );
     pods(own, &mut text);
     operations(own, &mut text);
+    spans(own, &mut text);
+    happenings(own, &mut text);
+    volume_counts(own, &mut text);
+    volumes::render(&own.volumes, &mut text);
     process(own, &mut text);
     text.finish()
 }
@@ -55,15 +69,122 @@ fn pods(own: &Own, text: &mut Exposition) {
         gauge("kubelet_running_containers", "Number of containers currently running"),
         states.map(|(state, number)| (vec![("container_state", *state)], count(*number))).collect(),
     );
-    let by_source = || {
-        vec![
-            (vec![("static", "")], count(own.pods_of_api)),
-            (vec![("static", "true")], count(own.static_pods)),
-        ]
+    let by_source = |of_api, of_node| {
+        vec![(vec![("static", "")], count(of_api)), (vec![("static", "true")], count(of_node))]
     };
     text.family(
         gauge("kubelet_desired_pods", "The number of pods the kubelet is being instructed to run."),
-        by_source(),
+        by_source(own.pods_of_api, own.static_pods),
+    );
+    text.family(
+        gauge(
+            "kubelet_active_pods",
+            "The number of pods the kubelet considers active and which are being considered when admitting new pods.",
+        ),
+        by_source(own.active_of_api, own.active_static),
+    );
+    text.one(
+        gauge("kubelet_mirror_pods", "The number of mirror pods the kubelet will try to create."),
+        count(own.active_static),
+    );
+}
+
+/// How long things took that pods are made of.
+fn spans(own: &Own, text: &mut Exposition) {
+    type Told<'a> = Vec<(Labels<'a>, Durations)>;
+    let [mut looks, mut starts, mut ages, mut cgroups, mut sandboxes]: [Told<'_>; 5] =
+        Default::default();
+    let mut failed = Vec::new();
+    for (span, Operation { durations, failures }) in &own.spans {
+        match span {
+            Span::Look(kind) => looks.push((vec![("operation_type", *kind)], *durations)),
+            Span::Start => starts.push((Vec::new(), *durations)),
+            Span::StartSinceCreation => ages.push((Vec::new(), *durations)),
+            Span::Cgroup(kind) => cgroups.push((vec![("operation_type", *kind)], *durations)),
+            Span::Sandbox(handler) => {
+                let labels = vec![("runtime_handler", handler.as_str())];
+                if *failures > 0 {
+                    failed.push((labels.clone(), whole(*failures)));
+                }
+                sandboxes.push((labels, *durations));
+            }
+        }
+    }
+    for (name, help, told) in [
+        (
+            "kubelet_pod_worker_duration_seconds",
+            "Duration in seconds to sync a single pod. Broken down by operation type.",
+            looks,
+        ),
+        (
+            "kubelet_pod_start_duration_seconds",
+            "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
+            starts,
+        ),
+        (
+            "kubelet_pod_start_total_duration_seconds",
+            "Duration in seconds to start a pod since creation, including time to pull images and run init containers",
+            ages,
+        ),
+        (
+            "kubelet_cgroup_manager_duration_seconds",
+            "Duration in seconds for cgroup manager operations. Broken down by method.",
+            cgroups,
+        ),
+        (
+            "kubelet_run_podsandbox_duration_seconds",
+            "Duration in seconds of the run_podsandbox operations. Broken down by RuntimeClass.Handler.",
+            sandboxes,
+        ),
+    ] {
+        text.durations(name, help, &told);
+    }
+    text.family(
+        counter(
+            "kubelet_run_podsandbox_errors_total",
+            "Cumulative number of the run_podsandbox operation errors by RuntimeClass.Handler.",
+        ),
+        failed,
+    );
+}
+
+fn happenings(own: &Own, text: &mut Exposition) {
+    let (mut evictions, mut rejections) = (Vec::new(), Vec::new());
+    for (happening, number) in &own.happenings {
+        match happening {
+            Happening::Evicted(signal) => {
+                evictions.push((vec![("eviction_signal", *signal)], whole(*number)));
+            }
+            Happening::Rejected(reason) => {
+                rejections.push((vec![("reason", reason.as_str())], whole(*number)));
+            }
+        }
+    }
+    text.family(
+        counter("kubelet_evictions", "Cumulative number of pod evictions by eviction signal"),
+        evictions,
+    );
+    text.family(
+        counter(
+            "kubelet_admission_rejections_total",
+            "Cumulative number pod admission rejections by the Kubelet.",
+        ),
+        rejections,
+    );
+}
+
+fn volume_counts(own: &Own, text: &mut Exposition) {
+    let worlds = [
+        ("actual_state_of_world", &own.volumes_made),
+        ("desired_state_of_world", &own.volumes_wanted),
+    ];
+    let each = worlds.into_iter().flat_map(|(state, volumes)| {
+        let labels = move |plugin| vec![("plugin_name", plugin), ("state", state)];
+        volumes.iter().map(move |(plugin, number)| (labels(*plugin), count(*number)))
+    });
+    text.family(
+        gauge("volume_manager_total_volumes", "Number of volumes in Volume Manager"),
+        each.collect(),
     );
 }
 
@@ -206,7 +327,20 @@ mod tests {
             static_pods: 1,
             running_pods: 4,
             containers: BTreeMap::from([("running", 5)]),
+            active_of_api: 2,
+            active_static: 1,
             operations: BTreeMap::from([("pull_image", failed)]),
+            spans: BTreeMap::from([
+                (Span::Look("sync"), Operation::default()),
+                (Span::Sandbox("kata".to_owned()), failed),
+            ]),
+            happenings: BTreeMap::from([
+                (Happening::Evicted("memory.available"), 2),
+                (Happening::Rejected("OutOfcpu".to_owned()), 7),
+            ]),
+            volumes_wanted: BTreeMap::from([("kubernetes.io/nfs", 2)]),
+            volumes_made: BTreeMap::from([("kubernetes.io/nfs", 1)]),
+            volumes: VolumeLoads::default(),
             load: OwnLoad { cpu_nanoseconds: 1_500_000_000, ..OwnLoad::default() },
         };
         let text = render(&own);
@@ -218,6 +352,14 @@ mod tests {
             "kubelet_runtime_operations_errors_total{operation_type=\"pull_image\"} 3\n",
             "kubelet_runtime_operations_duration_seconds_count{operation_type=\"pull_image\"} 0\n",
             "process_cpu_seconds_total 1.5\n",
+            "kubelet_active_pods{static=\"\"} 2\n",
+            "kubelet_mirror_pods 1\n",
+            "kubelet_pod_worker_duration_seconds_count{operation_type=\"sync\"} 0\n",
+            "kubelet_run_podsandbox_errors_total{runtime_handler=\"kata\"} 3\n",
+            "kubelet_evictions{eviction_signal=\"memory.available\"} 2\n",
+            "kubelet_admission_rejections_total{reason=\"OutOfcpu\"} 7\n",
+            "volume_manager_total_volumes{plugin_name=\"kubernetes.io/nfs\",state=\"actual_state_of_world\"} 1\n",
+            "volume_manager_total_volumes{plugin_name=\"kubernetes.io/nfs\",state=\"desired_state_of_world\"} 2\n",
         ] {
             assert!(text.contains(line), "no {line:?} in\n{text}");
         }

@@ -11,6 +11,7 @@ pub(super) mod metrics;
 mod rates;
 pub(super) mod resource;
 pub(super) mod summary;
+mod volumes;
 
 use crate::kubelet::worker::Shared;
 use crate::runtime::{Activity, ContainerId, ContainerState, ContainerStatus, Runtime, Usage};
@@ -22,10 +23,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use volumes::Measures;
+pub(super) use volumes::{VolumeLoad, VolumeLoads};
 
 /// What is measured, and what was when somebody asked before.
 #[derive(Debug, Default)]
-pub(super) struct Stats(Mutex<Rates>);
+pub(super) struct Stats {
+    rates: Mutex<Rates>,
+    volumes: Measures,
+}
 
 /// How much is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,7 @@ pub(super) struct Observed {
     pub(super) devices: Vec<DeviceTraffic>,
     /// The file system that images and containers are on.
     pub(super) disk: DiskLoad,
+    pub(super) volumes: VolumeLoads,
 }
 
 /// One running container.
@@ -81,7 +88,7 @@ impl Stats {
     pub(super) async fn observe(&self, shared: &Shared, extent: Extent) -> io::Result<Observed> {
         let mut sample = Sample::take(shared).await?;
         let is_known = |rates: &Rates| sample.times().all(|(id, _)| rates.knows(id, sample.when));
-        if !self.0.lock().is_ok_and(|rates| is_known(&rates)) {
+        if !self.rates.lock().is_ok_and(|rates| is_known(&rates)) {
             self.note(&sample);
             tokio::time::sleep(WINDOW_MIN).await;
             sample = Sample::take(shared).await?;
@@ -111,18 +118,25 @@ impl Stats {
             containers: measured,
             devices: Vec::new(),
             disk: DiskLoad::default(),
+            volumes: VolumeLoads::default(),
         };
         if extent == Extent::All {
             let path = shared.config.volumes.pods_dir.clone();
             let runtime = Arc::clone(&shared.runtime);
             observed = blocking(move || with_files(observed, &*runtime, path)).await?;
+            observed.volumes = self.volumes(shared).await;
         }
         Ok(observed)
     }
 
+    /// How full the volumes of claims are.
+    pub(super) async fn volumes(&self, shared: &Shared) -> VolumeLoads {
+        self.volumes.observe(shared.volumes.all()).await
+    }
+
     /// Takes note of a sample and says what follows from it and an earlier one.
     fn note(&self, sample: &Sample) -> BTreeMap<ContainerId, Rate> {
-        let mut rates = self.0.lock().expect("no panics under this lock");
+        let mut rates = self.rates.lock().expect("no panics under this lock");
         rates.note(sample.when, sample.times())
     }
 }

@@ -5,7 +5,7 @@
 //! out.
 
 use super::rates::Rate;
-use super::{Extent, Measured, Observed};
+use super::{Extent, Measured, Observed, VolumeLoad};
 use crate::runtime::{PodIdentity, Usage};
 use crate::sys::load::{DeviceTraffic, DiskLoad};
 use jiff::Timestamp;
@@ -81,6 +81,16 @@ fn render_pod(
     if let Some(devices) = devices.filter(|devices| !devices.is_empty()).max_by_key(|it| it.len()) {
         value["network"] = network(at, devices);
     }
+    if let Some(volumes) = observed.volumes.get(&pod.uid).filter(|volumes| !volumes.is_empty()) {
+        value["volume"] = volumes.iter().map(|volume| render_volume(at, volume)).collect();
+    }
+    value
+}
+
+fn render_volume(at: Timestamp, volume: &VolumeLoad) -> Value {
+    let mut value = disk(at, volume.disk);
+    value["name"] = json!(volume.name);
+    value["pvcRef"] = json!({ "namespace": volume.claim.namespace, "name": volume.claim.name });
     value
 }
 
