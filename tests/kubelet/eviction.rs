@@ -5,6 +5,7 @@ use crate::support::eventually;
 use jiff::SignedDuration;
 use kinglet::kubelet::eviction::EvictionConfig;
 use kinglet::kubelet::eviction::plan::{Least, Signal, Threshold};
+use kinglet::runtime::Usage;
 use serde_json::json;
 
 /// A node that never has enough memory.
@@ -55,6 +56,25 @@ async fn a_node_that_is_short_of_memory_ends_a_pod() {
         "{:?}",
         rig.runtime.journal()
     );
+}
+
+#[tokio::test]
+async fn pods_that_use_up_what_pods_may_use_go() {
+    let mut config = crate::rig::no_eviction();
+    config.thresholds.all.push("memory.available<1".parse().unwrap());
+    let rig = Rig::start_with(config).await;
+    let memory_working_set_bytes = u64::MAX;
+    rig.runtime.set_pods_usage(Usage { memory_working_set_bytes, ..Usage::default() });
+    let mut a = container("a");
+    a["resources"] = json!({ "requests": { "memory": "1Mi" } });
+    rig.create_pod("web", json!({ "containers": [a] })).await;
+    let pod = rig.phase_until("web", "Failed").await;
+    let message = pod["status"]["message"].as_str().unwrap();
+    let expected = "The node was low on resource: memory. Threshold quantity: 1, available: 0. ";
+    assert!(message.starts_with(expected), "{message}");
+    let metrics = rig.answer("/metrics").await;
+    let counted = "kubelet_evictions{eviction_signal=\"allocatableMemory.available\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ struct State {
     images: BTreeMap<String, ImageStatus>,
     /// Those above the pods'.
     cgroups: BTreeMap<String, LinuxResources>,
+    /// What all pods together use.
+    pods_usage: Option<Usage>,
     /// What a registry would give.
     registry: BTreeSet<String>,
     /// The credentials of each pull.
@@ -117,6 +119,11 @@ impl FakeRuntime {
     /// Has the next call of an operation panic.
     pub(crate) fn panic_at(&self, operation: &'static str) {
         self.lock().panics_at = Some(operation);
+    }
+
+    /// What all pods together use from now on.
+    pub(crate) fn set_pods_usage(&self, usage: Usage) {
+        self.lock().pods_usage = Some(usage);
     }
 
     /// Whether what was told to panic still will.
@@ -576,6 +583,10 @@ impl Runtime for FakeRuntime {
     fn usage(&self, container: &ContainerId) -> BoxFuture<'_, Result<Usage, RuntimeError>> {
         let id = container.0.clone();
         Box::pin(async move { Err(RuntimeError::NotFound { what: "container", id }) })
+    }
+
+    fn cgroup_usage(&self, cgroup: &str) -> Option<Usage> {
+        self.lock().pods_usage.filter(|_| cgroup.ends_with("/kubepods"))
     }
 
     fn reopen_log(&self, _container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>> {

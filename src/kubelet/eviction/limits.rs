@@ -32,34 +32,45 @@ fn is_in_memory(volume: &Volume) -> bool {
     volume.empty_dir.as_ref().and_then(|it| it.medium.as_deref()) == Some("Memory")
 }
 
-/// What a pod exceeds, in the words of its status.
-pub(super) fn excess(spec: &PodSpec, on_disk: &OnDisk) -> Option<String> {
+/// What a pod exceeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Excess {
+    /// Upstream's name for the limit.
+    pub(super) signal: &'static str,
+    /// In the words of the pod's status.
+    pub(super) message: String,
+}
+
+pub(super) fn excess(spec: &PodSpec, on_disk: &OnDisk) -> Option<Excess> {
+    let of = |signal, message| Some(Excess { signal, message });
     let over = |used: u64, limit: Quantity| i64::try_from(used).unwrap_or(i64::MAX) > limit.units();
     for volume in spec.volumes.iter().flatten() {
         let used = on_disk.empty_dirs.get(&volume.name).copied().unwrap_or_default();
         if let Some(limit) = size_limit(volume).filter(|limit| over(used, *limit)) {
             let name = &volume.name;
-            return Some(format!(
-                "Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\". "
-            ));
+            let message =
+                format!("Usage of EmptyDir volume {name:?} exceeds the limit \"{limit}\". ");
+            return of("emptydirfs.limit", message);
         }
     }
     let volumes = spec.volumes.iter().flatten().filter(|volume| !is_in_memory(volume));
     let of_volumes = volumes.filter_map(|volume| on_disk.empty_dirs.get(&volume.name));
     let whole = on_disk.containers.values().chain(of_volumes).sum();
     if let Some(limit) = limits(spec).get(STORAGE).filter(|limit| over(whole, **limit)) {
-        return Some(format!(
+        let message = format!(
             "Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "
-        ));
+        );
+        return of("ephemeralpodfs.limit", message);
     }
     for container in &spec.containers {
         let limits = amounts(container.resources.as_ref().and_then(|it| it.limits.as_ref()));
         let used = on_disk.containers.get(&container.name).copied().unwrap_or_default();
         if let Some(limit) = limits.get(STORAGE).filter(|limit| over(used, **limit)) {
             let name = &container.name;
-            return Some(format!(
+            let message = format!(
                 "Container {name} exceeded its local ephemeral storage limit \"{limit}\". "
-            ));
+            );
+            return of("ephemeralcontainerfs.limit", message);
         }
     }
     None
@@ -89,7 +100,8 @@ mod tests {
                 empty_dirs: [("small".to_owned(), small), ("shared".to_owned(), shared)].into(),
                 containers: [("a".to_owned(), a), ("b".to_owned(), b)].into(),
             };
-            assert_eq!(excess(&spec, &on_disk).as_deref(), expected);
+            let told = excess(&spec, &on_disk).map(|excess| excess.message);
+            assert_eq!(told.as_deref(), expected);
         };
         check(2_048, 9_999, 1_024, 1_024, None);
         check(

@@ -11,6 +11,7 @@ pub mod plan;
 
 use super::images::garbage::{ImageGarbage, ImageLives};
 use super::pod::plan::EVICTED;
+use super::tally::Happening;
 use super::worker::{Bell, Shared};
 use crate::api::pod::is_terminal;
 use crate::client::{EventType, key_of, object_reference};
@@ -19,6 +20,7 @@ use crate::stdx::{chain, monotonic};
 use crate::sys::pressure::MemoryPressure;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
+use limits::Excess;
 use plan::{Memory, Room, Rooms, Signal, Threshold, Thresholds, judge, message, rank};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -146,10 +148,9 @@ impl Evictor {
     /// One look. Returns when to look again.
     async fn look(&mut self, is_told: bool) -> Result<Duration, LookError> {
         let containers = self.shared.runtime.containers().await.map_err(LookError::Runtime)?;
-        let directory = self.shared.config.volumes.pods_dir.clone();
-        let rooms = observe::rooms(directory).await.map_err(LookError::Measure)?;
+        let rooms = observe::rooms(&self.shared).await.map_err(LookError::Measure)?;
         let now = self.shared.clock.now();
-        let thresholds = self.shared.config.eviction.thresholds.clone();
+        let thresholds = self.shared.config.eviction.thresholds.clone().with_allocatable();
         let judgement = judge(&thresholds, &self.memory, &rooms, now);
         self.memory = judgement.memory;
         let is_short = !judgement.pressure.is_empty();
@@ -243,8 +244,8 @@ impl Evictor {
             any = true;
             match observe::on_disk(&self.shared, &pod, containers).await {
                 Ok((on_disk, _)) => {
-                    if let Some(message) = limits::excess(spec, &on_disk) {
-                        self.evict(&pod, evicted(message, GRACE_AT_ONCE));
+                    if let Some(Excess { signal, message }) = limits::excess(spec, &on_disk) {
+                        self.evict(&pod, signal, evicted(message, GRACE_AT_ONCE));
                     }
                 }
                 Err(error) => {
@@ -288,7 +289,8 @@ impl Evictor {
             let message = message(candidate, threshold, room);
             let disruption = Some(message.clone());
             let grace = self.grace(pod, threshold);
-            self.evict(pod, Eviction { disruption, ..evicted(message, grace) });
+            let eviction = Eviction { disruption, ..evicted(message, grace) };
+            self.evict(pod, threshold.signal.name(), eviction);
         }
         Ok(())
     }
@@ -302,10 +304,11 @@ impl Evictor {
         }
     }
 
-    fn evict(&self, pod: &Pod, eviction: Eviction) {
+    fn evict(&self, pod: &Pod, signal: &'static str, eviction: Eviction) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let message = eviction.message.clone();
         if self.shared.evictions.order(uid, eviction) {
+            self.shared.tally.note_happening(Happening::Evicted(signal));
             info!(pod = %key_of(&pod.metadata), reason = message, "a pod has to go");
             self.bell.ring(uid);
         }

@@ -2,7 +2,8 @@
 
 use super::limits::OnDisk;
 use super::plan::{Candidate, Pressure, Room, Rooms, Signal, Use};
-use crate::api::pod::{amounts, requests};
+use crate::api::pod::{QosClass, amounts, requests};
+use crate::kubelet::container::resources::class_cgroup;
 use crate::kubelet::pod::is_critical;
 use crate::kubelet::volumes::{Usage, measure};
 use crate::kubelet::worker::Shared;
@@ -14,11 +15,20 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How much there is of everything. `directory` is on the file system of pods and images.
-pub(super) async fn rooms(directory: PathBuf) -> io::Result<Rooms> {
+/// How much there is of everything.
+pub(super) async fn rooms(shared: &Shared) -> io::Result<Rooms> {
+    // It is on the file system of pods and images.
+    let directory = shared.config.volumes.pods_dir.clone();
+    let runtime = Arc::clone(&shared.runtime);
+    let capacity = shared.share.without(&shared.config.node.reserved).memory_bytes;
+    let of_pods = class_cgroup(&shared.config.cgroup_root, QosClass::Guaranteed);
     blocking(move || {
         let mut rooms = Rooms::new();
         rooms.extend(memory(&fs::read_to_string("/proc/meminfo")?));
+        if let Some(usage) = runtime.cgroup_usage(&of_pods) {
+            let available = capacity.saturating_sub(usage.memory_working_set_bytes);
+            rooms.insert(Signal::AllocatableMemoryAvailable, Room { available, capacity });
+        }
         let disk = rustix::fs::statvfs(&directory).map_err(io::Error::from)?;
         let bytes = Room {
             available: disk.f_bavail.saturating_mul(disk.f_frsize),

@@ -12,6 +12,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     MemoryAvailable,
+    /// Memory that pods may use together, without what is reserved for others.
+    AllocatableMemoryAvailable,
     NodefsAvailable,
     NodefsInodesFree,
     ImagefsAvailable,
@@ -42,6 +44,7 @@ impl Pressure {
 /// The signals as settings name them.
 const SIGNALS: &[(&str, Signal)] = &[
     ("memory.available", Signal::MemoryAvailable),
+    ("allocatableMemory.available", Signal::AllocatableMemoryAvailable),
     ("nodefs.available", Signal::NodefsAvailable),
     ("nodefs.inodesFree", Signal::NodefsInodesFree),
     ("imagefs.available", Signal::ImagefsAvailable),
@@ -50,10 +53,24 @@ const SIGNALS: &[(&str, Signal)] = &[
 ];
 
 impl Signal {
+    /// As settings name it.
+    ///
+    /// # Panics
+    /// Never: all have names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let named = SIGNALS.iter().find(|(_, signal)| *signal == self);
+        named.expect("each signal is in the table").0
+    }
+
+    fn is_of_memory(self) -> bool {
+        matches!(self, Self::MemoryAvailable | Self::AllocatableMemoryAvailable)
+    }
+
     #[must_use]
     pub fn pressure(self) -> Pressure {
         match self {
-            Self::MemoryAvailable => Pressure::Memory,
+            Self::MemoryAvailable | Self::AllocatableMemoryAvailable => Pressure::Memory,
             Self::PidAvailable => Pressure::Pid,
             Self::NodefsAvailable
             | Self::NodefsInodesFree
@@ -66,7 +83,7 @@ impl Signal {
     #[must_use]
     pub fn resource(self) -> &'static str {
         match self {
-            Self::MemoryAvailable => "memory",
+            Self::MemoryAvailable | Self::AllocatableMemoryAvailable => "memory",
             Self::NodefsAvailable | Self::ImagefsAvailable => "ephemeral-storage",
             Self::NodefsInodesFree | Self::ImagefsInodesFree => "inodes",
             Self::PidAvailable => "pids",
@@ -157,6 +174,18 @@ impl Thresholds {
     pub fn hard(all: Vec<Threshold>) -> Self {
         Self { all, transition: SignedDuration::from_mins(5), pod_grace_max: SignedDuration::ZERO }
     }
+
+    /// Pods go as well when together they come so close to what they may use: upstream
+    /// `addAllocatableThresholds`.
+    #[must_use]
+    pub fn with_allocatable(mut self) -> Self {
+        let hard = self.all.iter().filter(|threshold| threshold.grace.is_none());
+        let of_memory = hard.filter(|threshold| threshold.signal == Signal::MemoryAvailable);
+        let signal = Signal::AllocatableMemoryAvailable;
+        let added: Vec<_> = of_memory.map(|it| Threshold { signal, ..*it }).collect();
+        self.all.extend(added);
+        self
+    }
 }
 
 /// How much there is of something, and how much of that can be used yet.
@@ -207,9 +236,7 @@ pub fn judge(thresholds: &Thresholds, memory: &Memory, rooms: &Rooms, now: Times
     }
     next.seen.retain(|_, seen| now.duration_since(*seen) < thresholds.transition);
     // Memory first, and what leaves no time before what does: upstream `byEvictionPriority`.
-    due.sort_by_key(|threshold| {
-        (threshold.signal != Signal::MemoryAvailable, threshold.grace.is_some())
-    });
+    due.sort_by_key(|threshold| (!threshold.signal.is_of_memory(), threshold.grace.is_some()));
     let pressure = next.seen.keys().copied().collect();
     Judgement { memory: next, pressure, reclaim: due.first().copied() }
 }
@@ -226,7 +253,7 @@ pub struct Use {
 impl Use {
     fn of(self, signal: Signal) -> u64 {
         match signal {
-            Signal::MemoryAvailable => self.memory_bytes,
+            Signal::MemoryAvailable | Signal::AllocatableMemoryAvailable => self.memory_bytes,
             Signal::NodefsAvailable | Signal::ImagefsAvailable => self.disk_bytes,
             Signal::NodefsInodesFree | Signal::ImagefsInodesFree => self.inodes,
             Signal::PidAvailable => self.processes,
@@ -385,6 +412,34 @@ mod tests {
         for usual in Thresholds::USUAL {
             usual.parse::<Threshold>().unwrap();
         }
+        for (name, signal) in SIGNALS {
+            assert_eq!(signal.name(), *name);
+        }
+    }
+
+    #[test]
+    fn what_memory_has_to_be_left_is_left_of_what_pods_may_use_as_well() {
+        let usual = Thresholds::USUAL.map(|text| text.parse().unwrap()).to_vec();
+        let soft = Threshold { grace: Some(SignedDuration::from_secs(9)), ..usual[0] };
+        let thresholds = Thresholds::hard([usual, vec![soft]].concat()).with_allocatable();
+        let added = &thresholds.all[Thresholds::USUAL.len() + 1..];
+        assert_eq!(added, ["allocatableMemory.available<100Mi".parse().unwrap()]);
+
+        let rooms = |node: u64, pods: u64| {
+            let room = |mebibytes: u64| Room { available: mebibytes << 20, capacity: 1 << 30 };
+            Rooms::from([
+                (Signal::MemoryAvailable, room(node)),
+                (Signal::AllocatableMemoryAvailable, room(pods)),
+                (Signal::NodefsAvailable, room(1)),
+            ])
+        };
+        let reclaimed = |rooms: &Rooms| {
+            let judgement = judge(&thresholds, &Memory::default(), rooms, at(0));
+            judgement.reclaim.map(|threshold| threshold.signal)
+        };
+        assert_eq!(reclaimed(&rooms(900, 50)), Some(Signal::AllocatableMemoryAvailable));
+        assert_eq!(reclaimed(&rooms(50, 50)), Some(Signal::MemoryAvailable));
+        assert_eq!(reclaimed(&rooms(900, 900)), Some(Signal::NodefsAvailable));
     }
 
     #[test]

@@ -331,6 +331,10 @@ impl Runtime for ShimRuntime {
         Some((container.cgroup.to_string(), self.engine.cgroups.activity(&container.cgroup)))
     }
 
+    fn cgroup_usage(&self, cgroup: &str) -> Option<Usage> {
+        self.engine.cgroups.usage(&cgroup.parse().ok()?).ok()
+    }
+
     fn reopen_log(&self, container: &ContainerId) -> BoxFuture<'_, Result<(), RuntimeError>> {
         let reopened = self.engine.reopen_log(container);
         Box::pin(async { reopened })
