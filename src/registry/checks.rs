@@ -1,6 +1,7 @@
 //! Checks of single fields, shared by the kinds.
 
 use crate::api::{FieldError, FieldPath, names};
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     Condition, LabelSelector, LabelSelectorRequirement,
 };
@@ -254,6 +255,35 @@ pub(super) fn canonical_ip(path: &FieldPath, value: &str) -> Option<FieldError> 
     })
 }
 
+/// As [`ip_warning`], of a network (upstream `GetWarningsForCIDR`).
+pub(super) fn cidr_warnings(path: &FieldPath, value: &str) -> Vec<String> {
+    let Some((address, length)) = parse_cidr(value) else { return Vec::new() };
+    let Ok(network) = IpNet::new(address.to_canonical(), length) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let text = network.trunc().to_string();
+    if network.addr() != network.network() {
+        let alone = format!("{}/{}", network.addr(), network.max_prefix_len());
+        warnings.push(format!(
+            "{path}: CIDR value {value:?} is ambiguous in this context (should be {text:?} or \
+             {alone:?}?)"
+        ));
+    }
+    let digits = value.rsplit('/').next().unwrap_or_default();
+    let has_zeros = digits.len() > 1 && digits.starts_with('0');
+    if value.parse::<IpNet>().is_err() || has_zeros || network.addr() != address {
+        warnings.push(format!(
+            "{path}: non-standard CIDR value {value:?} will be considered invalid in a future \
+             Kubernetes release: use {text:?}"
+        ));
+    }
+    if warnings.is_empty() && address.is_ipv6() && text != value {
+        warnings.push(format!(
+            "{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({text:?})"
+        ));
+    }
+    warnings
+}
+
 /// Address and length of a network as older fields take it (upstream `ParseCIDRSloppy`).
 pub(super) fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
     let (address, length) = text.split_once('/')?;
@@ -267,6 +297,25 @@ pub(super) fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
 /// Upstream `IsValidCIDRForLegacyField`.
 pub(super) fn cidr(path: &FieldPath, value: &str) -> Option<FieldError> {
     parse_cidr(value).is_none().then(|| FieldError::invalid(path, value, BAD_CIDR))
+}
+
+/// A network as newer fields take it: in its one canonical form (upstream `IsValidCIDR`).
+pub(super) fn canonical_cidr(path: &FieldPath, value: &str) -> Option<FieldError> {
+    let wrong = |detail: &str| Some(FieldError::invalid(path, value, detail));
+    let Some((address, _)) = parse_cidr(value) else { return wrong(BAD_CIDR) };
+    let Ok(network) = value.parse::<IpNet>() else {
+        return wrong("must not have leading 0s in IP or prefix length");
+    };
+    if matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        return wrong("must not have an IPv4-mapped IPv6 address");
+    }
+    if network.addr() != network.network() {
+        return wrong("must not have bits set beyond the prefix length");
+    }
+    let canonical = network.to_string();
+    (canonical != value).then(|| {
+        FieldError::invalid(path, value, format!("must be in canonical form ({canonical:?})"))
+    })
 }
 
 /// The error of an amount that is none, or below zero (upstream `ValidateNonnegativeQuantity`).

@@ -17,7 +17,7 @@ mod version;
 pub use kind::{
     ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, READ_ONLY, Scope, Subresource, VERBS,
 };
-pub use kinds::KINDS;
+pub use kinds::{KINDS, service_address_errors};
 use object::halves;
 pub use object::{Creator, Decoded, Halves, Object, Resource};
 pub use version::{Version, View};

@@ -19,6 +19,8 @@ mod storage;
 #[cfg(test)]
 mod testing;
 
+pub use self::core::service_address_errors;
+
 use super::Kind;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
@@ -39,7 +41,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as EventV1;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
+use k8s_openapi::api::networking::v1::{
+    IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR,
+};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -88,7 +92,9 @@ pub static KINDS: &[Kind] = &[
     Kind::version_of::<EventV1>(),
     Kind::of::<IngressClass>(),
     Kind::of::<Ingress>(),
+    Kind::of::<IPAddress>(),
     Kind::of::<NetworkPolicy>(),
+    Kind::of::<ServiceCIDR>(),
     Kind::of::<RuntimeClass>(),
     Kind::of::<PodDisruptionBudget>(),
     Kind::of::<ClusterRoleBinding>(),

@@ -24,3 +24,4 @@ pub(super) mod taints;
 mod volume_cells;
 
 pub(super) use persistent_volume::validate_inline as validate_inline_volume;
+pub use service::service_address_errors;

@@ -53,11 +53,20 @@ fn keep_allocated(spec: &mut ServiceSpec, old: &ServiceSpec) {
             spec.ip_family_policy.clone_from(&old.ip_family_policy);
         }
     }
-    if new_type.needs_node_port() && old_type.needs_node_port() {
+    if is_given_node_ports(spec) && is_given_node_ports(old) {
         keep_node_ports(spec, old);
     }
     if needs_health_check(spec) && needs_health_check(old) {
         spec.health_check_node_port = spec.health_check_node_port.or(old.health_check_node_port);
+    }
+}
+
+/// Upstream `needsNodePort` (pkg/registry/core/service/storage).
+fn is_given_node_ports(spec: &ServiceSpec) -> bool {
+    match type_of(spec) {
+        Type::NodePort => true,
+        Type::LoadBalancer => spec.allocate_load_balancer_node_ports != Some(false),
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@
 mod changes;
 mod cluster_ips;
 mod validate;
+mod warnings;
 
 use crate::api::{FieldError, names};
 use crate::registry::schema::{TypeRef, types};
@@ -20,6 +21,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+
+/// What is wrong with the addresses of a Service and their families, by themselves: asked for also
+/// before addresses are given (upstream `ValidateServiceClusterIPsRelatedFields`).
+#[must_use]
+pub fn service_address_errors(spec: &ServiceSpec) -> Vec<FieldError> {
+    cluster_ips::validate(spec)
+}
 
 /// How long a client stays with one pod.
 const AFFINITY_SECONDS: i32 = 10_800;
@@ -95,6 +103,10 @@ impl Resource for Service {
             &self.spec.clone().unwrap_or_default(),
             &old.spec.clone().unwrap_or_default(),
         )
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        warnings::warnings(self)
     }
 
     fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {

@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 const AFFINITY_SECONDS_MAX: i32 = 86_400;
 
 const SOURCE_RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
-const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
-const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+pub(super) const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+pub(super) const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
 
 pub(super) fn validate(service: &Service) -> Vec<FieldError> {
