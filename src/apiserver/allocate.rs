@@ -1,33 +1,34 @@
-//! What belongs to a Service besides itself: its addresses and node ports.
+//! What belongs to a Service besides itself: its addresses and node ports, and its Endpoints when it
+//! goes.
 //!
-//! Each is a record of its own in the store, written in one commit with the Service, so that no two
-//! Services ever have the same and none is lost in a crash. Nothing is remembered in memory: a
-//! free one is found by trying. Follows upstream pkg/registry/core/service/storage/alloc.go and
-//! ipallocator (v1.35); which fields a Service's type has room for is the kind's own business.
+//! Each is an object or a record of its own in the store, written in one commit with the Service, so
+//! that no two Services ever have the same and none is lost in a crash. Nothing is remembered in
+//! memory: a free one is found by trying. Follows upstream pkg/registry/core/service/storage/
+//! {alloc,storage}.go and ipallocator (v1.35); which fields a Service's type has room for is the
+//! kind's own business. What others delete or change of it is mended by [`repair`].
 
+mod families;
 mod plan;
+mod repair;
+mod taking;
 
-use self::plan::{Band, Family};
-use super::admission::Grounds;
-use super::config::Config;
+pub(super) use self::repair::keep_allocations;
+
+use self::families::{Family, HEADLESS};
+use self::taking::{Record, Taking};
+use super::admission::{Grounds, service_ranges};
 use super::errors;
+use super::keys;
 use super::server::Server;
 use crate::api::status::Status;
-use crate::api::{FieldError, FieldPath};
-use crate::registry::Object;
-use crate::storage::{Key, ListRequest, Op};
-use bytes::Bytes;
+use crate::api::{FieldError, FieldPath, ObjectKey};
+use crate::registry::{self, Object, service_address_errors};
+use crate::storage::Op;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-/// Random candidates that are tried before all records are read to find one that is free.
-const PROBES_MAX: u32 = 16;
-
-const ADDRESSES: &str = "/kinglet.dev/clusterips/";
-const NODE_PORTS: &str = "/kinglet.dev/nodeports/";
 
 /// Operations that go into the commit of the object.
 #[derive(Debug, Default)]
@@ -38,19 +39,15 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
+    fn of(ops: Vec<Op>) -> Self {
+        Self { ops, grounds: None }
+    }
+
     /// Adds what the object was admitted on.
     pub(super) fn rest_on(&mut self, mut grounds: Grounds) {
         self.ops.append(&mut grounds.ops);
         self.grounds = Some(grounds);
     }
-}
-
-/// What is taken for an object in this attempt, so that it does not take one thing twice.
-struct Taking<'a> {
-    server: &'a Server,
-    owner: String,
-    ops: Vec<Op>,
-    taken: BTreeSet<String>,
 }
 
 /// Fills in what `new` is given and says which records come and go with it.
@@ -64,19 +61,15 @@ pub(super) async fn reserve(
     };
     let old = old.and_then(|old| old.as_any().downcast_ref::<Service>());
     let name = service.metadata.name.clone().unwrap_or_default();
-    let mut taking = Taking::by(server, service);
-    let held = old.map(records).unwrap_or_default();
-    let spec = service.spec.get_or_insert_default();
-    let filled = fill(&mut taking, spec, &held).await;
+    let mut taking = Taking::by(server, service, old.map(Record::of).unwrap_or_default());
+    let old_spec = old.and_then(|old| old.spec.as_ref());
+    let filled = fill(server, &mut taking, service.spec.get_or_insert_default(), old_spec).await;
     filled.map_err(|refusal| match refusal {
-        Refusal::Field(error) => Status::invalid("", "Service", &name, &[*error]),
+        Refusal::Fields(errors) => Status::invalid("", "Service", &name, &errors),
         Refusal::Store(status) => *status,
     })?;
-    let kept = records(service);
-    for record in held.difference(&kept) {
-        taking.give_back(record).await?;
-    }
-    Ok(Reservation { ops: taking.ops, grounds: None })
+    taking.give_back_others(&Record::of(service)).await?;
+    Ok(Reservation::of(taking.ops))
 }
 
 /// The records that go with an object that is removed.
@@ -84,11 +77,27 @@ pub(super) async fn release(server: &Server, old: &dyn Object) -> Result<Reserva
     let Some(service) = old.as_any().downcast_ref::<Service>() else {
         return Ok(Reservation::default());
     };
-    let mut taking = Taking::by(server, service);
-    for record in records(service) {
-        taking.give_back(&record).await?;
-    }
-    Ok(Reservation { ops: taking.ops, grounds: None })
+    let mut taking = Taking::by(server, service, Record::of(service));
+    taking.give_back_others(&BTreeSet::new()).await?;
+    taking.ops.extend(endpoints_of(server, service).await?);
+    Ok(Reservation::of(taking.ops))
+}
+
+/// Removes the Endpoints of a Service, which would lead elsewhere if another got its name (upstream
+/// `afterDelete`). Those that somebody holds by a finalizer are left to their controller.
+async fn endpoints_of(server: &Server, service: &Service) -> Result<Option<Op>, Status> {
+    let kind = registry::find("", "v1", "endpoints").expect("Endpoints are built in");
+    let key = ObjectKey {
+        namespace: service.metadata.namespace.clone(),
+        name: service.metadata.name.clone().unwrap_or_default(),
+    };
+    let lookup = server.store.get(&keys::of(kind, &key)).await;
+    let Some(entry) = lookup.map_err(|error| errors::of_read(&error))?.entry else {
+        return Ok(None);
+    };
+    let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+    let is_held = object.metadata().finalizers.as_ref().is_some_and(|all| !all.is_empty());
+    Ok((!is_held).then_some(Op::Delete { key: entry.key, expected: entry.revision }))
 }
 
 /// The first address of a range, which is the API server's.
@@ -98,7 +107,7 @@ pub(super) fn first_address(cidr: &IpNet) -> IpAddr {
 
 /// Why a Service cannot have what it asks for.
 enum Refusal {
-    Field(Box<FieldError>),
+    Fields(Vec<FieldError>),
     Store(Box<Status>),
 }
 
@@ -110,94 +119,52 @@ impl From<Status> for Refusal {
 
 impl From<FieldError> for Refusal {
     fn from(error: FieldError) -> Self {
-        Self::Field(Box::new(error))
+        Self::Fields(vec![error])
     }
 }
 
-/// The keys of everything that a Service holds.
-fn records(service: &Service) -> BTreeSet<String> {
-    let Some(spec) = &service.spec else {
-        return BTreeSet::new();
-    };
-    let addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    let addresses = addresses.filter_map(|text| text.parse::<IpAddr>().ok()).map(address_record);
-    let ports = spec.ports.iter().flatten().filter_map(|port| port.node_port);
-    let ports = ports.chain(spec.health_check_node_port).filter(|port| *port != 0);
-    addresses.chain(ports.map(port_record)).collect()
-}
-
-fn address_record(address: IpAddr) -> String {
-    format!("{ADDRESSES}{address}")
-}
-
-fn port_record(port: i32) -> String {
-    format!("{NODE_PORTS}{port}")
-}
-
 async fn fill(
+    server: &Server,
     taking: &mut Taking<'_>,
     spec: &mut ServiceSpec,
-    held: &BTreeSet<String>,
+    old: Option<&ServiceSpec>,
 ) -> Result<(), Refusal> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return Ok(());
     }
-    let config = &taking.server.config;
-    let families = plan::families(spec, &plan::offered(&config.service_cidrs))?;
-    spec.ip_families = Some(families.iter().map(|family| family.name().to_owned()).collect());
-    let policy = if families.len() > 1 { "PreferDualStack" } else { "SingleStack" };
-    spec.ip_family_policy.get_or_insert_with(|| policy.to_owned());
-    if spec.cluster_ip.as_deref() == Some("None") {
-        spec.cluster_ips = Some(vec!["None".to_owned()]);
-    } else {
-        fill_addresses(taking, spec, &families, held).await?;
+    let errors = service_address_errors(spec);
+    if !errors.is_empty() {
+        return Err(Refusal::Fields(errors));
     }
-    fill_node_ports(taking, spec, held).await?;
+    let offered = families::offered(&server.config.service_cidrs);
+    families::complete(spec, old, &offered).map_err(Refusal::Fields)?;
+    if spec.cluster_ip.as_deref() == Some(HEADLESS) {
+        spec.cluster_ips = Some(vec![HEADLESS.to_owned()]);
+    } else {
+        fill_addresses(server, taking, spec).await?;
+    }
+    fill_node_ports(server, taking, spec).await?;
     if plan::wants_health_check_port(spec) {
-        fill_health_check_port(taking, spec, held).await?;
+        fill_health_check_port(server, taking, spec).await?;
     }
     Ok(())
 }
 
 async fn fill_addresses(
+    server: &Server,
     taking: &mut Taking<'_>,
     spec: &mut ServiceSpec,
-    families: &[Family],
-    held: &BTreeSet<String>,
 ) -> Result<(), Refusal> {
-    let mut wanted: Vec<String> = spec.cluster_ips.clone().unwrap_or_default();
-    if wanted.is_empty() {
-        wanted.extend(spec.cluster_ip.clone().filter(|address| !address.is_empty()));
-    }
-    let path = FieldPath::new("spec").child("clusterIPs");
-    let mut addresses = Vec::with_capacity(families.len());
-    for (index, family) in families.iter().enumerate() {
-        let cidr = cidr_of(&taking.server.config, *family)
-            .ok_or_else(|| FieldError::invalid(&path, wanted.clone(), "no range of this family"))?;
+    let wanted: Vec<String> = spec.cluster_ips.clone().unwrap_or_default();
+    let ranges: Vec<IpNet> = service_ranges(server).await?.iter().flat_map(plan::usable).collect();
+    let mut addresses = Vec::new();
+    for (index, family) in families::of_service(spec).into_iter().enumerate() {
         let address = match wanted.get(index) {
-            Some(text) => {
-                let refused = |why: &str| {
-                    let why = format!("failed to allocate IP {text}: {why}");
-                    FieldError::invalid(&path, json!([text]), why)
-                };
-                let address: IpAddr =
-                    text.parse().map_err(|_malformed| refused("it is not an address"))?;
-                let record = address_record(address);
-                if !held.contains(&record) {
-                    if !plan::is_assignable(&cidr, address) {
-                        let why = format!(
-                            "the provided IP ({address}) is not in the valid range. The range of \
-                             valid IPs is {cidr}"
-                        );
-                        return Err(refused(&why).into());
-                    }
-                    if !taking.take(record).await? {
-                        return Err(refused("provided IP is already allocated").into());
-                    }
-                }
-                address
+            Some(text) => take_address(taking, text, &ranges).await?,
+            None => {
+                let own = ranges.iter().filter(|range| Family::of(range) == family);
+                taking.take_any_address(&own.copied().collect::<Vec<_>>()).await?
             }
-            None => taking.take_any_address(&cidr).await?,
         };
         addresses.push(address.to_string());
     }
@@ -206,16 +173,34 @@ async fn fill_addresses(
     Ok(())
 }
 
-fn cidr_of(config: &Config, family: Family) -> Option<IpNet> {
-    config.service_cidrs.iter().find(|cidr| Family::of(cidr) == family).copied()
+/// What the Service has already it keeps, wherever the ranges have gone.
+async fn take_address(
+    taking: &mut Taking<'_>,
+    text: &str,
+    ranges: &[IpNet],
+) -> Result<IpAddr, Refusal> {
+    let path = FieldPath::new("spec").child("clusterIPs");
+    let refused = |why: &str| {
+        let why = format!("failed to allocate IP {text}: {why}");
+        FieldError::invalid(&path, json!([text]), why)
+    };
+    let address: IpAddr = text.parse().map_err(|_malformed| refused("it is not an address"))?;
+    let record = Record::Address(address);
+    if !taking.holds(record) {
+        plan::check_address(ranges, address).map_err(|why| refused(&why))?;
+        if !taking.take(record).await? {
+            return Err(refused("provided IP is already allocated").into());
+        }
+    }
+    Ok(address)
 }
 
 /// Those that were asked for are taken whatever the Service is, so that what it shows is its own;
 /// others are added where its type wants them.
 async fn fill_node_ports(
+    server: &Server,
     taking: &mut Taking<'_>,
     spec: &mut ServiceSpec,
-    held: &BTreeSet<String>,
 ) -> Result<(), Refusal> {
     let path = FieldPath::new("spec").child("ports");
     let mut ports = spec.ports.take().unwrap_or_default();
@@ -223,7 +208,7 @@ async fn fill_node_ports(
     for (index, port) in ports.iter().enumerate() {
         if let Some(wanted) = port.node_port.filter(|wanted| *wanted != 0) {
             let path = path.index(index).child("nodePort");
-            taking.take_port(wanted, &path, held).await?;
+            take_port(server, taking, wanted, &path).await?;
         }
     }
     if plan::wants_node_ports(spec) {
@@ -241,134 +226,41 @@ async fn fill_node_ports(
 }
 
 async fn fill_health_check_port(
+    server: &Server,
     taking: &mut Taking<'_>,
     spec: &mut ServiceSpec,
-    held: &BTreeSet<String>,
 ) -> Result<(), Refusal> {
     match spec.health_check_node_port.filter(|wanted| *wanted != 0) {
         Some(wanted) => {
             let path = FieldPath::new("spec").child("healthCheckNodePort");
-            taking.take_port(wanted, &path, held).await?;
+            take_port(server, taking, wanted, &path).await?;
         }
         None => spec.health_check_node_port = Some(taking.take_any_port().await?),
     }
     Ok(())
 }
 
-impl<'a> Taking<'a> {
-    fn by(server: &'a Server, service: &Service) -> Self {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-        let owner = format!("{namespace}/{name}");
-        Self { server, owner, ops: Vec::new(), taken: BTreeSet::new() }
+async fn take_port(
+    server: &Server,
+    taking: &mut Taking<'_>,
+    port: i32,
+    path: &FieldPath,
+) -> Result<(), Refusal> {
+    let record = Record::NodePort(port);
+    if taking.holds(record) {
+        return Ok(());
     }
-
-    /// Takes a record that nobody has. Says whether it could.
-    async fn take(&mut self, record: String) -> Result<bool, Status> {
-        if self.taken.contains(&record) {
-            return Ok(true);
-        }
-        let key = Key::from(record.as_str());
-        let lookup = self.server.store.get(&key).await;
-        if lookup.map_err(|error| errors::of_read(&error))?.entry.is_some() {
-            return Ok(false);
-        }
-        self.ops.push(Op::Create { key, value: self.own_record() });
-        self.taken.insert(record);
-        Ok(true)
+    let range = &server.config.node_ports;
+    if !u16::try_from(port).is_ok_and(|port| range.contains(&port)) {
+        let why = format!(
+            "provided port is not in the valid range. The range of valid ports is {}-{}",
+            range.start(),
+            range.end()
+        );
+        return Err(FieldError::invalid(path, port, why).into());
     }
-
-    async fn take_port(
-        &mut self,
-        port: i32,
-        path: &FieldPath,
-        held: &BTreeSet<String>,
-    ) -> Result<(), Refusal> {
-        let record = port_record(port);
-        if held.contains(&record) {
-            return Ok(());
-        }
-        let range = &self.server.config.node_ports;
-        if !u16::try_from(port).is_ok_and(|port| range.contains(&port)) {
-            let why = format!(
-                "provided port is not in the valid range. The range of valid ports is {}-{}",
-                range.start(),
-                range.end()
-            );
-            return Err(FieldError::invalid(path, port, why).into());
-        }
-        if self.take(record).await? {
-            return Ok(());
-        }
-        Err(FieldError::invalid(path, port, "provided port is already allocated").into())
+    if taking.take(record).await? {
+        return Ok(());
     }
-
-    async fn take_any_address(&mut self, cidr: &IpNet) -> Result<IpAddr, Status> {
-        let cidr = *cidr;
-        let name = move |offset| address_record(plan::address_at(&cidr, offset));
-        let offset = self.take_any(Band::of_addresses(&cidr), ADDRESSES, name).await?;
-        let offset = offset.ok_or_else(|| {
-            Status::internal(format!("failed to allocate a serviceIP: range {cidr} is full"))
-        })?;
-        Ok(plan::address_at(&cidr, offset))
-    }
-
-    async fn take_any_port(&mut self) -> Result<i32, Status> {
-        let range = self.server.config.node_ports.clone();
-        let first = i32::from(*range.start());
-        let port_at =
-            move |offset: u64| first.saturating_add(i32::try_from(offset).unwrap_or(i32::MAX));
-        let name = move |offset| port_record(port_at(offset));
-        let offset = self.take_any(Band::of_ports(&range), NODE_PORTS, name).await?;
-        offset
-            .map(port_at)
-            .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))
-    }
-
-    /// Takes any free record of a band: by lot, and where that fails too often, the first free one.
-    async fn take_any(
-        &mut self,
-        band: Band,
-        prefix: &str,
-        name: impl Fn(u64) -> String,
-    ) -> Result<Option<u64>, Status> {
-        for _ in 0..PROBES_MAX {
-            let Some(offset) = band.by_lot(self.server.config.entropy.draw()) else {
-                return Ok(None);
-            };
-            let record = name(offset);
-            if !self.taken.contains(&record) && self.take(record).await? {
-                return Ok(Some(offset));
-            }
-        }
-        let request = ListRequest { prefix: prefix.to_owned(), after: None, limit: None, at: None };
-        let page =
-            self.server.store.list(request).await.map_err(|error| errors::of_read(&error))?;
-        let mut taken: BTreeSet<String> =
-            page.entries.iter().map(|entry| entry.key.as_str().to_owned()).collect();
-        taken.extend(self.taken.iter().cloned());
-        for offset in band.all() {
-            let record = name(offset);
-            if !taken.contains(&record) && self.take(record).await? {
-                return Ok(Some(offset));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What a record of this owner says.
-    fn own_record(&self) -> Bytes {
-        Bytes::from(json!({"service": self.owner}).to_string())
-    }
-
-    /// Gives a record back, if it is this owner's.
-    async fn give_back(&mut self, record: &str) -> Result<(), Status> {
-        let key = Key::from(record);
-        let lookup = self.server.store.get(&key).await;
-        let entry = lookup.map_err(|error| errors::of_read(&error))?.entry;
-        if let Some(entry) = entry.filter(|entry| entry.value == self.own_record()) {
-            self.ops.push(Op::Delete { key, expected: entry.revision });
-        }
-        Ok(())
-    }
+    Err(FieldError::invalid(path, port, "provided port is already allocated").into())
 }

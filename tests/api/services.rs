@@ -1,8 +1,10 @@
 //! Addresses and node ports of Services.
 
-use super::support::Api;
+use super::support::{Api, eventually};
+use kinglet::stdx::Tasks;
 use kinglet::storage::{ListRequest, Store as _};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -17,13 +19,16 @@ fn service(name: &str, spec: Value) -> Value {
     service
 }
 
-/// The records of everything that is taken, without those of `default/kubernetes`.
-async fn records(api: &Api) -> Vec<String> {
-    let prefix = "/kinglet.dev/".to_owned();
-    let request = ListRequest { prefix, after: None, limit: None, at: None };
-    let page = api.store.list(request).await.unwrap();
-    let keys = page.entries.iter().map(|entry| entry.key.as_str().to_owned());
-    keys.filter(|key| !key.ends_with("/10.43.0.1")).collect()
+/// What all Services together have, without what `default/kubernetes` has: addresses and node ports.
+async fn taken(api: &Api) -> Vec<String> {
+    let mut taken = Vec::new();
+    for prefix in ["/networking.k8s.io/ipaddresses/", "/kinglet.dev/nodeports/"] {
+        let request = ListRequest { prefix: prefix.to_owned(), after: None, limit: None, at: None };
+        let page = api.store.list(request).await.unwrap();
+        let keys = page.entries.iter().map(|entry| entry.key.as_str()[prefix.len()..].to_owned());
+        taken.extend(keys.filter(|key| key != "10.43.0.1"));
+    }
+    taken
 }
 
 #[tokio::test]
@@ -48,7 +53,7 @@ async fn addresses_come_and_go_with_their_services() {
     assert_eq!(created["spec"]["clusterIPs"], json!([address]));
     assert_eq!(created["spec"]["ipFamilies"], json!(["IPv4"]));
     assert_eq!(created["spec"]["ipFamilyPolicy"], "SingleStack");
-    assert_eq!(records(&api).await, [format!("/kinglet.dev/clusterips/{address}")]);
+    assert_eq!(taken(&api).await, [address]);
 
     let wanted = service("b", json!({"clusterIP": address}));
     let (code, reason, message) = api.post(SERVICES, &wanted).await.refused();
@@ -64,7 +69,7 @@ async fn addresses_come_and_go_with_their_services() {
     let kept = api.put(&path, &service("a", json!({"sessionAffinity": "ClientIP"}))).await.ok();
     assert_eq!(kept["spec"]["clusterIP"], address);
     api.delete(&path).await.ok();
-    assert!(records(&api).await.is_empty());
+    assert!(taken(&api).await.is_empty());
     api.post(SERVICES, &wanted).await.ok();
 }
 
@@ -73,7 +78,7 @@ async fn a_dry_run_takes_no_address() {
     let api = Api::start().await;
     let path = format!("{SERVICES}?dryRun=All");
     api.post(&path, &service("a", json!({"type": "NodePort"}))).await.ok();
-    assert!(records(&api).await.is_empty());
+    assert!(taken(&api).await.is_empty());
 }
 
 #[tokio::test]
@@ -84,7 +89,7 @@ async fn headless_and_external_services_have_none() {
     let external = json!({"type": "ExternalName", "externalName": "example.com"});
     let external = api.post(SERVICES, &service("b", external)).await.ok();
     assert!(external["spec"].get("clusterIP").is_none(), "{external}");
-    assert!(records(&api).await.is_empty());
+    assert!(taken(&api).await.is_empty());
 }
 
 #[tokio::test]
@@ -101,7 +106,7 @@ async fn node_ports_follow_the_type() {
     assert_eq!(port(0), port(1), "one port in two protocols");
     assert_eq!(port(2), 30_080);
     assert!((30_000..=32_767).contains(&port(0)));
-    assert_eq!(records(&api).await.len(), 3);
+    assert_eq!(taken(&api).await.len(), 3);
 
     let taken = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_080}]});
     let (code, _, message) = api.post(SERVICES, &service("b", taken)).await.refused();
@@ -118,7 +123,7 @@ async fn node_ports_follow_the_type() {
     let path = format!("{SERVICES}/a");
     let patched = api.patch(&path, "merge", &json!({"spec": {"type": "ClusterIP"}})).await.ok();
     assert!(patched["spec"]["ports"][2].get("nodePort").is_none(), "{patched}");
-    assert_eq!(records(&api).await.len(), 1);
+    assert_eq!(taken(&api).await.len(), 1);
 }
 
 #[tokio::test]
@@ -132,7 +137,7 @@ async fn services_made_side_by_side_share_nothing() {
         }
     });
     futures_util::future::join_all(creates).await;
-    assert_eq!(records(&api).await.len(), 80);
+    assert_eq!(taken(&api).await.len(), 80);
 }
 
 #[tokio::test]
@@ -174,4 +179,131 @@ async fn a_node_port_that_is_asked_for_belongs_to_one_service() {
     assert!(message.contains("provided port is already allocated"), "{message}");
     api.delete(&format!("{SERVICES}/a")).await.ok();
     api.post(SERVICES, &wanted("b")).await.ok();
+}
+
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+
+#[tokio::test]
+async fn an_address_says_whose_it_is() {
+    let api = Api::start().await;
+    let created = api.post(SERVICES, &service("a", json!({}))).await.ok();
+    let path = format!("{ADDRESSES}/{}", created["spec"]["clusterIP"].as_str().unwrap());
+    let address = api.get(&path).await.ok();
+    assert_eq!(
+        address["spec"]["parentRef"],
+        json!({"resource": "services", "namespace": "default", "name": "a"})
+    );
+    assert_eq!(
+        address["metadata"]["labels"],
+        json!({"ipaddress.kubernetes.io/ip-family": "IPv4",
+            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"})
+    );
+    api.delete(&format!("{SERVICES}/a")).await.ok();
+    assert_eq!(api.get(&path).await.refused().0, 404);
+}
+
+#[tokio::test]
+async fn an_address_of_somebody_else_is_not_given_to_a_service() {
+    let api = Api::start().await;
+    let parent = json!({"group": "a.io", "resource": "gateways", "name": "g"});
+    let address = json!({"metadata": {"name": "10.43.0.77"}, "spec": {"parentRef": parent}});
+    api.post(ADDRESSES, &address).await.ok();
+    let wanted = service("a", json!({"clusterIP": "10.43.0.77"}));
+    let (_, _, message) = api.post(SERVICES, &wanted).await.refused();
+    assert!(message.contains("provided IP is already allocated"), "{message}");
+    api.delete(&format!("{ADDRESSES}/10.43.0.77")).await.ok();
+    api.post(SERVICES, &wanted).await.ok();
+}
+
+#[tokio::test]
+async fn what_others_do_to_the_address_of_a_service_is_mended() {
+    let api = Api::start().await;
+    let mut tasks = Tasks::default();
+    api.server.keep(&mut tasks);
+    let created = api.post(SERVICES, &service("a", json!({}))).await.ok();
+    let path = format!("{ADDRESSES}/{}", created["spec"]["clusterIP"].as_str().unwrap());
+    let uid = api.get(&path).await.ok()["metadata"]["uid"].clone();
+    api.delete(&path).await.ok();
+    eventually("the address is there again", async || {
+        let address = api.get(&path).await.json();
+        (address["metadata"]["uid"].is_string() && address["metadata"]["uid"] != uid).then_some(())
+    })
+    .await;
+    // One that no Service has.
+    let strange = json!({
+        "metadata": {"name": "10.43.9.9",
+            "labels": {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
+        "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "none"}},
+    });
+    api.post(ADDRESSES, &strange).await.ok();
+    eventually("the strange address goes", async || {
+        let code = api.get(&format!("{ADDRESSES}/10.43.9.9")).await.code;
+        (code == 404).then_some(())
+    })
+    .await;
+    tasks.stop(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_ranges_give_more_addresses() {
+    let api = Api::start().await;
+    assert_eq!(
+        api.get(&format!("{RANGES}/kubernetes")).await.ok()["spec"]["cidrs"],
+        json!(["10.43.0.0/16"])
+    );
+    let wanted = service("a", json!({"clusterIP": "10.96.0.7"}));
+    let (_, _, message) = api.post(SERVICES, &wanted).await.refused();
+    assert!(message.contains("is not in the valid range"), "{message}");
+    let range = json!({"metadata": {"name": "more", "finalizers": ["a.io/b"]},
+        "spec": {"cidrs": ["10.96.0.0/24"]}});
+    api.post(RANGES, &range).await.ok();
+    api.post(SERVICES, &wanted).await.ok();
+    // On its way out it gives no more.
+    api.delete(&format!("{RANGES}/more")).await.ok();
+    let another = service("b", json!({"clusterIP": "10.96.0.8"}));
+    let (_, _, message) = api.post(SERVICES, &another).await.refused();
+    assert!(message.contains("is not in the valid range"), "{message}");
+    // What a Service has it keeps.
+    let path = format!("{SERVICES}/a");
+    api.patch(&path, "merge", &json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
+    api.delete(&path).await.ok();
+}
+
+#[tokio::test]
+async fn a_second_family_comes_and_goes() {
+    let mut config = super::support::config();
+    config.service_cidrs = ["10.43.0.0/16", "fd43::/112"].map(|it| it.parse().unwrap()).into();
+    let api = Api::on(super::support::store(), config).await;
+    let created = api.post(SERVICES, &service("a", json!({}))).await.ok();
+    let first = created["spec"]["clusterIP"].clone();
+    let path = format!("{SERVICES}/a");
+    let patch = json!({"spec": {"ipFamilyPolicy": "RequireDualStack"}});
+    let dual = api.patch(&path, "merge", &patch).await.ok();
+    assert_eq!(dual["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+    assert_eq!(dual["spec"]["clusterIPs"][0], first);
+    let second = dual["spec"]["clusterIPs"][1].as_str().unwrap();
+    assert!(second.starts_with("fd43::"), "{second}");
+    assert_eq!(taken(&api).await.len(), 2);
+    let patch = json!({"spec": {"ipFamilyPolicy": "SingleStack"}});
+    let single = api.patch(&path, "merge", &patch).await.ok();
+    assert_eq!(single["spec"]["clusterIPs"], json!([first]));
+    assert_eq!(single["spec"]["ipFamilies"], json!(["IPv4"]));
+    assert_eq!(taken(&api).await.len(), 1);
+
+    let both = json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]});
+    let both = api.post(SERVICES, &service("b", both)).await.ok();
+    assert_eq!(both["spec"]["ipFamilies"], json!(["IPv6", "IPv4"]));
+    assert_eq!(both["spec"]["clusterIP"], both["spec"]["clusterIPs"][0]);
+}
+
+#[tokio::test]
+async fn endpoints_go_with_their_service() {
+    let api = Api::start().await;
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    api.post(SERVICES, &service("a", json!({"selector": null}))).await.ok();
+    let own = json!({"metadata": {"name": "a"}, "subsets": [{"addresses": [{"ip": "192.0.2.9"}]}]});
+    api.post(endpoints, &own).await.ok();
+    api.delete(&format!("{SERVICES}/a")).await.ok();
+    assert_eq!(api.get(&format!("{endpoints}/a")).await.refused().0, 404);
 }

@@ -24,6 +24,7 @@ mod remembered;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod service_ranges;
 mod storage_protection;
 mod tolerations;
 
@@ -34,6 +35,7 @@ pub(super) use self::pod_topology_labels::NodeTopology;
 pub(super) use self::remembered::Remembered;
 use self::resource_quota::Turn;
 pub(super) use self::resource_quota::Turns;
+pub(super) use self::service_ranges::service_ranges;
 use super::authz::{Ask, Authorizer, Decision};
 use super::identity::Identity;
 use super::rbac::Action;

@@ -22,6 +22,7 @@ const PREFIXES: &[&str] = &[
     "/core/resourcequotas/",
     "/core/serviceaccounts/",
     "/networking.k8s.io/ingressclasses/",
+    "/networking.k8s.io/servicecidrs/",
     "/node.k8s.io/runtimeclasses/",
     "/scheduling.k8s.io/priorityclasses/",
     "/storage.k8s.io/storageclasses/",

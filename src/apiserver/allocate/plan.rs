@@ -1,89 +1,12 @@
-//! Which families, addresses and ports a Service can have. Pure.
+//! Which addresses and ports a Service can have. Pure.
 
-use crate::api::{FieldError, FieldPath};
+use super::families::Family;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-
-/// A version of the Internet Protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) fn of(cidr: &IpNet) -> Self {
-        match cidr {
-            IpNet::V4(_) => Self::V4,
-            IpNet::V6(_) => Self::V6,
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-}
-
-/// The families that a cluster with these ranges has, the first one first.
-pub(super) fn offered(cidrs: &[IpNet]) -> Vec<Family> {
-    let mut families = Vec::new();
-    for family in cidrs.iter().map(Family::of) {
-        if !families.contains(&family) {
-            families.push(family);
-        }
-    }
-    families
-}
-
-/// The families that a Service gets (upstream `initIPFamilyFields`).
-pub(super) fn families(spec: &ServiceSpec, offered: &[Family]) -> Result<Vec<Family>, FieldError> {
-    let path = FieldPath::new("spec");
-    let mut families = Vec::new();
-    for (index, name) in spec.ip_families.iter().flatten().enumerate() {
-        let path = path.child("ipFamilies").index(index);
-        let family = match name.as_str() {
-            "IPv4" => Family::V4,
-            "IPv6" => Family::V6,
-            other => return Err(FieldError::not_supported(&path, other, &["IPv4", "IPv6"])),
-        };
-        if !offered.contains(&family) {
-            let why = "not configured on this cluster";
-            return Err(FieldError::invalid(&path, name.as_str(), why));
-        }
-        families.push(family);
-    }
-    let addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    let asked = addresses.filter_map(|text| text.parse::<IpAddr>().ok());
-    if families.is_empty() {
-        for family in asked.map(|address| Family::of(&IpNet::from(address))) {
-            if !families.contains(&family) {
-                families.push(family);
-            }
-        }
-    }
-    if families.is_empty() {
-        families.extend(offered.first());
-    }
-    let others = offered.iter().filter(|family| !families.contains(family));
-    let others: Vec<_> = others.copied().collect();
-    match spec.ip_family_policy.as_deref() {
-        Some("PreferDualStack") => families.extend(others),
-        Some("RequireDualStack") if offered.len() < 2 => {
-            let why = "this cluster is not configured for dual-stack services";
-            let path = path.child("ipFamilyPolicy");
-            return Err(FieldError::invalid(&path, "RequireDualStack", why));
-        }
-        Some("RequireDualStack") => families.extend(others),
-        _ => {}
-    }
-    Ok(families)
-}
 
 pub(super) fn wants_node_ports(spec: &ServiceSpec) -> bool {
     match spec.type_.as_deref() {
@@ -174,8 +97,35 @@ impl Band {
     }
 }
 
+/// The ranges that a ServiceCIDR offers now: none while it is on its way out, or is said not to be
+/// ready (upstream `isReady`).
+pub(super) fn usable(range: &ServiceCIDR) -> Vec<IpNet> {
+    let conditions = range.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+    let is_ready = ready.is_none_or(|condition| condition.status == "True");
+    if !is_ready || range.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    let cidrs = range.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    cidrs.filter_map(|cidr| cidr.parse().ok()).collect()
+}
+
+/// Whether the Service can have the address, and why not.
+pub(super) fn check_address(ranges: &[IpNet], address: IpAddr) -> Result<(), String> {
+    if ranges.iter().any(|range| is_assignable(range, address)) {
+        return Ok(());
+    }
+    let family = Family::of_address(address);
+    let own = ranges.iter().filter(|range| Family::of(range) == family);
+    let own: Vec<_> = own.map(ToString::to_string).collect();
+    Err(format!(
+        "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
+        own.join(", ")
+    ))
+}
+
 /// Whether a Service may have this address of the range.
-pub(super) fn is_assignable(cidr: &IpNet, address: IpAddr) -> bool {
+fn is_assignable(cidr: &IpNet, address: IpAddr) -> bool {
     let is_broadcast = matches!(cidr, IpNet::V4(_)) && address == cidr.broadcast();
     cidr.contains(&address) && address != cidr.network() && !is_broadcast
 }
@@ -196,6 +146,7 @@ pub(super) fn address_at(cidr: &IpNet, offset: u64) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn addresses_come_from_the_upper_part_first() {
@@ -214,31 +165,31 @@ mod tests {
         assert_eq!(Band::of_ports(&(30_000..=32_767)), Band { first: 0, upper: 86, end: 2_768 });
     }
 
-    fn check(policy: Option<&str>, asked: &[&str], cidrs: &[&str], expected: &str) {
-        let cidrs: Vec<IpNet> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
-        let spec = ServiceSpec {
-            ip_family_policy: policy.map(str::to_owned),
-            ip_families: Some(asked.iter().map(ToString::to_string).collect()),
-            ..ServiceSpec::default()
+    #[test]
+    fn ranges_that_are_not_ready_offer_nothing() {
+        let offers = |metadata: serde_json::Value, status: serde_json::Value| {
+            let spec = json!({"cidrs": ["10.96.0.0/16", "fd00::/112"]});
+            let range = json!({"metadata": metadata, "spec": spec, "status": status});
+            usable(&serde_json::from_value(range).unwrap()).len()
         };
-        let result = match families(&spec, &offered(&cidrs)) {
-            Ok(families) => {
-                families.iter().map(|family| family.name()).collect::<Vec<_>>().join(" ")
-            }
-            Err(error) => error.path.to_string(),
+        let ready = |status: &str| {
+            json!({"conditions": [{"type": "Ready", "status": status, "reason": "", "message": "",
+                "lastTransitionTime": "2026-11-20T12:00:00Z"}]})
         };
-        assert_eq!(result, expected, "{policy:?} {asked:?} {cidrs:?}");
+        assert_eq!(offers(json!({}), json!({})), 2);
+        assert_eq!(offers(json!({}), ready("True")), 2);
+        assert_eq!(offers(json!({}), ready("False")), 0);
+        let going = json!({"deletionTimestamp": "2026-11-20T12:00:00Z"});
+        assert_eq!(offers(going, ready("True")), 0);
     }
 
     #[test]
-    fn families_follow_the_policy() {
-        let (v4, v6) = ("10.43.0.0/16", "fd00::/112");
-        check(None, &[], &[v4, v6], "IPv4");
-        check(None, &[], &[v6, v4], "IPv6");
-        check(Some("PreferDualStack"), &[], &[v4, v6], "IPv4 IPv6");
-        check(Some("PreferDualStack"), &[], &[v4], "IPv4");
-        check(Some("RequireDualStack"), &["IPv6"], &[v4, v6], "IPv6 IPv4");
-        check(Some("RequireDualStack"), &[], &[v4], "spec.ipFamilyPolicy");
-        check(None, &["IPv6"], &[v4], "spec.ipFamilies[0]");
+    fn an_address_is_in_one_of_the_ranges() {
+        let ranges = ["10.43.0.0/16", "10.96.0.0/16", "fd00::/112"].map(|it| it.parse().unwrap());
+        let check = |address: &str| check_address(&ranges, address.parse().unwrap());
+        assert_eq!(check("10.96.0.1"), Ok(()));
+        assert_eq!(check("fd00::"), Err("the provided IP (fd00::) is not in the valid range. The range of valid IPs is fd00::/112".to_owned()));
+        assert!(check("10.43.0.0").unwrap_err().ends_with("10.43.0.0/16, 10.96.0.0/16"));
+        assert!(check("10.43.255.255").is_err());
     }
 }

@@ -11,7 +11,7 @@ mod roles;
 use self::plan::{Fixture, Step, fixtures, mend};
 use super::identity::Identity;
 use super::server::Server;
-use super::{expiry, keys};
+use super::{allocate, expiry, keys};
 use crate::api::{ObjectKey, Status};
 use crate::registry;
 use crate::stdx::http::{HttpService, Request, read_whole};
@@ -73,8 +73,8 @@ impl Server {
         Ok(())
     }
 
-    /// Keeps what [`Server::bootstrap`] made as it is, and lets Events go when they have had their
-    /// time, until the tasks are told to stop.
+    /// Keeps what [`Server::bootstrap`] made as it is, and what Services are given, and lets Events go
+    /// when they have had their time, until the tasks are told to stop.
     pub fn keep(self: &Arc<Self>, tasks: &mut Tasks) {
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("fixtures", async move {
@@ -87,6 +87,10 @@ impl Server {
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("event expiry", async move {
             shutdown.run_until_cancelled(expiry::expire_events(server)).await;
+        });
+        let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
+        tasks.spawn("allocations of services", async move {
+            shutdown.run_until_cancelled(allocate::keep_allocations(server)).await;
         });
     }
 }

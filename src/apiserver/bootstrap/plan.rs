@@ -40,6 +40,9 @@ enum Wanted {
     Contents(Value, &'static [&'static str]),
     /// It is a Service without a selector that has the port of this one.
     Service(Value),
+    /// It is a range of addresses, to which one of the other family may come. Another range is its
+    /// users' business, who have addresses of it.
+    Range(Value),
     Absent,
 }
 
@@ -69,6 +72,17 @@ pub(super) fn fixtures(config: &Config) -> Vec<Fixture> {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
         all.push(cluster("scheduling.k8s.io", "priorityclasses", *name, class));
     }
+    // Before the first Service, which has an address of it.
+    let cidrs: Vec<_> = config.service_cidrs.iter().map(ToString::to_string).collect();
+    all.push(Fixture {
+        group: "networking.k8s.io",
+        plural: "servicecidrs",
+        namespace: None,
+        name: "kubernetes",
+        wanted: Wanted::Range(json!({
+            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs},
+        })),
+    });
     let kubernetes = |group, plural, wanted| Fixture {
         group,
         plural,
@@ -143,13 +157,30 @@ pub(super) fn mend(fixture: &Fixture, found: Option<&Value>) -> Vec<Step> {
     match (&fixture.wanted, found) {
         (Wanted::Absent, None) => Vec::new(),
         (Wanted::Absent, Some(_)) => vec![Step::Delete],
-        (Wanted::Present(object) | Wanted::Contents(object, _) | Wanted::Service(object), None) => {
-            vec![Step::Create(object.clone())]
-        }
+        (
+            Wanted::Present(object)
+            | Wanted::Contents(object, _)
+            | Wanted::Service(object)
+            | Wanted::Range(object),
+            None,
+        ) => vec![Step::Create(object.clone())],
         (Wanted::Present(_), Some(_)) => Vec::new(),
         (Wanted::Contents(object, members), Some(found)) => mend_contents(object, members, found),
         (Wanted::Service(object), Some(found)) => mend_service(object, found),
+        (Wanted::Range(object), Some(found)) => mend_range(object, found),
     }
+}
+
+/// Upstream pkg/controlplane/controller/defaultservicecidr (v1.35).
+fn mend_range(wanted: &Value, found: &Value) -> Vec<Step> {
+    let (new, old) = (&wanted["spec"]["cidrs"], &found["spec"]["cidrs"]);
+    let count = |cidrs: &Value| cidrs.as_array().map_or(0, Vec::len);
+    if (count(old), count(new)) != (1, 2) || old[0] != new[0] {
+        return Vec::new();
+    }
+    let mut mended = found.clone();
+    mended["spec"]["cidrs"] = new.clone();
+    vec![Step::Update(mended)]
 }
 
 fn mend_contents(wanted: &Value, members: &[&str], found: &Value) -> Vec<Step> {
@@ -273,6 +304,20 @@ mod tests {
         check(HERE, "services", |found| found["spec"]["ports"][0]["port"] = json!(1), "update");
         check(HERE, "services", |found| found["spec"]["selector"] = json!({"a": "b"}), "update");
         check(HERE, "services", |found| found["spec"] = json!({"type": "ExternalName"}), "update");
+    }
+
+    #[test]
+    fn a_range_of_the_other_family_may_come() {
+        let only = |cidrs: Value| move |found: &mut Value| found["spec"]["cidrs"] = cidrs.clone();
+        check(HERE, "servicecidrs", |_| {}, "");
+        check(HERE, "servicecidrs", only(json!(["10.96.0.0/16"])), "");
+        let mut dual = config(HERE);
+        dual.service_cidrs.push("fd00::/112".parse().unwrap());
+        let fixtures = fixtures(&dual);
+        let range = fixtures.iter().find(|it| it.plural == "servicecidrs").unwrap();
+        let found = json!({"spec": {"cidrs": ["10.43.0.0/16"]}});
+        assert_eq!(mend(range, Some(&found)).len(), 1);
+        assert_eq!(mend(range, Some(&json!({"spec": {"cidrs": ["10.96.0.0/16"]}}))), []);
     }
 
     #[test]
