@@ -229,6 +229,9 @@ enum DisableArg {
     Controllers,
     /// The provisioner of local volumes, with its class `local-path`
     LocalStorage,
+    /// The addresses of nodes for Services of type LoadBalancer: somebody else gives them theirs
+    #[value(name = "servicelb")]
+    ServiceLb,
 }
 
 #[derive(Debug, clap::Args)]
@@ -356,6 +359,7 @@ fn component(argument: DisableArg) -> Component {
         DisableArg::Scheduler => Component::Scheduler,
         DisableArg::Controllers => Component::Controllers,
         DisableArg::LocalStorage => Component::LocalStorage,
+        DisableArg::ServiceLb => Component::ServiceLb,
     }
 }
 

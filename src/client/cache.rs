@@ -158,12 +158,27 @@ impl<K: ApiObject> Cache<K> {
     /// task may have to wait, so it only compares.
     #[must_use]
     pub fn list_where(&self, namespace: &str, is_wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let first = ObjectKey::namespaced(namespace, "");
+        self.list_beginning(namespace, "", is_wanted)
+    }
+
+    /// As [`list_where`](Self::list_where), of those whose names begin with `start`: no others are
+    /// looked through.
+    #[must_use]
+    pub fn list_beginning(
+        &self,
+        namespace: &str,
+        start: &str,
+        is_wanted: impl Fn(&K) -> bool,
+    ) -> Vec<Arc<K>> {
+        let first = ObjectKey::namespaced(namespace, start);
+        let is_there = |key: &ObjectKey| {
+            key.namespace.as_deref() == Some(namespace) && key.name.starts_with(start)
+        };
         self.read(|objects| {
             let range = (Bound::Included(first), Bound::Unbounded);
             let from_there = objects.by_key.range::<ObjectKey, _>(range);
             from_there
-                .take_while(|(key, _)| key.namespace.as_deref() == Some(namespace))
+                .take_while(|(key, _)| is_there(key))
                 .map(|(_, object)| object)
                 .filter(|object| is_wanted(object))
                 .cloned()

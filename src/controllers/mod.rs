@@ -11,6 +11,11 @@ pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 mod disruption_target;
+pub mod endpoint;
+mod endpoint_slices;
+mod endpoint_subsets;
+pub mod endpointslice;
+pub mod endpointslicemirroring;
 pub mod ephemeralvolume;
 pub mod garbagecollector;
 mod hash;
@@ -19,6 +24,7 @@ pub mod job;
 mod job_end;
 mod metadata;
 pub mod namespace;
+mod node_addresses;
 pub mod nodeipam;
 pub mod nodelifecycle;
 mod ownership;
@@ -30,7 +36,10 @@ pub mod podgc;
 pub mod replicaset;
 pub mod resourcequota;
 pub mod rootcacertpublisher;
+pub mod service;
+mod service_pods;
 pub mod serviceaccount;
+pub mod servicecidrs;
 mod share;
 mod slow_start;
 pub mod statefulset;
@@ -49,6 +58,9 @@ use cronjob::CronJobController;
 use daemonset::DaemonSetController;
 use deployment::DeploymentController;
 use disruption::DisruptionController;
+use endpoint::EndpointController;
+use endpointslice::EndpointSliceController;
+use endpointslicemirroring::EndpointSliceMirroringController;
 use ephemeralvolume::EphemeralVolumeController;
 use garbagecollector::GarbageCollector;
 use ipnet::IpNet;
@@ -61,9 +73,11 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-    ReplicationController, ResourceQuota, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Service, ServiceAccount,
 };
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use metadata::{Kinds, MetadataFeed};
@@ -76,7 +90,9 @@ use podgc::PodGarbageCollector;
 use replicaset::{ReplicaSetController, ReplicationControllerController};
 use resourcequota::ResourceQuotaController;
 use rootcacertpublisher::{ROOT_CA_CONFIG_MAP, RootCaCertPublisher};
+use service::{HostPort, ServiceController};
 use serviceaccount::ServiceAccountController;
+use servicecidrs::ServiceCidrController;
 use statefulset::StatefulSetController;
 use std::sync::Arc;
 use tainteviction::TaintEvictionController;
@@ -111,6 +127,10 @@ pub struct Caches {
     pub cron_jobs: Arc<Cache<CronJob>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
+    pub services: Arc<Cache<Service>>,
+    pub endpoints: Arc<Cache<Endpoints>>,
+    pub endpoint_slices: Arc<Cache<EndpointSlice>>,
+    pub service_cidrs: Arc<Cache<ServiceCIDR>>,
 }
 
 impl Caches {
@@ -140,6 +160,10 @@ impl Caches {
             cron_jobs: Cache::start(client.clone(), everything(), tasks),
             disruption_budgets: Cache::start(client.clone(), everything(), tasks),
             autoscalers: Cache::start(client.clone(), everything(), tasks),
+            services: Cache::start(client.clone(), everything(), tasks),
+            endpoints: Cache::start(client.clone(), everything(), tasks),
+            endpoint_slices: Cache::start(client.clone(), everything(), tasks),
+            service_cidrs: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -167,6 +191,15 @@ pub struct Config {
     pub root_ca: Arc<str>,
     /// Who signs certificates that somebody asks for.
     pub signers: Signers,
+    /// `None` where somebody else gives Services of type `LoadBalancer` their addresses.
+    pub load_balancer: Option<LoadBalancer>,
+}
+
+/// How Services of type `LoadBalancer` get the addresses of nodes.
+#[derive(Clone, Debug)]
+pub struct LoadBalancer {
+    /// Ports that the nodes need themselves.
+    pub reserved: Vec<HostPort>,
 }
 
 /// As whom a request is made.
@@ -233,6 +266,11 @@ pub fn start(
     starter.start(controller, queue);
 
     start_storage(&mut starter, caches);
+    starter.start_services(caches, config.load_balancer);
+    let own_client = starter.client::<ServiceCidrController>();
+    let controller = ServiceCidrController::new(own_client, caches);
+    let queue = controller.queue(&feed);
+    starter.start(controller, queue);
 
     if !config.node_ranges.is_empty() {
         let controller = NodeIpamController::new(caches, config.node_ranges, config.service_cidrs);
@@ -306,6 +344,27 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
         let controller = StatefulSetController::new(self.client::<StatefulSetController>(), caches);
         let queue = controller.queue();
         self.start(controller, queue);
+    }
+
+    /// Those who say where Services lead, and by which addresses they are reached.
+    fn start_services(&mut self, caches: &Caches, load_balancer: Option<LoadBalancer>) {
+        let controller = EndpointSliceController::new(caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = EndpointController::new(caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = EndpointSliceMirroringController::new(caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        if let Some(LoadBalancer { reserved }) = load_balancer {
+            let controller = ServiceController::new(caches, reserved);
+            let queue = controller.queue();
+            self.start(controller, queue);
+        }
     }
 
     /// Those who notice when nodes are away.

@@ -19,6 +19,8 @@ pub enum Component {
     Scheduler,
     Controllers,
     LocalStorage,
+    /// The addresses of nodes for Services of type `LoadBalancer`.
+    ServiceLb,
 }
 
 /// Ports of services on nodes, both ends included.

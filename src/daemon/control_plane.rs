@@ -9,7 +9,8 @@ use super::token_keys::keep_token_keys;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
 use crate::client::{Cache, Client, EventRecorder, Selection};
 use crate::controllers::nodeipam::NodeRange;
-use crate::controllers::{self, Caches, Caller, KindEntry};
+use crate::controllers::service::HostPort;
+use crate::controllers::{self, Caches, Caller, KindEntry, LoadBalancer};
 use crate::pki::Acceptor;
 use crate::provision;
 use crate::registry::stored_kinds;
@@ -122,6 +123,7 @@ impl ControlPlane {
                 service_cidrs: config.service_cidrs.clone(),
                 root_ca: Arc::from(certificates.server_ca()),
                 signers: certificates.signers(),
+                load_balancer: config.has(Component::ServiceLb).then(|| load_balancer(config)),
             };
             let tasks = &mut self.loop_tasks;
             let caches = Caches::start(&client(Caller::ControllerManager), tasks);
@@ -215,6 +217,13 @@ async fn until_ended(store: CancellationToken, shutdown: CancellationToken) {
         () = store.cancelled() => {}
         () = shutdown.cancelled() => {}
     }
+}
+
+/// No Service takes the ports by which the cluster itself is reached.
+fn load_balancer(config: &ServerConfig) -> LoadBalancer {
+    let own = [config.https_port, config.kubelet_port];
+    let reserved = own.map(|port| HostPort { protocol: "TCP".to_owned(), port });
+    LoadBalancer { reserved: reserved.into() }
 }
 
 /// A node gets 256 addresses of IPv4 and a /64 of IPv6, as upstream has it.

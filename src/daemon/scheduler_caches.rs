@@ -23,7 +23,7 @@ pub(super) fn scheduler_caches(
         claims: Arc::clone(&shared.persistent_volume_claims),
         volumes: Arc::clone(&shared.persistent_volumes),
         classes: Arc::clone(&shared.storage_classes),
-        services: own(client, tasks),
+        services: Arc::clone(&shared.services),
         replication_controllers: own(client, tasks),
         budgets: own(client, tasks),
         csi_nodes: own(client, tasks),

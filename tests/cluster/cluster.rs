@@ -66,6 +66,7 @@ impl Cluster {
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             root_ca: Arc::from("the authority"),
             signers: signers(),
+            load_balancer: Some(controllers::LoadBalancer { reserved: Vec::new() }),
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);

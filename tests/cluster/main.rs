@@ -20,6 +20,7 @@ mod replicasets;
 mod replication_controllers;
 mod rollout;
 mod scheduling;
+mod services;
 mod statefulsets;
 mod storage;
 #[path = "../support/mod.rs"]
