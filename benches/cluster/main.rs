@@ -15,6 +15,7 @@ mod process;
 #[path = "../../tests/e2e/push.rs"]
 mod push;
 
+use kinglet::daemon::Layout;
 use load::Load;
 use machine::Machine;
 use nix::sys::signal::Signal;
@@ -149,8 +150,12 @@ fn pods_one_by_one(machine: &Machine) {
     delete_pods(machine);
 }
 
+/// Returns when the node has rested: pods that end at once are gone before their containers are.
 fn delete_pods(machine: &Machine) {
     machine.kubectl(&["delete", "pod", "-l", "app=bench", "--timeout=120s"]);
+    let sandboxes = Layout::of(&machine.path("data")).run().join("sandboxes");
+    let is_left = || std::fs::read_dir(&sandboxes).is_ok_and(|mut left| left.next().is_some());
+    machine.eventually("nothing is left of the pods", || !is_left());
 }
 
 fn pods_at_once(machine: &Machine, pods: usize, reach: &str) {
