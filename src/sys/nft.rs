@@ -4,9 +4,18 @@
 //! types are the `nftables` crate's; this file gives them short constructors, and its own runner,
 //! because the crate's loses nft's error text.
 
+mod elements;
+mod watch;
+
+pub use elements::{
+    SetKind, Target, accept, any_of, decide_by, in_state, jump_to, members, numbers, original,
+    reply,
+};
+pub use watch::RemovedTables;
+
 use nftables::expr::{
-    Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField,
-    Prefix, Verdict,
+    BinaryOperation, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+    PayloadField, Prefix, Verdict,
 };
 use nftables::schema::{
     Chain, Element, FlushObject, NfCmd, NfListObject, NfObject, Rule, SetType, Table,
@@ -52,6 +61,12 @@ impl Hook {
     /// Source addresses of leaving packets.
     pub const NAT_POSTROUTING: Self =
         Self { kind: NfChainType::NAT, hook: NfHook::Postrouting, priority: 100 };
+    /// What the node passes on, with the addresses it is sent to in the end.
+    pub const FILTER_FORWARD: Self =
+        Self { kind: NfChainType::Filter, hook: NfHook::Forward, priority: 0 };
+    /// What is for the node itself.
+    pub const FILTER_INPUT: Self =
+        Self { kind: NfChainType::Filter, hook: NfHook::Input, priority: 0 };
     /// What the node sends itself.
     pub const FILTER_OUTPUT: Self =
         Self { kind: NfChainType::Filter, hook: NfHook::Output, priority: 0 };
@@ -275,10 +290,19 @@ pub fn masquerade() -> Stmt {
     Statement::Masquerade(None)
 }
 
-/// Sets the packet's mark.
+/// Sets bits of the packet's mark, which others use too.
 #[must_use]
-pub fn set_mark(mark: u32) -> Stmt {
-    Statement::Mangle(Mangle { key: meta(MetaKey::Mark), value: number(mark) })
+pub fn set_mark(bits: u32) -> Stmt {
+    let value = BinaryOperation::OR(vec![meta(MetaKey::Mark), number(bits)]);
+    let value = Expression::BinaryOperation(Box::new(value));
+    Statement::Mangle(Mangle { key: meta(MetaKey::Mark), value })
+}
+
+/// Some of these bits of the packet's mark are set.
+#[must_use]
+pub fn has_mark(bits: u32) -> Stmt {
+    let left = BinaryOperation::AND(meta(MetaKey::Mark), number(bits));
+    differs(Expression::BinaryOperation(Box::new(left)), number(0))
 }
 
 /// Sends the packet to another address and port. The rule has to match a transport protocol first.
