@@ -1,13 +1,15 @@
 //! The pod network made of one bridge: carries out what `plan` and `render` decide.
 
-use super::link;
+use super::bandwidth::Bucket;
+use super::link::{self, PodEnd};
 use super::plan::{gateway, host_interface, host_port_taken, pick_address};
 use super::records::{self, Record};
 use super::render::{self, Model, TABLE};
-use super::{Attachment, NetworkError, PodNetwork};
-use crate::stdx::{Tasks, fault};
+use super::shaping;
+use super::{Attached, Attachment, NetworkError, PodNetwork, failed};
+use crate::stdx::{Tasks, chain, fault};
 use crate::sys::namespace;
-use crate::sys::nft::{self, Batch};
+use crate::sys::nft::{self, Batch, RemovedTables};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
@@ -20,6 +22,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 /// What the network of a node is to be.
 #[derive(Clone, Debug)]
@@ -89,8 +92,13 @@ impl BridgeNetwork {
         });
         let state = Mutex::new(State { bridge: None, records, last: BTreeMap::new() });
         let (attaching, rules) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        let inner = Inner { config, netlink, state, attaching, rules };
-        Ok(Self { inner: Arc::new(inner), operations: TaskTracker::new() })
+        let inner = Arc::new(Inner { config, netlink, state, attaching, rules });
+        let (of_rules, shutdown) = (Arc::clone(&inner), tasks.shutdown());
+        tasks.spawn("pod-network-rules", async move {
+            shutdown.run_until_cancelled(of_rules.keep_rules()).await;
+            shutdown.cancelled().await;
+        });
+        Ok(Self { inner, operations: TaskTracker::new() })
     }
 
     /// Takes everything away again: all attachments, the bridge and the rules.
@@ -101,6 +109,7 @@ impl BridgeNetwork {
         self.inner.detach_all_but(&BTreeSet::new()).await?;
         let name = &self.inner.config.bridge;
         link::remove(&self.inner.netlink, name).await.map_err(failed("removing the bridge"))?;
+        self.inner.lock().bridge = None;
         let mut batch = Batch::new(TABLE);
         batch.delete_table();
         self.inner.apply(batch).await
@@ -130,6 +139,10 @@ impl PodNetwork for BridgeNetwork {
         self.to_its_end(async move { inner.detach(&sandbox).await })
     }
 
+    fn attached(&self) -> Vec<Attached> {
+        self.inner.lock().records.values().map(Record::attached).collect()
+    }
+
     fn retain(&self, sandboxes: Vec<String>) -> BoxFuture<'_, Result<(), NetworkError>> {
         async move { self.inner.detach_all_but(&sandboxes.into_iter().collect()).await }.boxed()
     }
@@ -146,19 +159,44 @@ impl Inner {
             .await
             .map_err(failed(format!("making the bridge {name}")))?;
         set_forwarding(name, &ranges).map_err(failed("switching on forwarding"))?;
-        let model =
-            Model { bridge: name, pod_cidrs: &ranges, cluster_cidrs: &self.config.cluster_cidrs };
         // Nobody comes or goes between what is written down and the rules that are made of it.
         let _turn = self.attaching.lock().await;
-        let mut batch = render::base(&model);
-        {
-            let mut state = self.lock();
-            for record in state.records.values() {
-                render::open_ports(&mut batch, record);
-            }
-            state.bridge = Some(Bridge { index, mtu, ranges: ranges.clone() });
+        self.lock().bridge = Some(Bridge { index, mtu, ranges: ranges.clone() });
+        self.write_rules(&ranges).await
+    }
+
+    /// Writes all rules anew. Nobody may be attached or detached meanwhile.
+    async fn write_rules(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
+        let BridgeConfig { bridge, cluster_cidrs, .. } = &self.config;
+        let mut batch = render::base(&Model { bridge, pod_cidrs: ranges, cluster_cidrs });
+        for record in self.lock().records.values() {
+            render::open_ports(&mut batch, record);
         }
         self.apply(batch).await
+    }
+
+    /// Writes the rules again whenever somebody takes them away.
+    async fn keep_rules(&self) {
+        let mut removed = match RemovedTables::watch() {
+            Ok(removed) => removed,
+            Err(error) => {
+                warn!(error = chain(&error), "rules that somebody removes are not written again");
+                return;
+            }
+        };
+        loop {
+            if let Err(error) = removed.removed(TABLE).await {
+                warn!(error = chain(&error), "rules that somebody removes are not written again");
+                return;
+            }
+            let _turn = self.attaching.lock().await;
+            let ranges = self.lock().bridge.as_ref().map(|bridge| bridge.ranges.clone());
+            let Some(ranges) = ranges else { continue };
+            warn!("somebody removed the rules of the pod network; they are written again");
+            if let Err(error) = self.write_rules(&ranges).await {
+                warn!(error = chain(&error), "the rules of the pod network cannot be written");
+            }
+        }
     }
 
     async fn attach(&self, attachment: Attachment) -> Result<Vec<IpAddr>, NetworkError> {
@@ -206,7 +244,7 @@ impl Inner {
     /// Makes the pod's interface and all that belongs to it. What an earlier process got done of
     /// that is done again and stays as it is: nothing tells how far it came.
     async fn connect(&self, bridge: &Bridge, record: &Record) -> Result<(), NetworkError> {
-        let Attachment { sandbox, pod, namespace, .. } = &record.attachment;
+        let Attachment { sandbox, pod, namespace, bandwidth, .. } = &record.attachment;
         let interface = host_interface(sandbox);
         let has_pair = link::exists(&self.netlink, &interface)
             .await
@@ -219,11 +257,20 @@ impl Inner {
                 .map_err(failed(format!("making the interface of pod {pod}")))?;
             fault::point("network: interface made");
         }
-        link::join_bridge(&self.netlink, &interface, bridge.index)
+        let index = link::join_bridge(&self.netlink, &interface, bridge.index)
             .await
             .map_err(failed(format!("putting the interface of pod {pod} on the bridge")))?;
-        let gateways: Vec<_> = bridge.ranges.iter().map(gateway).collect();
-        configure_inside(namespace, &record.addresses, &gateways)
+        if let Some(bits_per_second) = bandwidth.ingress {
+            shaping::limit(&self.netlink, index, Bucket::of(bits_per_second))
+                .await
+                .map_err(failed(format!("limiting what pod {pod} receives")))?;
+        }
+        let end = PodEnd {
+            addresses: record.addresses.clone(),
+            gateways: bridge.ranges.iter().map(gateway).collect(),
+            egress: bandwidth.egress.map(Bucket::of),
+        };
+        configure_inside(namespace, end)
             .await
             .map_err(failed(format!("configuring the interface of pod {pod}")))?;
         fault::point("network: interface configured");
@@ -287,11 +334,7 @@ impl Inner {
 
 /// Works inside a pod's network namespace. The socket is opened there by a thread of its own and
 /// stays there; the async workers never leave their namespace.
-async fn configure_inside(
-    namespace: &Path,
-    addresses: &[IpAddr],
-    gateways: &[IpAddr],
-) -> io::Result<()> {
+async fn configure_inside(namespace: &Path, end: PodEnd) -> io::Result<()> {
     let runtime = tokio::runtime::Handle::current();
     let namespace = namespace.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
@@ -302,7 +345,7 @@ async fn configure_inside(
     });
     let (connection, handle, _) = opened.await.map_err(io::Error::other)???;
     tokio::select! {
-        done = link::configure_pod(&handle, addresses, gateways) => done.map_err(io::Error::other),
+        done = link::configure_pod(&handle, &end) => done.map_err(io::Error::other),
         () = connection => Err(io::Error::other("the netlink socket closed")),
     }
 }
@@ -315,7 +358,31 @@ fn set_forwarding(bridge: &str, ranges: &[IpNet]) -> io::Result<()> {
         set_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
     }
     if ranges.iter().any(|range| range.addr().is_ipv6()) {
+        // Pods are no routers.
+        set_sysctl(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
+        go_on_hearing_routers()?;
         set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    }
+    Ok(())
+}
+
+/// A kernel that forwards takes no more advice from routers, unless it is told to: interfaces that
+/// take it now would lose their addresses and ways out.
+fn go_on_hearing_routers() -> io::Result<()> {
+    const HEARS_UNLESS_FORWARDING: &str = "1";
+    const HEARS: &str = "2";
+    if fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")?.trim() != "0" {
+        return Ok(());
+    }
+    for entry in fs::read_dir("/proc/sys/net/ipv6/conf")? {
+        let entry = entry?;
+        let is_interface = !matches!(entry.file_name().to_str(), Some("all" | "default" | "lo"));
+        let path = entry.path().join("accept_ra");
+        // An interface may go while this is looked at.
+        let hears = fs::read_to_string(&path).unwrap_or_default();
+        if is_interface && hears.trim() == HEARS_UNLESS_FORWARDING {
+            fs::write(&path, HEARS)?;
+        }
     }
     Ok(())
 }
@@ -328,13 +395,4 @@ fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
     }
     fs::write(&path, value)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-}
-
-/// Wraps a cause with what was being done.
-fn failed<E>(operation: impl Into<String>) -> impl FnOnce(E) -> NetworkError
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let operation = operation.into();
-    move |source| NetworkError::Failed { operation, source: Arc::new(source) }
 }

@@ -1,14 +1,20 @@
 //! Interfaces, addresses and routes, over netlink: thin effects.
 
-use super::plan::gateway;
+use super::bandwidth::Bucket;
+use super::plan::{self, DefaultRoute, bridge_hardware_address, gateway};
+use super::shaping;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType,
+};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use rtnetlink::{RouteMessageBuilder, packet_core::ErrorMessage};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -33,7 +39,12 @@ pub(super) async fn ensure_bridge(
     let index = match find(handle, name).await? {
         Some(link) => link.header.index,
         None => {
-            let bridge = LinkBridge::new(name).mtu(mtu).up().build();
+            let bridge = LinkBridge::new(name).mtu(mtu).up();
+            let bridge = match ranges.first() {
+                Some(range) => bridge.address(bridge_hardware_address(gateway(range)).to_vec()),
+                None => bridge,
+            };
+            let bridge = bridge.build();
             handle.link().add(bridge).execute().await?;
             index_of(handle, name).await?
         }
@@ -67,31 +78,40 @@ pub(super) async fn add_pair(
 
 /// Puts an interface on the bridge, which may send a packet back out of the port it came from: a
 /// pod that reaches itself through a port of the node, where br_netfilter translates addresses
-/// inside the bridge.
-pub(super) async fn join_bridge(handle: &Handle, name: &str, bridge: u32) -> Result<()> {
+/// inside the bridge. Returns the interface's index.
+pub(super) async fn join_bridge(handle: &Handle, name: &str, bridge: u32) -> Result<u32> {
     let index = index_of(handle, name).await?;
     let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge).up().build();
     handle.link().set(up).execute().await?;
     let port = LinkBridgePort::new(index).hairpin(true).build();
-    handle.link().set_port(port).execute().await
+    handle.link().set_port(port).execute().await?;
+    Ok(index)
+}
+
+/// What the pod's end of a veth pair is to have.
+#[derive(Clone, Debug)]
+pub(super) struct PodEnd {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) gateways: Vec<IpAddr>,
+    /// What may leave, where that is limited.
+    pub(super) egress: Option<Bucket>,
 }
 
 /// Gives the pod's end its addresses and the way to everything else. `handle` is inside.
-pub(super) async fn configure_pod(
-    handle: &Handle,
-    addresses: &[IpAddr],
-    gateways: &[IpAddr],
-) -> Result<()> {
+pub(super) async fn configure_pod(handle: &Handle, end: &PodEnd) -> Result<()> {
     let loopback = index_of(handle, LOOPBACK).await?;
     set_up(handle, loopback).await?;
     let index = index_of(handle, POD_INTERFACE).await?;
-    for address in addresses {
+    if let Some(bucket) = end.egress {
+        shaping::limit(handle, index, bucket).await?;
+    }
+    for address in &end.addresses {
         // A host route only: the way to every other pod leads through the gateway.
         let bits = if address.is_ipv4() { 32 } else { 128 };
         add_address(handle, index, *address, bits).await?;
     }
     set_up(handle, index).await?;
-    for gateway in gateways {
+    for gateway in &end.gateways {
         add_default_route(handle, index, *gateway).await?;
     }
     Ok(())
@@ -140,27 +160,46 @@ pub(super) async fn remove(handle: &Handle, name: &str) -> Result<()> {
     }
 }
 
-/// The MTU of the interface that the default route leads out of.
+/// What fits out of the node in one piece.
 pub(super) async fn uplink_mtu(handle: &Handle) -> Result<u32> {
-    let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let mut routes = handle.route().get(filter).execute();
-    let mut uplink = None;
-    while let Some(route) = routes.try_next().await? {
-        if route.header.destination_prefix_length == 0 && uplink.is_none() {
-            uplink = route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            });
-        }
+    let mut defaults =
+        default_routes(handle, RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
+    defaults.extend(default_routes(handle, RouteMessageBuilder::<Ipv6Addr>::new().build()).await?);
+    let mut mtus = BTreeMap::new();
+    for route in &defaults {
+        let mut links = handle.link().get().match_index(route.interface).execute();
+        let link = links.try_next().await?;
+        let attributes = link.iter().flat_map(|link| &link.attributes);
+        mtus.extend(attributes.filter_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some((route.interface, *mtu)),
+            _ => None,
+        }));
     }
-    let Some(index) = uplink else { return Ok(MTU_DEFAULT) };
-    let mut links = handle.link().get().match_index(index).execute();
-    let link = links.try_next().await?;
-    let mtu = link.iter().flat_map(|link| &link.attributes).find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(mtu) => Some(*mtu),
-        _ => None,
-    });
-    Ok(mtu.unwrap_or(MTU_DEFAULT))
+    Ok(plan::uplink_mtu(&defaults, &mtus).unwrap_or(MTU_DEFAULT))
+}
+
+/// The routes of the filter's family that lead everywhere.
+async fn default_routes(handle: &Handle, filter: RouteMessage) -> Result<Vec<DefaultRoute>> {
+    let mut routes = handle.route().get(filter).execute();
+    let mut defaults = Vec::new();
+    while let Some(route) = routes.try_next().await? {
+        let is_usual = route.header.kind == RouteType::Unicast
+            && route.header.table == RouteHeader::RT_TABLE_MAIN;
+        if route.header.destination_prefix_length != 0 || !is_usual {
+            continue;
+        }
+        let (mut interface, mut metric) = (None, 0);
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => interface = Some(*index),
+                RouteAttribute::Priority(priority) => metric = *priority,
+                _ => {}
+            }
+        }
+        let is_ipv4 = route.header.address_family == AddressFamily::Inet;
+        defaults.extend(interface.map(|interface| DefaultRoute { interface, metric, is_ipv4 }));
+    }
+    Ok(defaults)
 }
 
 pub(super) async fn exists(handle: &Handle, name: &str) -> Result<bool> {

@@ -5,19 +5,26 @@
 //! through the node's IP stack and not across the bridge (docs/decisions/0002), so that address
 //! translation and policies see every packet.
 
+mod bandwidth;
 mod bridge;
+mod cni;
 mod link;
 mod plan;
 mod records;
 mod render;
 #[cfg(test)]
 mod render_tests;
+mod shaping;
 
+pub use bandwidth::{BadBandwidth, Bandwidth};
 pub use bridge::{BridgeConfig, BridgeNetwork};
+pub use cni::{CniConfig, CniNetwork};
 
 use crate::api::ObjectKey;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -32,6 +39,34 @@ pub struct Attachment {
     /// The pinned network namespace.
     pub namespace: PathBuf,
     pub host_ports: Vec<HostPort>,
+    /// What network policies look at, as it was when the pod came.
+    pub traits: PodTraits,
+    pub bandwidth: Bandwidth,
+}
+
+/// What network policies look at of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodTraits {
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub ports: Vec<NamedPort>,
+}
+
+/// A port of a pod that others may know by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedPort {
+    pub name: String,
+    pub protocol: Protocol,
+    pub number: u16,
+}
+
+/// A sandbox that is on the network, with the addresses it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub sandbox: String,
+    pub pod: ObjectKey,
+    pub traits: PodTraits,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A port of the node that leads to a port of a pod.
@@ -44,7 +79,8 @@ pub struct HostPort {
     pub container_port: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -75,16 +111,29 @@ pub enum NetworkError {
     /// The node has no podCIDR yet.
     #[error("the pod network is not configured yet: the node has no podCIDR")]
     NotConfigured,
+    #[error("the CNI plugins are not configured: no configuration in {directory} can be used")]
+    NoPlugins { directory: String },
     #[error("no address is free in {range}")]
     Exhausted { range: IpNet },
     #[error("host port {port} is taken by pod {pod}")]
     HostPortTaken { port: u16, pod: ObjectKey },
+    #[error("the pod's bandwidth is not valid")]
+    Bandwidth(#[from] BadBandwidth),
     #[error("{operation} failed")]
     Failed {
         operation: String,
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Wraps a cause with what was being done.
+fn failed<E>(operation: impl Into<String>) -> impl FnOnce(E) -> NetworkError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let operation = operation.into();
+    move |source| NetworkError::Failed { operation, source: Arc::new(source) }
 }
 
 /// Gives pods their addresses. One implementation talks to the kernel, another is a fake for tests.
@@ -99,6 +148,9 @@ pub trait PodNetwork: Send + Sync + fmt::Debug {
 
     /// Takes a sandbox off the network and frees its addresses. Succeeds where it is off already.
     fn detach(&self, sandbox: &str) -> BoxFuture<'_, Result<(), NetworkError>>;
+
+    /// Everything that is attached, also by an earlier process.
+    fn attached(&self) -> Vec<Attached>;
 
     /// Frees what belongs to none of `sandboxes`: after a crash.
     fn retain(&self, sandboxes: Vec<String>) -> BoxFuture<'_, Result<(), NetworkError>>;

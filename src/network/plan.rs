@@ -2,7 +2,7 @@
 
 use super::Attachment;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The kernel's limit for the name of an interface, in bytes.
@@ -11,6 +11,39 @@ const INTERFACE_NAME_BYTES_MAX: usize = 15;
 /// The bridge's own address: the first of the range.
 pub(super) fn gateway(range: &IpNet) -> IpAddr {
     hosts(range).next().unwrap_or_else(|| range.addr())
+}
+
+/// The bridge's own hardware address: its IPv4 address after two bytes that no maker has. Without one
+/// of its own the kernel lends it that of a port, another one as ports come and go, and pods would
+/// go on sending to the old one for a while.
+pub(super) fn bridge_hardware_address(gateway: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match gateway {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let bytes = address.octets();
+            [bytes[6], bytes[7], bytes[14], bytes[15]]
+        }
+    };
+    [0x0a, 0x58, a, b, c, d]
+}
+
+/// A way out of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DefaultRoute {
+    pub(super) interface: u32,
+    /// The lowest is taken.
+    pub(super) metric: u32,
+    pub(super) is_ipv4: bool,
+}
+
+/// What fits through the ways out of the node that are taken, one for each family. `None` where
+/// there is no way out.
+pub(super) fn uplink_mtu(routes: &[DefaultRoute], mtus: &BTreeMap<u32, u32>) -> Option<u32> {
+    let taken = [true, false].map(|is_ipv4| {
+        let of_family = routes.iter().filter(|route| route.is_ipv4 == is_ipv4);
+        of_family.min_by_key(|route| route.metric)
+    });
+    taken.into_iter().flatten().filter_map(|route| mtus.get(&route.interface).copied()).min()
 }
 
 /// Every address of the range that can be somebody's. The crate counts an IPv6 network's own
@@ -67,7 +100,7 @@ pub(super) fn host_port_taken<'a>(
 mod tests {
     use super::*;
     use crate::api::ObjectKey;
-    use crate::network::{HostPort, Protocol};
+    use crate::network::{Bandwidth, HostPort, PodTraits, Protocol};
 
     #[track_caller]
     fn check(range: &str, used: &[&str], last: Option<&str>, expected: &str) {
@@ -93,6 +126,29 @@ mod tests {
     }
 
     #[test]
+    fn the_bridge_has_a_hardware_address_of_its_own() {
+        let address = |gateway: &str| bridge_hardware_address(gateway.parse().unwrap());
+        assert_eq!(address("10.42.0.1"), [0x0a, 0x58, 10, 42, 0, 1]);
+        assert_eq!(address("fd00:0:0:7::1"), [0x0a, 0x58, 0, 7, 0, 1]);
+    }
+
+    #[test]
+    fn the_mtu_is_that_of_the_ways_out_that_are_taken() {
+        let route = |interface, metric, is_ipv4| DefaultRoute { interface, metric, is_ipv4 };
+        let mtus = [(1, 1500), (2, 1400), (3, 9000)].into();
+        for (routes, expected) in [
+            (vec![], None),
+            (vec![route(3, 0, true)], Some(9000)),
+            (vec![route(1, 100, true), route(2, 600, true)], Some(1500)),
+            (vec![route(3, 0, true), route(2, 1024, false)], Some(1400)),
+            (vec![route(2, 1024, false)], Some(1400)),
+            (vec![route(9, 0, true)], None),
+        ] {
+            assert_eq!(uplink_mtu(&routes, &mtus), expected, "{routes:?}");
+        }
+    }
+
+    #[test]
     fn interface_names_fit_the_kernel() {
         assert_eq!(host_interface("0123456789abcdef0123"), "veth0123456789a");
     }
@@ -110,6 +166,8 @@ mod tests {
             pod: ObjectKey::namespaced("default", sandbox),
             namespace: "/run/netns/x".into(),
             host_ports: vec![port],
+            traits: PodTraits::default(),
+            bandwidth: Bandwidth::default(),
         };
         for (mine, theirs, taken) in [
             (port(None, 80), port(None, 80), true),

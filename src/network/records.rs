@@ -4,7 +4,7 @@
 //! together. A record is written before the kernel is asked for anything and removed after the
 //! kernel has given everything back, so that an address is never given out twice.
 
-use super::{Attachment, HostPort, Protocol};
+use super::{Attached, Attachment, Bandwidth, HostPort, PodTraits, Protocol};
 use crate::api::ObjectKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +20,17 @@ pub(super) struct Record {
     pub(super) addresses: Vec<IpAddr>,
 }
 
+impl Record {
+    pub(super) fn attached(&self) -> Attached {
+        Attached {
+            sandbox: self.attachment.sandbox.clone(),
+            pod: self.attachment.pod.clone(),
+            traits: self.attachment.traits.clone(),
+            addresses: self.addresses.clone(),
+        }
+    }
+}
+
 /// The form on disk.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -29,6 +40,11 @@ struct Stored {
     namespace: PathBuf,
     addresses: Vec<IpAddr>,
     host_ports: Vec<StoredPort>,
+    /// Records of earlier versions have none.
+    #[serde(default)]
+    traits: PodTraits,
+    #[serde(default)]
+    bandwidth: Bandwidth,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +103,8 @@ fn stored(record: &Record) -> Stored {
         namespace: attachment.namespace.clone(),
         addresses: addresses.clone(),
         host_ports: attachment.host_ports.iter().map(stored_port).collect(),
+        traits: attachment.traits.clone(),
+        bandwidth: attachment.bandwidth,
     }
 }
 
@@ -107,6 +125,8 @@ fn parse(json: &[u8]) -> Result<Record, String> {
         pod: ObjectKey { namespace: stored.pod_namespace, name: stored.pod_name },
         namespace: stored.namespace,
         host_ports,
+        traits: stored.traits,
+        bandwidth: stored.bandwidth,
     };
     Ok(Record { attachment, addresses: stored.addresses })
 }
@@ -125,6 +145,7 @@ fn parse_port(port: StoredPort) -> Result<HostPort, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::NamedPort;
 
     fn record() -> Record {
         let attachment = Attachment {
@@ -137,6 +158,16 @@ mod tests {
                 host_port: 53,
                 container_port: 5353,
             }],
+            traits: PodTraits {
+                uid: "u1".to_owned(),
+                labels: [("app".to_owned(), "web".to_owned())].into(),
+                ports: vec![NamedPort {
+                    name: "dns".to_owned(),
+                    protocol: Protocol::Udp,
+                    number: 5353,
+                }],
+            },
+            bandwidth: Bandwidth { ingress: Some(1_000_000), egress: None },
         };
         Record { attachment, addresses: vec!["10.42.0.2".parse().unwrap()] }
     }

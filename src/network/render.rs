@@ -46,6 +46,8 @@ pub(super) fn base(model: &Model<'_>) -> Batch {
     masquerade(&mut batch, model);
     batch.add_base_chain("output", Hook::FILTER_OUTPUT);
     drop_redirects(&mut batch, model.bridge);
+    batch.add_base_chain("input", Hook::FILTER_INPUT);
+    keep_from_loopback(&mut batch, model.bridge);
     batch
 }
 
@@ -72,7 +74,7 @@ fn host_port_dispatch(batch: &mut Batch) {
 
 fn masquerade(batch: &mut Batch, model: &Model<'_>) {
     // A mark asks for it: a pod that reaches itself through one of the node's ports.
-    let marked = equals(meta(MetaKey::Mark), number(MASQUERADE_MARK));
+    let marked = nft::has_mark(MASQUERADE_MARK);
     batch.add_rule("postrouting", vec![marked, nft::masquerade()]);
     // Out of the cluster only the node's address has a way back.
     for pods in model.pod_cidrs {
@@ -87,11 +89,10 @@ fn masquerade(batch: &mut Batch, model: &Model<'_>) {
         batch.add_rule("postrouting", rule);
     }
     // From the node's loopback to a host port: a pod could not answer to 127.0.0.1.
-    let loopback: IpNet = IpNet::from(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8));
     batch.add_rule(
         "postrouting",
         vec![
-            equals(payload("ip", "saddr"), prefix(loopback)),
+            equals(payload("ip", "saddr"), prefix(loopback())),
             equals(meta(MetaKey::Oifname), text(model.bridge)),
             nft::masquerade(),
         ],
@@ -106,6 +107,19 @@ fn drop_redirects(batch: &mut Batch, bridge: &str) {
     batch.add_rule("output", vec![out(), redirect, nft::drop()]);
     let redirect = equals(payload("icmpv6", "type"), text("nd-redirect"));
     batch.add_rule("output", vec![out(), redirect, nft::drop()]);
+}
+
+/// Host ports on 127.0.0.1 need the kernel to route that address to the bridge, and it would take it
+/// from there as well: pods would reach what listens for nobody but the node (CVE-2020-8558).
+fn keep_from_loopback(batch: &mut Batch, bridge: &str) {
+    let begun = nft::in_state(&["new", "invalid", "untracked"]);
+    let from_pods = equals(meta(MetaKey::Iifname), text(bridge));
+    let to_loopback = equals(payload("ip", "daddr"), prefix(loopback()));
+    batch.add_rule("input", vec![from_pods, to_loopback, begun, nft::drop()]);
+}
+
+fn loopback() -> IpNet {
+    IpNet::from(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8))
 }
 
 /// Opens the host ports of a record.

@@ -2,7 +2,7 @@
 
 use super::records::Record;
 use super::render::{Model, TABLE, base, close_ports, open_ports};
-use super::{HostPort, Protocol};
+use super::{Bandwidth, HostPort, PodTraits, Protocol};
 use crate::api::ObjectKey;
 use crate::network::Attachment;
 use crate::sys::nft::Batch;
@@ -33,6 +33,8 @@ fn record(host_address: Option<&str>) -> Record {
         pod: ObjectKey::namespaced("default", "web"),
         namespace: "/run/kinglet/netns/abc".into(),
         host_ports: vec![port],
+        traits: PodTraits::default(),
+        bandwidth: Bandwidth::default(),
     };
     let addresses = vec!["10.42.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
     Record { attachment, addresses }

@@ -659,6 +659,10 @@ impl PodNetwork for FakeNetwork {
         Box::pin(async { Ok(()) })
     }
 
+    fn attached(&self) -> Vec<kinglet::network::Attached> {
+        Vec::new()
+    }
+
     fn retain(&self, sandboxes: Vec<String>) -> BoxFuture<'_, Result<(), NetworkError>> {
         self.state.lock().unwrap().attached.retain(|sandbox, _| sandboxes.contains(sandbox));
         Box::pin(async { Ok(()) })

@@ -1,8 +1,9 @@
 //! What the sandbox of a pod is to be: names, namespaces, cgroup, ports. Pure.
 
 use super::resources::{pod_cgroup, pod_resources};
+use crate::api::pod::is_sidecar;
 use crate::kubelet::pod::BoundPod;
-use crate::network::{HostPort, Protocol};
+use crate::network::{HostPort, NamedPort, PodTraits, Protocol};
 use crate::runtime::{NamespaceMode, SandboxConfig, SandboxNamespaces};
 use k8s_openapi::api::core::v1::ContainerPort;
 use std::collections::BTreeMap;
@@ -76,6 +77,27 @@ pub fn host_ports(pod: &BoundPod) -> Vec<HostPort> {
         .flat_map(|container| container.ports.iter().flatten())
         .filter_map(host_port)
         .collect()
+}
+
+/// What network policies look at of the pod.
+#[must_use]
+pub fn pod_traits(pod: &BoundPod) -> PodTraits {
+    // Of init containers only sidecars go on (upstream `podutil.FindPort`).
+    let sidecars = pod.init_containers().iter().filter(|container| is_sidecar(container));
+    let containers = pod.containers().iter().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let named = ports.filter_map(|port| {
+        Some(NamedPort {
+            name: port.name.clone()?,
+            protocol: Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?,
+            number: u16::try_from(port.container_port).ok()?,
+        })
+    });
+    PodTraits {
+        uid: pod.uid().to_owned(),
+        labels: pod.object().metadata.labels.clone().unwrap_or_default(),
+        ports: named.collect(),
+    }
 }
 
 fn host_port(port: &ContainerPort) -> Option<HostPort> {

@@ -9,12 +9,12 @@ use crate::kubelet::claims::Found;
 use crate::kubelet::container::fields::Surroundings;
 use crate::kubelet::container::mounts::ReadyVolume;
 use crate::kubelet::container::references::{Lookup, References, referenced, runtime_class_name};
-use crate::kubelet::container::sandbox::{host_ports, sandbox};
+use crate::kubelet::container::sandbox::{host_ports, pod_traits, sandbox};
 use crate::kubelet::pod::PodFacts;
 use crate::kubelet::tokens::KnownToken;
 use crate::kubelet::volumes::plan::{VolumePlan, plan};
 use crate::kubelet::volumes::{VolumeError, made};
-use crate::network::{Attachment, NetworkError};
+use crate::network::{Attachment, Bandwidth, NetworkError};
 use crate::runtime::{SandboxConfig, SandboxState, SandboxStatus};
 use crate::stdx::{chain, fault};
 use jiff::Timestamp;
@@ -235,11 +235,15 @@ impl PodWorker {
         let Some(namespace) = made.network_namespace.clone() else {
             return Ok(());
         };
+        let none = BTreeMap::new();
+        let annotations = self.pod.object().metadata.annotations.as_ref().unwrap_or(&none);
         let attachment = Attachment {
             sandbox: made.id.0.clone(),
             pod: self.pod.key(),
             namespace,
             host_ports: host_ports(&self.pod),
+            traits: pod_traits(&self.pod),
+            bandwidth: Bandwidth::of_annotations(annotations)?,
         };
         let addresses = self.shared.network.attach(attachment).await?;
         self.attached = Some(Attached { sandbox: made.id.clone(), addresses });
