@@ -15,7 +15,17 @@ const LAYERS: &[&[&str]] = &[
     &["pki", "streaming"],
     &["registry", "storage", "client", "runtime", "network"],
     &["control"],
-    &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "dns", "ingress", "provision"],
+    &[
+        "apiserver",
+        "controllers",
+        "scheduler",
+        "kubelet",
+        "netpol",
+        "proxy",
+        "dns",
+        "ingress",
+        "provision",
+    ],
     &["daemon"],
     &["cli", "main"],
 ];

@@ -5,7 +5,7 @@
 use super::values;
 use crate::api::Quantity;
 use crate::api::pod::Amounts;
-use crate::daemon::{self, Component, NodePortRange, ServerConfig};
+use crate::daemon::{self, Component, NodePortRange, PodNetworkKind, ServerConfig};
 use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::eviction::plan::{Threshold, Thresholds};
 use crate::kubelet::images::garbage::ImageGarbage;
@@ -177,6 +177,20 @@ impl NodeArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
 struct NetworkArgs {
+    /// What attaches pods to the network
+    #[arg(long, env = "KINGLET_NETWORK", value_enum, default_value = "bridge")]
+    network: NetworkArg,
+    /// Where CNI configurations are
+    #[arg(long, env = "KINGLET_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
+    cni_conf_dir: PathBuf,
+    /// Where CNI plugins are, the first that has one counts
+    #[arg(
+        long,
+        env = "KINGLET_CNI_BIN_DIR",
+        default_value = "/opt/cni/bin,/usr/lib/cni",
+        value_delimiter = ','
+    )]
+    cni_bin_dir: Vec<PathBuf>,
     /// Addresses of pods
     #[arg(
         long,
@@ -222,6 +236,14 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum NetworkArg {
+    /// A bridge of our own
+    Bridge,
+    /// Plugins, which then enforce network policies too
+    Cni,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum DisableArg {
     /// The node agent: this server runs no pods
     Agent,
@@ -232,6 +254,8 @@ enum DisableArg {
     /// The addresses of nodes for Services of type LoadBalancer: somebody else gives them theirs
     #[value(name = "servicelb")]
     ServiceLb,
+    /// Enforcement of NetworkPolicies on this node
+    NetworkPolicy,
 }
 
 #[derive(Debug, clap::Args)]
@@ -320,6 +344,7 @@ impl Args {
             if node.node_ip.is_empty() { vec![daemon::default_address()] } else { node.node_ip };
         let advertise = listen.advertise_address.unwrap_or(node_ips[0]);
         let (cluster_cidrs, service_cidrs) = ranges(&network)?;
+        let pod_network = network.pod_network()?;
         let dns = match network.cluster_dns.is_empty() {
             false => network.cluster_dns,
             true => service_cidrs.iter().filter_map(|range| range.hosts().nth(9)).collect(),
@@ -343,6 +368,7 @@ impl Args {
             reserved,
             eviction,
             shutdown_grace,
+            pod_network,
             cluster_cidrs,
             service_cidrs,
             node_ports: network.service_node_port_range,
@@ -360,6 +386,23 @@ fn component(argument: DisableArg) -> Component {
         DisableArg::Controllers => Component::Controllers,
         DisableArg::LocalStorage => Component::LocalStorage,
         DisableArg::ServiceLb => Component::ServiceLb,
+        DisableArg::NetworkPolicy => Component::NetworkPolicy,
+    }
+}
+
+impl NetworkArgs {
+    fn pod_network(&self) -> anyhow::Result<PodNetworkKind> {
+        Ok(match self.network {
+            NetworkArg::Bridge => PodNetworkKind::Bridge,
+            NetworkArg::Cni => PodNetworkKind::Cni {
+                config_directory: absolute(&self.cni_conf_dir)?,
+                plugin_directories: self
+                    .cni_bin_dir
+                    .iter()
+                    .map(|directory| absolute(directory))
+                    .collect::<anyhow::Result<_>>()?,
+            },
+        })
     }
 }
 

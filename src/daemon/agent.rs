@@ -1,6 +1,6 @@
 //! The node agent: images, containers, the pod network and the kubelet.
 
-use super::config::{BRIDGE, Component, Layout, ServerConfig};
+use super::config::{BRIDGE, Component, Layout, PodNetworkKind, ServerConfig};
 use super::control_plane::ControlPlane;
 use super::server::STOP_DEADLINE;
 use super::{images, socket};
@@ -10,7 +10,8 @@ use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
 use crate::kubelet::{self, Kubelet, NodeFiles};
-use crate::network::{BridgeConfig, BridgeNetwork};
+use crate::netpol;
+use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork, PodNetwork};
 use crate::provision;
 use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
@@ -58,12 +59,7 @@ impl Agent {
         socket::serve(&layout.socket(), service, &mut tasks)
             .with_context(|| format!("cannot listen on {}", layout.socket().display()))?;
         let runtime = Arc::new(open_runtime(&layout, images.clone(), clock).await?);
-        let network = BridgeConfig {
-            bridge: BRIDGE.to_owned(),
-            cluster_cidrs: config.cluster_cidrs.clone(),
-            state_directory: network_state(&layout),
-        };
-        let network = Arc::new(BridgeNetwork::open(network, &mut tasks)?);
+        let network = open_network(config, &layout, control_plane, &mut tasks).await?;
         let client = control_plane.client(Identity::node(&config.node_name));
         let parts = kubelet::Parts {
             services: Cache::start_unawaited(client.clone(), Selection::default(), &mut tasks),
@@ -186,9 +182,49 @@ pub(super) async fn open_runtime(
     Ok(ShimRuntime::open(config, Arc::new(images)).await?)
 }
 
+/// The network that pods are attached to, with policies enforced on it where they are ours to enforce.
+async fn open_network(
+    config: &ServerConfig,
+    layout: &Layout,
+    control_plane: &ControlPlane,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Arc<dyn PodNetwork>> {
+    let network: Arc<dyn PodNetwork> = match &config.pod_network {
+        PodNetworkKind::Bridge => {
+            let bridge = BridgeConfig {
+                bridge: BRIDGE.to_owned(),
+                cluster_cidrs: config.cluster_cidrs.clone(),
+                state_directory: network_state(layout),
+            };
+            let network = Arc::new(BridgeNetwork::open(bridge, tasks)?);
+            if config.has(Component::NetworkPolicy) {
+                let identity = Identity::service_account("kube-system", netpol::ACCOUNT);
+                let client = control_plane.client(identity);
+                return Ok(Arc::new(netpol::start(network, client, tasks)));
+            }
+            network
+        }
+        PodNetworkKind::Cni { config_directory, plugin_directories } => {
+            Arc::new(CniNetwork::open(CniConfig {
+                config_directory: config_directory.clone(),
+                plugin_directories: plugin_directories.clone(),
+                state_directory: cni_state(layout),
+            })?)
+        }
+    };
+    // Rules of an earlier process would stand for ever.
+    netpol::remove().await.context("cannot take away the rules of network policies")?;
+    Ok(network)
+}
+
 /// Where the network records what it has given to pods.
 pub(super) fn network_state(layout: &Layout) -> PathBuf {
     layout.run().join("network")
+}
+
+/// Where attachments by CNI plugins are recorded.
+pub(super) fn cni_state(layout: &Layout) -> PathBuf {
+    layout.run().join("cni")
 }
 
 /// The cgroup that all pods of a data directory are below.

@@ -21,6 +21,7 @@ pub enum Component {
     LocalStorage,
     /// The addresses of nodes for Services of type `LoadBalancer`.
     ServiceLb,
+    NetworkPolicy,
 }
 
 /// Ports of services on nodes, both ends included.
@@ -28,6 +29,15 @@ pub enum Component {
 pub struct NodePortRange {
     pub first: u16,
     pub last: u16,
+}
+
+/// What attaches pods to the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodNetworkKind {
+    /// Our own bridge.
+    Bridge,
+    /// Plugins of the Container Network Interface, which enforce network policies too.
+    Cni { config_directory: PathBuf, plugin_directories: Vec<PathBuf> },
 }
 
 /// Everything `kinglet server` can be told. All paths are absolute.
@@ -56,6 +66,7 @@ pub struct ServerConfig {
     pub eviction: EvictionConfig,
     /// How long pods may take to end when the machine goes down.
     pub shutdown_grace: ShutdownGrace,
+    pub pod_network: PodNetworkKind,
     /// One, or one of each family.
     pub cluster_cidrs: Vec<IpNet>,
     /// One, or one of each family; none overlaps the cluster's.

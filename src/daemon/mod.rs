@@ -20,7 +20,7 @@ mod tls_directory;
 mod token_keys;
 
 pub use address::default_address;
-pub use config::{Component, Layout, NodePortRange, ServerConfig};
+pub use config::{Component, Layout, NodePortRange, PodNetworkKind, ServerConfig};
 pub use removal::remove_everything;
 pub use rotation::{Renewal, Rotated, rotate_certificates};
 pub use server::{Server, run_server};

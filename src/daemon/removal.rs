@@ -4,7 +4,8 @@
 use super::agent::{self, cgroup_root};
 use super::config::{BRIDGE, Layout};
 use super::{images, socket};
-use crate::network::{BridgeConfig, BridgeNetwork};
+use crate::netpol;
+use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork};
 use crate::runtime::Runtime;
 use crate::stdx::{Clock, Tasks};
 use crate::sys::cgroup::Cgroups;
@@ -12,7 +13,7 @@ use crate::sys::mount;
 use anyhow::{Context as _, bail};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tracing::info;
 
 /// Removes the pods of `data_dir` and all they have. Succeeds where there is nothing.
@@ -42,6 +43,13 @@ async fn remove(data_dir: &Path) -> anyhow::Result<()> {
         state_directory: agent::network_state(&layout),
     };
     BridgeNetwork::open(network, &mut tasks)?.remove().await?;
+    let plugins = CniConfig {
+        config_directory: PathBuf::new(),
+        plugin_directories: Vec::new(),
+        state_directory: agent::cni_state(&layout),
+    };
+    CniNetwork::open(plugins)?.remove().await?;
+    netpol::remove().await.context("removing the rules of network policies")?;
     for directory in [layout.agent(), layout.run()] {
         mount::unmount_all(&directory)
             .with_context(|| format!("unmounting what is below {}", directory.display()))?;

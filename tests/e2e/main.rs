@@ -22,6 +22,7 @@ mod leftovers;
 mod machine;
 mod mistakes;
 mod old_kubectl;
+mod policies;
 mod push;
 mod reboot;
 mod remote_kubelet;

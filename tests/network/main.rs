@@ -4,9 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod cni;
+mod policies;
+#[path = "../support/mod.rs"]
+mod support;
+
 use futures_util::FutureExt as _;
 use kinglet::api::ObjectKey;
-use kinglet::network::{Attachment, BridgeConfig, BridgeNetwork, HostPort, PodNetwork, Protocol};
+use kinglet::network::{
+    Attachment, Bandwidth, BridgeConfig, BridgeNetwork, HostPort, PodNetwork, PodTraits, Protocol,
+};
 use kinglet::stdx::{Tasks, monotonic};
 use kinglet::sys::mount;
 use kinglet::sys::namespace::{self, Kind};
@@ -70,6 +77,8 @@ impl Node {
             pod: ObjectKey::namespaced("default", name),
             namespace: namespace.clone(),
             host_ports,
+            traits: PodTraits::default(),
+            bandwidth: Bandwidth::default(),
         };
         let addresses = self.network.attach(attachment).await.unwrap();
         Pod { namespace, addresses }
@@ -174,6 +183,8 @@ fn a_host_port_has_one_pod() {
             pod: ObjectKey::namespaced("default", "second"),
             namespace: directory.join("first"),
             host_ports: vec![port_80_on(8080)],
+            traits: PodTraits::default(),
+            bandwidth: Bandwidth::default(),
         };
         let error = node.network.attach(second).await.unwrap_err();
         assert_eq!(error.to_string(), "host port 8080 is taken by pod default/first");
@@ -257,6 +268,74 @@ fn nothing_is_left_behind() {
         node.network.remove().await.unwrap();
         assert_eq!(printed("ip", &["-o", "link", "show"]).await.lines().count(), 1);
         assert_eq!(printed("nft", &["list", "ruleset"]).await, "");
+    });
+}
+
+#[test]
+fn a_pod_sends_and_receives_no_faster_than_it_may() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let namespace = directory.join("slow");
+        namespace::make_pinned(&[(Kind::Network, namespace.clone())], || Ok(())).unwrap();
+        let bandwidth = Bandwidth { ingress: Some(20_000_000), egress: Some(80_000_000_000) };
+        let slow = Attachment {
+            sandbox: "slow0123456789".to_owned(),
+            pod: ObjectKey::namespaced("default", "slow"),
+            namespace: namespace.clone(),
+            host_ports: vec![],
+            traits: PodTraits::default(),
+            bandwidth,
+        };
+        let addresses = node.network.attach(slow.clone()).await.unwrap();
+        // Again, as another process does it.
+        node.network.attach(slow).await.unwrap();
+        let outside = printed("tc", &["qdisc", "show", "dev", "vethslow0123456"]).await;
+        assert!(outside.contains("tbf 1: root") && outside.contains("rate 20Mbit"), "{outside}");
+        let nsenter = format!("--net={}", namespace.display());
+        let inside = printed("nsenter", &[&nsenter, "tc", "qdisc", "show", "dev", "eth0"]).await;
+        assert!(inside.contains("tbf 1: root") && inside.contains("rate 80Gbit"), "{inside}");
+        let other = node.add_pod("other", vec![]).await;
+        let slow = Pod { namespace, addresses };
+        slow.serve_once(80, at(slow.addresses[0], 80), Some(&other));
+    });
+}
+
+#[test]
+fn rules_that_somebody_removes_are_written_again() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let server = node.add_pod("server", vec![port_80_on(8080)]).await;
+        let client = node.add_pod("client", vec![]).await;
+        let before = printed("nft", &["list", "ruleset"]).await;
+        printed("nft", &["flush", "ruleset"]).await;
+        support::eventually("the rules are there again", async || {
+            (printed("nft", &["list", "ruleset"]).await == before).then_some(())
+        })
+        .await;
+        server.serve_once(80, at("10.42.0.1".parse().unwrap(), 8080), Some(&client));
+    });
+}
+
+#[test]
+fn pods_do_not_reach_what_listens_for_the_node_alone() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let pod = node.add_pod("a", vec![]).await;
+        let listener = TcpListener::bind(("127.0.0.1", 7777)).unwrap();
+        let nsenter = format!("--net={}", pod.namespace.display());
+        let route = ["ip", "route", "replace", "127.0.0.1/32", "via", "10.42.0.1", "dev", "eth0"];
+        let away = ["ip", "route", "del", "table", "local", "127.0.0.0/8", "dev", "lo"];
+        let one = ["ip", "route", "del", "table", "local", "127.0.0.1", "dev", "lo"];
+        let allow = ["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"];
+        for command in [&away[..], &one[..], &route[..], &allow[..]] {
+            printed("nsenter", &[&[nsenter.as_str()], command].concat()).await;
+        }
+        let connect = || {
+            let to = at("127.0.0.1".parse().unwrap(), 7777);
+            TcpStream::connect_timeout(&to, Duration::from_millis(300))
+        };
+        namespace::run_in_network(&pod.namespace, connect).unwrap().unwrap_err();
+        drop(listener);
     });
 }
 
