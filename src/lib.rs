@@ -14,6 +14,7 @@ pub mod netpol;
 pub mod network;
 pub mod pki;
 pub mod provision;
+pub mod proxy;
 pub mod registry;
 pub mod runtime;
 pub mod scheduler;

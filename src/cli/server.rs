@@ -256,6 +256,8 @@ enum DisableArg {
     ServiceLb,
     /// Enforcement of NetworkPolicies on this node
     NetworkPolicy,
+    /// The rules of Services on this node: kube-proxy, or something like it, makes them
+    Proxy,
 }
 
 #[derive(Debug, clap::Args)]
@@ -386,6 +388,7 @@ fn component(argument: DisableArg) -> Component {
         DisableArg::Controllers => Component::Controllers,
         DisableArg::LocalStorage => Component::LocalStorage,
         DisableArg::ServiceLb => Component::ServiceLb,
+        DisableArg::Proxy => Component::Proxy,
         DisableArg::NetworkPolicy => Component::NetworkPolicy,
     }
 }

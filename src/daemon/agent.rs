@@ -5,7 +5,6 @@ use super::control_plane::ControlPlane;
 use super::server::STOP_DEADLINE;
 use super::{images, socket};
 use crate::apiserver::Identity;
-use crate::client::{Cache, Selection};
 use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
@@ -13,6 +12,7 @@ use crate::kubelet::{self, Kubelet, NodeFiles};
 use crate::netpol;
 use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork, PodNetwork};
 use crate::provision;
+use crate::proxy;
 use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
 use crate::stdx::{Clock, Tasks, TasksError, chain};
@@ -61,8 +61,9 @@ impl Agent {
         let runtime = Arc::new(open_runtime(&layout, images.clone(), clock).await?);
         let network = open_network(config, &layout, control_plane, &mut tasks).await?;
         let client = control_plane.client(Identity::node(&config.node_name));
+        start_proxy(config, control_plane, clock, &mut tasks).await;
         let parts = kubelet::Parts {
-            services: Cache::start_unawaited(client.clone(), Selection::default(), &mut tasks),
+            services: control_plane.services(&client, &mut tasks),
             client: client.clone(),
             runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
             network,
@@ -133,6 +134,29 @@ async fn listen(config: &ServerConfig) -> anyhow::Result<TcpListener> {
              port, and --kubelet-port chooses another"
         )
     })
+}
+
+/// Has this node send to endpoints what is sent to Services, unless somebody else sees to that.
+async fn start_proxy(
+    config: &ServerConfig,
+    control_plane: &ControlPlane,
+    clock: &Clock,
+    tasks: &mut Tasks,
+) {
+    if !config.has(Component::Proxy) {
+        // Where there is no nft there are no rules either.
+        if let Err(error) = proxy::remove().await {
+            warn!(error = chain(&error), "the rules of Services were not taken away");
+        }
+        return;
+    }
+    let settings = proxy::Config {
+        node_name: config.node_name.clone(),
+        node_ips: config.node_ips.clone(),
+        cluster_cidrs: config.cluster_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
+    };
+    proxy::start(settings, control_plane.proxy_parts(config, clock, tasks), tasks);
 }
 
 fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {

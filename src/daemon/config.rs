@@ -22,6 +22,8 @@ pub enum Component {
     /// The addresses of nodes for Services of type `LoadBalancer`.
     ServiceLb,
     NetworkPolicy,
+    /// The rules of Services on this node.
+    Proxy,
 }
 
 /// Ports of services on nodes, both ends included.

@@ -7,12 +7,13 @@ use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use super::token_keys::keep_token_keys;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
-use crate::client::{Cache, Client, EventRecorder, Selection};
+use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::service::HostPort;
 use crate::controllers::{self, Caches, Caller, KindEntry, LoadBalancer};
 use crate::pki::Acceptor;
 use crate::provision;
+use crate::proxy;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
 use crate::stdx::{Clock, Entropy, Tasks, TasksError, chain};
@@ -22,6 +23,7 @@ use crate::sys::clock_watch::ClockWatch;
 use crate::sys::open_files;
 use anyhow::Context as _;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -166,6 +168,47 @@ impl ControlPlane {
                 nodes: Cache::start(client.clone(), everything(), tasks),
                 client,
             },
+        }
+    }
+
+    /// The Services of the cluster, for those who need them all; watched as `client` where nobody
+    /// here watches them already.
+    pub(super) fn services(&self, client: &Client, tasks: &mut Tasks) -> Arc<Cache<Service>> {
+        match &self.caches {
+            Some(caches) => Arc::clone(&caches.services),
+            None => Cache::start_unawaited(client.clone(), Selection::default(), tasks),
+        }
+    }
+
+    /// What the proxy of a node works with. The controllers' caches serve it as well.
+    pub(super) fn proxy_parts(
+        &self,
+        config: &ServerConfig,
+        clock: &Clock,
+        tasks: &mut Tasks,
+    ) -> proxy::Parts {
+        let client = self.client(Identity::new(proxy::IDENTITY, &[]));
+        let host = config.node_name.clone();
+        let reporter = Reporter { component: proxy::COMPONENT.to_owned(), host };
+        let recorder = EventRecorder::start(client.clone(), reporter, clock.clone(), tasks);
+        let services = self.services(&client, tasks);
+        match self.caches.clone() {
+            Some(caches) => proxy::Parts {
+                services,
+                endpoint_slices: caches.endpoint_slices,
+                nodes: caches.nodes,
+                recorder,
+            },
+            None => {
+                let own = Selection::fields(format!("metadata.name={}", config.node_name));
+                let everything = Selection::default();
+                proxy::Parts {
+                    services,
+                    endpoint_slices: Cache::start_unawaited(client.clone(), everything, tasks),
+                    nodes: Cache::start_unawaited(client, own, tasks),
+                    recorder,
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use super::config::{BRIDGE, Layout};
 use super::{images, socket};
 use crate::netpol;
 use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork};
+use crate::proxy;
 use crate::runtime::Runtime;
 use crate::stdx::{Clock, Tasks};
 use crate::sys::cgroup::Cgroups;
@@ -50,6 +51,7 @@ async fn remove(data_dir: &Path) -> anyhow::Result<()> {
     };
     CniNetwork::open(plugins)?.remove().await?;
     netpol::remove().await.context("removing the rules of network policies")?;
+    proxy::remove().await.context("removing the rules of Services")?;
     for directory in [layout.agent(), layout.run()] {
         mount::unmount_all(&directory)
             .with_context(|| format!("unmounting what is below {}", directory.display()))?;

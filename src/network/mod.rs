@@ -88,6 +88,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// As nftables and `/etc/services` call it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -101,8 +103,7 @@ impl Protocol {
     /// The protocol of that name, in upper or lower case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let all = [Self::Tcp, Self::Udp, Self::Sctp];
-        all.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(name))
     }
 }
 

@@ -1,0 +1,52 @@
+//! nftables by scripts of text, and what a table holds as JSON.
+//!
+//! Text says what `nft --json` of Debian 12 (1.0.6) cannot: maps whose keys or values have no named
+//! type. And where nft refuses a script, it says at which line and why.
+
+use super::process::{ProcessError, Program};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A transaction that takes longer than this is given up; the kernel then has none of it.
+const RUN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A table that takes more than this to print cannot be looked at: about a million elements.
+const LISTING_BYTES_MAX: usize = 256 << 20;
+
+/// Runs a script as one transaction.
+///
+/// # Errors
+/// Where nft is missing ([`ProcessError::Start`]) or refuses; nothing has changed then.
+pub async fn run(script: String) -> Result<(), ProcessError> {
+    if script.is_empty() {
+        return Ok(());
+    }
+    let nft = Program::new("nft").args(["-f", "-"]).input(script).deadline(RUN_DEADLINE);
+    nft.run_checked().await.map(|_| ())
+}
+
+/// What nft prints of a table of the family `inet`, with all that is in it; `None` where there is no
+/// such table.
+///
+/// # Errors
+/// Where nft is missing or says something else than JSON.
+pub async fn list(table: &str) -> Result<Option<Value>, ProcessError> {
+    let tables = print(&["list", "tables", "inet"]).await?;
+    let is_it = |object: &Value| object["table"]["name"] == table;
+    let is_there = tables["nftables"].as_array().is_some_and(|all| all.iter().any(is_it));
+    if !is_there {
+        return Ok(None);
+    }
+    print(&["list", "table", "inet", table]).await.map(Some)
+}
+
+async fn print(what: &[&str]) -> Result<Value, ProcessError> {
+    let nft = Program::new("nft").arg("--json").args(what).deadline(RUN_DEADLINE);
+    let finished = nft.output_bytes_max(LISTING_BYTES_MAX).run_checked().await?;
+    // nft prints nothing at all where there is nothing.
+    if finished.stdout.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&finished.stdout)
+        .map_err(|error| ProcessError::Exchange { program: "nft".to_owned(), source: error.into() })
+}

@@ -1,0 +1,14 @@
+//! Services for real: nftables in network namespaces, between pods, the node and the world outside.
+//!
+//! Needs root and `nft`. Every test makes a namespace that stands for the node, with no way out.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod affinity;
+mod faults;
+mod golden;
+mod policies;
+mod rig;
+mod services;
+#[path = "../support/mod.rs"]
+mod support;
