@@ -9,6 +9,7 @@ pub mod client;
 pub mod control;
 pub mod controllers;
 pub mod daemon;
+pub mod dns;
 pub mod kubelet;
 pub mod netpol;
 pub mod network;

@@ -11,6 +11,7 @@ mod load;
 #[path = "../../tests/e2e/machine.rs"]
 #[expect(dead_code, reason = "tests need more of the machine than benchmarks")]
 mod machine;
+mod names;
 mod process;
 #[path = "../../tests/e2e/push.rs"]
 mod push;
@@ -43,6 +44,7 @@ fn main() {
     start(&mut machine, "start, empty disk", "0.1 s / 0.5 s");
     idle(&machine, "idle, no pods", "40 MiB, 0.12 s, 0");
     requests(&machine);
+    questions(&machine);
     pods_one_by_one(&machine);
     pods_at_once(&machine, PODS_AT_ONCE, "1.5 s");
     idle(&machine, "idle, 30 pods", "-, 0.3 s, 0");
@@ -112,6 +114,16 @@ fn requests(machine: &Machine) {
     row("LIST of 10,000, whole body", &measured, "15 ms");
     let usage = Usage::of(machine.server_pid());
     row("RSS after all these", &format!("{:.1} MiB", usage.rss_mib), "60 MiB (65,000)");
+}
+
+/// Names that every cluster has, so that nothing else has to be there.
+fn questions(machine: &Machine) {
+    let names = ["kubernetes.default.svc.cluster.local", "kube-dns.kube-system.svc.cluster.local"];
+    let (outcome, cpu) = with_cpu(machine, || names::ask(machine, &names, LOAD));
+    let names::Outcome { rate, p50, p99, lost } = outcome;
+    let cpu = each(cpu, rate);
+    let measured = format!("{rate:.0}/s, {cpu}, p50 {p50:.2} ms, p99 {p99:.2} ms, {lost} lost");
+    row("DNS questions, 2 clients with 16 each", &measured, "50,000/s on one core, 1 ms");
 }
 
 /// Runs `work` and says how many seconds of processor time the server took meanwhile: a figure that

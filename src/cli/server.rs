@@ -258,6 +258,8 @@ enum DisableArg {
     NetworkPolicy,
     /// The rules of Services on this node: kube-proxy, or something like it, makes them
     Proxy,
+    /// The cluster's DNS: one of your own answers at --cluster-dns
+    Dns,
 }
 
 #[derive(Debug, clap::Args)]
@@ -388,6 +390,7 @@ fn component(argument: DisableArg) -> Component {
         DisableArg::Controllers => Component::Controllers,
         DisableArg::LocalStorage => Component::LocalStorage,
         DisableArg::ServiceLb => Component::ServiceLb,
+        DisableArg::Dns => Component::Dns,
         DisableArg::Proxy => Component::Proxy,
         DisableArg::NetworkPolicy => Component::NetworkPolicy,
     }

@@ -1,5 +1,6 @@
 //! The address of this node, where nobody names one.
 
+use super::config::{BRIDGE, DNS_INTERFACE};
 use nix::ifaddrs::getifaddrs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
@@ -22,7 +23,8 @@ fn way_out() -> Option<IpAddr> {
 
 fn first_address() -> Option<IpAddr> {
     let addresses = getifaddrs().ok()?;
-    let addresses = addresses.filter(|it| it.interface_name != super::config::BRIDGE);
+    let own = [BRIDGE, DNS_INTERFACE];
+    let addresses = addresses.filter(|it| !own.contains(&it.interface_name.as_str()));
     let mut addresses = addresses
         .filter_map(|it| it.address)
         .filter_map(|address| address.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));

@@ -62,6 +62,7 @@ impl Agent {
         let network = open_network(config, &layout, control_plane, &mut tasks).await?;
         let client = control_plane.client(Identity::node(&config.node_name));
         start_proxy(config, control_plane, clock, &mut tasks).await;
+        super::dns::start(config, clock, control_plane, &mut tasks).await?;
         let parts = kubelet::Parts {
             services: control_plane.services(&client, &mut tasks),
             client: client.clone(),

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// The name of the bridge that pods are on.
 pub(super) const BRIDGE: &str = "kinglet0";
 
+/// The name of the interface that the cluster's DNS answers on.
+pub(super) const DNS_INTERFACE: &str = "kinglet-dns";
+
 /// Parts of a server that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
@@ -24,6 +27,7 @@ pub enum Component {
     NetworkPolicy,
     /// The rules of Services on this node.
     Proxy,
+    Dns,
 }
 
 /// Ports of services on nodes, both ends included.

@@ -7,10 +7,11 @@ use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use super::token_keys::keep_token_keys;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
-use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
+use crate::client::{ApiObject, Cache, Client, EventRecorder, Reporter, Selection};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::service::HostPort;
 use crate::controllers::{self, Caches, Caller, KindEntry, LoadBalancer};
+use crate::dns;
 use crate::pki::Acceptor;
 use crate::provision;
 use crate::proxy;
@@ -171,11 +172,35 @@ impl ControlPlane {
         }
     }
 
-    /// The Services of the cluster, for those who need them all; watched as `client` where nobody
-    /// here watches them already.
+    /// The Services of the cluster: the controllers' copy, or one that `client` reads.
     pub(super) fn services(&self, client: &Client, tasks: &mut Tasks) -> Arc<Cache<Service>> {
+        self.shared(client, tasks, |caches| &caches.services)
+    }
+
+    /// What the cluster's DNS looks at: the controllers' copies, or what `client` reads.
+    pub(super) fn dns_sources(&self, client: &Client, tasks: &mut Tasks) -> dns::Sources {
+        let (namespace, name) = dns::CUSTOM;
+        let custom = Selection {
+            namespace: Some(namespace.to_owned()),
+            ..Selection::fields(format!("metadata.name={name}"))
+        };
+        dns::Sources {
+            services: self.services(client, tasks),
+            endpoint_slices: self.shared(client, tasks, |caches| &caches.endpoint_slices),
+            namespaces: self.shared(client, tasks, |caches| &caches.namespaces),
+            nodes: self.shared(client, tasks, |caches| &caches.nodes),
+            custom: Cache::start_unawaited(client.clone(), custom, tasks),
+        }
+    }
+
+    fn shared<K: ApiObject>(
+        &self,
+        client: &Client,
+        tasks: &mut Tasks,
+        cache: impl FnOnce(&Caches) -> &Arc<Cache<K>>,
+    ) -> Arc<Cache<K>> {
         match &self.caches {
-            Some(caches) => Arc::clone(&caches.services),
+            Some(caches) => Arc::clone(cache(caches)),
             None => Cache::start_unawaited(client.clone(), Selection::default(), tasks),
         }
     }

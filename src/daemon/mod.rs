@@ -9,6 +9,7 @@ mod agent;
 mod certificates;
 mod config;
 mod control_plane;
+mod dns;
 pub mod images;
 mod nodes;
 mod removal;

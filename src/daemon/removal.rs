@@ -2,10 +2,10 @@
 //! interfaces, rules and cgroups. What is in the data directory stays, but for the containers.
 
 use super::agent::{self, cgroup_root};
-use super::config::{BRIDGE, Layout};
+use super::config::{BRIDGE, DNS_INTERFACE, Layout};
 use super::{images, socket};
 use crate::netpol;
-use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork};
+use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork, local_addresses};
 use crate::proxy;
 use crate::runtime::Runtime;
 use crate::stdx::{Clock, Tasks};
@@ -52,6 +52,7 @@ async fn remove(data_dir: &Path) -> anyhow::Result<()> {
     CniNetwork::open(plugins)?.remove().await?;
     netpol::remove().await.context("removing the rules of network policies")?;
     proxy::remove().await.context("removing the rules of Services")?;
+    local_addresses::release(DNS_INTERFACE).await?;
     for directory in [layout.agent(), layout.run()] {
         mount::unmount_all(&directory)
             .with_context(|| format!("unmounting what is below {}", directory.display()))?;

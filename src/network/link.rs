@@ -119,7 +119,12 @@ pub(super) async fn configure_pod(handle: &Handle, end: &PodEnd) -> Result<()> {
 
 /// Adds an address that is good at once: nobody else on the bridge can have it, so the kernel need
 /// not ask around for a second first.
-async fn add_address(handle: &Handle, index: u32, address: IpAddr, bits: u8) -> Result<()> {
+pub(super) async fn add_address(
+    handle: &Handle,
+    index: u32,
+    address: IpAddr,
+    bits: u8,
+) -> Result<()> {
     let mut add = handle.address().add(index, address, bits).replace();
     add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
     add.execute().await
@@ -206,7 +211,7 @@ pub(super) async fn exists(handle: &Handle, name: &str) -> Result<bool> {
     Ok(find(handle, name).await?.is_some())
 }
 
-async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
+pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     match find(handle, name).await? {
         Some(link) => Ok(link.header.index),
         None => Err(rtnetlink::Error::RequestFailed),

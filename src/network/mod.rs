@@ -9,6 +9,7 @@ mod bandwidth;
 mod bridge;
 mod cni;
 mod link;
+pub mod local_addresses;
 mod plan;
 mod records;
 mod render;

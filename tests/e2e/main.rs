@@ -21,6 +21,7 @@ mod killed;
 mod leftovers;
 mod machine;
 mod mistakes;
+mod names;
 mod old_kubectl;
 mod policies;
 mod push;
