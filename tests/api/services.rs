@@ -108,8 +108,8 @@ async fn node_ports_follow_the_type() {
     assert!((30_000..=32_767).contains(&port(0)));
     assert_eq!(taken(&api).await.len(), 3);
 
-    let taken = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_080}]});
-    let (code, _, message) = api.post(SERVICES, &service("b", taken)).await.refused();
+    let wanted = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_080}]});
+    let (code, _, message) = api.post(SERVICES, &service("b", wanted)).await.refused();
     assert_eq!(code, 422);
     assert!(
         message.contains("spec.ports[0].nodePort: Invalid value: 30080: provided port is already"),
