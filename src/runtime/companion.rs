@@ -1,9 +1,11 @@
-//! Small processes of ours that outlive the server: this same executable under another name.
+//! Small processes of ours beside the server, most of which outlive it: this same executable under
+//! another name.
 //!
 //! [`dispatch`] runs before anything else in `main`: such a process has one thread, no command line
 //! of its own, and stays small.
 
 use super::{logger, pause};
+use crate::sys::mounter;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -29,9 +31,11 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCod
         logger::run_piped(arguments.next()?.as_ref()).is_ok()
     } else if name == PAUSE {
         pause::run().is_ok()
+    } else if name == mounter::NAME {
+        mounter::run().is_ok()
     } else {
         return None;
     };
-    // Nobody reads what these processes print: their descriptors lead to /dev/null.
+    // Who started them knows from this, or does not ask.
     Some(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -15,6 +15,7 @@ pub mod inherited;
 pub mod load;
 pub mod memory;
 pub mod mount;
+pub mod mounter;
 pub mod namespace;
 pub mod nft;
 pub mod nft_text;

@@ -143,14 +143,15 @@ fn mount_tmpfs(target: &Path, flags: MountFlags, options: &str) -> io::Result<()
 pub struct NetworkMount {
     /// `server:/path`
     pub source: String,
-    pub file_system: &'static str,
+    pub file_system: String,
     /// For the file system, as mount(8) writes them; those that are for every mount are understood,
     /// too.
     pub options: String,
     pub read_only: bool,
 }
 
-/// Mounts a file system of another machine, without device files.
+/// Mounts a file system of another machine, without device files. May take minutes where that machine
+/// says nothing: [`mounter`](super::mounter) does not.
 ///
 /// # Errors
 /// Whatever the kernel says.
@@ -165,7 +166,7 @@ pub fn network(target: &Path, wanted: &NetworkMount) -> io::Result<()> {
         }
     }
     let rest = CString::new(rest.join(","))?;
-    Ok(mount(wanted.source.as_str(), target, wanted.file_system, flags, &*rest)?)
+    Ok(mount(wanted.source.as_str(), target, &*wanted.file_system, flags, &*rest)?)
 }
 
 /// Options that are flags of the mount and not for its file system. Those that only mount(8) knows
@@ -178,9 +179,21 @@ const FLAG_OPTIONS: &[(&str, MountFlags)] = &[
     ("noatime", MountFlags::NOATIME),
     ("nodiratime", MountFlags::NODIRATIME),
     ("relatime", MountFlags::RELATIME),
+    ("strictatime", MountFlags::STRICTATIME),
+    ("lazytime", MountFlags::LAZYTIME),
     ("sync", MountFlags::SYNCHRONOUS),
+    ("dirsync", MountFlags::DIRSYNC),
     ("rw", MountFlags::empty()),
+    ("suid", MountFlags::empty()),
+    ("dev", MountFlags::empty()),
+    ("exec", MountFlags::empty()),
+    ("atime", MountFlags::empty()),
+    ("diratime", MountFlags::empty()),
+    ("async", MountFlags::empty()),
     ("defaults", MountFlags::empty()),
+    ("auto", MountFlags::empty()),
+    ("noauto", MountFlags::empty()),
+    ("nofail", MountFlags::empty()),
     ("_netdev", MountFlags::empty()),
 ];
 
@@ -199,10 +212,11 @@ pub fn is_in_memory(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// Where the kernel refuses.
 pub fn unmount_all(path: &Path) -> io::Result<()> {
-    let Some(path) = true_path(path)? else {
+    let mounted = mounted()?;
+    let Some(path) = true_path(path, &mounted)? else {
         return Ok(());
     };
-    for target in targets_below(&mounted()?, &path) {
+    for target in targets_below(&mounted, &path) {
         match unmount(target.as_path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // Unmounted by somebody else since it was listed.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
@@ -245,23 +259,27 @@ pub fn mounted() -> io::Result<Vec<Mounted>> {
 /// # Errors
 /// Where `/proc` cannot be read.
 pub fn is_mounted(path: &Path) -> io::Result<bool> {
-    let Some(path) = true_path(path)? else {
-        return Ok(false);
-    };
-    Ok(mounted()?.iter().any(|mounted| mounted.target == path))
+    let mounted = mounted()?;
+    let path = true_path(path, &mounted)?;
+    Ok(path.is_some_and(|path| is_target(&mounted, &path)))
+}
+
+fn is_target(mounted: &[Mounted], path: &Path) -> bool {
+    mounted.iter().any(|mounted| mounted.target == path)
 }
 
 /// A path as the kernel lists it, without links; `None` where there is nothing.
-fn true_path(path: &Path) -> io::Result<Option<PathBuf>> {
-    let found = fs::canonicalize(path).or_else(|error| match (path.parent(), path.file_name()) {
-        // What is mounted there may be a file system whose server is dead, which cannot be looked
-        // at and is mounted all the same.
-        (Some(parent), Some(name)) if error.kind() != io::ErrorKind::NotFound => {
-            Ok(fs::canonicalize(parent)?.join(name))
+fn true_path(path: &Path, mounted: &[Mounted]) -> io::Result<Option<PathBuf>> {
+    // What is mounted there is not looked at: it may be a file system whose server is dead, where
+    // every look waits for it.
+    let (parent, name) = (path.parent().map(fs::canonicalize), path.file_name());
+    if let (Some(Ok(parent)), Some(name)) = (parent, name) {
+        let place = parent.join(name);
+        if is_target(mounted, &place) {
+            return Ok(Some(place));
         }
-        _ => Err(error),
-    });
-    match found {
+    }
+    match fs::canonicalize(path) {
         Ok(path) => Ok(Some(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -331,26 +349,33 @@ mod tests {
         fs::create_dir(root.join("real")).unwrap();
         std::os::unix::fs::symlink("real", root.join("link")).unwrap();
         let check = |path: &str, expected: Option<&str>| {
-            let actual = true_path(&root.join(path)).unwrap();
+            let actual = true_path(&root.join(path), &[]).unwrap();
             assert_eq!(actual, expected.map(|path| root.join(path)), "{path}");
         };
         check("real", Some("real"));
         check("link", Some("real"));
         check("link/none", None);
+        let place = root.join("real/unseen");
+        let mounted = [at(place.to_str().unwrap())];
+        let seen = true_path(&root.join("link/unseen"), &mounted).unwrap();
+        assert_eq!(seen, Some(place), "what is mounted is there, whatever it says itself");
         std::os::unix::fs::symlink("/proc", root.join("processes")).unwrap();
         assert!(is_mounted(&root.join("processes")).unwrap());
         assert!(!is_mounted(&root.join("link")).unwrap());
     }
 
-    #[test]
-    fn the_latest_mount_goes_first() {
-        let at = |target: &str| Mounted {
+    fn at(target: &str) -> Mounted {
+        Mounted {
             root: "/".into(),
             target: target.into(),
             file_system: "tmpfs".to_owned(),
             super_options: String::new(),
             propagation: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn the_latest_mount_goes_first() {
         let mounted = ["/", "/run/a", "/run/ab", "/run/a/b", "/run/a"].map(at);
         let targets = targets_below(&mounted, Path::new("/run/a"));
         assert_eq!(targets, ["/run/a", "/run/a/b", "/run/a"].map(PathBuf::from));

@@ -5,7 +5,7 @@
 //! one, and one that no pod of this test comes by fails it.
 
 use super::leftovers::of_pods;
-use super::machine::{DEADLINE, Machine};
+use super::machine::{Machine, deadline};
 use kinglet::stdx::monotonic;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -165,18 +165,19 @@ impl Trial<'_> {
     /// Waits, and starts the server again when it has been killed.
     #[track_caller]
     fn until(&mut self, what: &str, holds: impl Fn(&Machine) -> bool) {
-        let deadline = monotonic() + DEADLINE;
+        let end = monotonic() + deadline();
         while !holds(self.machine) {
             if self.machine.has_ended() {
                 let is_armed = self.machine.path("fault").exists();
                 assert!(!is_armed, "{}: the server ended by itself", self.point);
                 self.machine.start();
             }
-            if monotonic() > deadline {
+            if monotonic() > end {
                 let left = left(self.machine);
                 let pods = serde_json::to_string_pretty(&pods(self.machine)).unwrap();
                 let log = self.machine.server_log();
-                panic!("{}: not in {DEADLINE:?}: {what}\n{left:#?}\n{pods}\n{log}", self.point);
+                let (point, within) = (&self.point, deadline());
+                panic!("{point}: not in {within:?}: {what}\n{left:#?}\n{pods}\n{log}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }

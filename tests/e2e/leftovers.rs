@@ -1,6 +1,6 @@
 //! What pods have on a host while they run, and must not have left when they are gone.
 
-use super::machine::{DEADLINE, Machine};
+use super::machine::{Machine, deadline};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,11 +54,11 @@ pub fn of_pods(machine: &Machine) -> Traces {
 
 /// Waits until there are no traces; says which there are where some stay.
 pub fn vanish(machine: &Machine, look: impl Fn() -> Traces) {
-    let deadline = kinglet::stdx::monotonic() + DEADLINE / 2;
+    let end = kinglet::stdx::monotonic() + deadline() / 2;
     let last = RefCell::new(Traces::default());
     machine.eventually("nothing is left", || {
         last.replace(look());
-        last.borrow().is_empty() || kinglet::stdx::monotonic() > deadline
+        last.borrow().is_empty() || kinglet::stdx::monotonic() > end
     });
     assert_eq!(last.into_inner(), Traces::default());
 }

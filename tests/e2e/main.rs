@@ -22,6 +22,7 @@ mod leftovers;
 mod machine;
 mod mistakes;
 mod names;
+mod nfs;
 mod old_kubectl;
 mod policies;
 mod push;

@@ -1,6 +1,6 @@
 //! Programs that are talked to while they run, through pipes or on a terminal.
 
-use super::machine::{DEADLINE, Machine};
+use super::machine::{Machine, deadline};
 use std::io::{Read, Write as _};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -65,9 +65,9 @@ impl Talk {
     /// Waits until it has said `wanted`.
     #[track_caller]
     pub fn expect(&self, wanted: &str) -> String {
-        let deadline = kinglet::stdx::monotonic() + DEADLINE;
+        let end = kinglet::stdx::monotonic() + deadline();
         while !self.text().contains(wanted) {
-            let is_late = kinglet::stdx::monotonic() > deadline;
+            let is_late = kinglet::stdx::monotonic() > end;
             assert!(
                 !is_late,
                 "{}: no {wanted:?} in {:?}, {}",
@@ -95,12 +95,12 @@ impl Talk {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn end(mut self) -> Ended {
-        let deadline = kinglet::stdx::monotonic() + DEADLINE;
+        let end = kinglet::stdx::monotonic() + deadline();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            let is_late = kinglet::stdx::monotonic() > deadline;
+            let is_late = kinglet::stdx::monotonic() > end;
             assert!(!is_late, "{} goes on: {:?}, {}", self.name, self.text(), self.complaints());
             std::thread::sleep(std::time::Duration::from_millis(10));
         };

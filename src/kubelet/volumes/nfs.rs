@@ -5,19 +5,24 @@
 
 use super::plan::NfsShare;
 use crate::sys::mount::{self, NetworkMount};
-use std::fs::{self, DirBuilder};
+use crate::sys::mounter;
+use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
-/// Where servers listen (RFC 7530).
+/// Where servers listen (RFC 7530), unless `port=` says otherwise.
 const PORT: u16 = 2049;
 
 /// A server that does not take a connection in this time is away: the kernel would wait for minutes,
 /// and nothing could be done about the pod meanwhile.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A server that takes connections and does not say in this time what becomes of the mount hangs.
+const MOUNT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the kernel is told for each version. Version 3 asks other programs of the server for locks,
 /// which needs one on this side that is not here.
@@ -34,14 +39,17 @@ pub(super) enum NfsError {
         #[source]
         source: io::Error,
     },
-    #[error("mount failed: the NFS server {server:?} does not answer at port {PORT}")]
+    #[error("mount failed: the NFS server {server:?} does not answer at port {port}")]
     Away {
         server: String,
+        port: u16,
         #[source]
         source: io::Error,
     },
+    #[error("mount failed: the NFS server {server:?} takes connections and does not answer")]
+    Silent { server: String },
     #[error(
-        "mount failed: this node's kernel has no NFS client (the module nfs is neither built in nor loaded)"
+        "mount failed: this node's kernel has no NFS client (the module nfs is neither built in nor loadable)"
     )]
     NoClient,
     #[error("mount failed: {server}:{path}")]
@@ -55,30 +63,37 @@ pub(super) enum NfsError {
     Place(#[from] io::Error),
 }
 
-/// Mounts the share at `target`, where it is not mounted already.
+/// Mounts the share at `target`, where it is not mounted already. Waits for the server, but not for
+/// long: for threads that may.
 pub(super) fn mount_share(
     share: &NfsShare,
     target: &Path,
     read_only: bool,
 ) -> Result<(), NfsError> {
-    DirBuilder::new().recursive(true).mode(0o750).create(target)?;
+    // Nothing looks at what is mounted: where its server is dead, that would not come back.
     if mount::is_mounted(target)? {
         return Ok(());
     }
-    if !has_client()? {
-        return Err(NfsError::NoClient);
-    }
-    let address = reach(&share.server)?;
+    DirBuilder::new().recursive(true).mode(0o750).create(target)?;
+    let address = reach(&share.server, port(&share.options))?;
+    let runtime = Handle::current();
     let mut last = None;
     for options in options(&share.options, address) {
         let wanted = NetworkMount {
             source: source(&share.server, &share.path),
-            file_system: "nfs",
+            file_system: "nfs".to_owned(),
             options,
             read_only,
         };
-        match mount::network(target, &wanted) {
+        match runtime.block_on(mounter::mount(target, &wanted, MOUNT_WITHIN)) {
             Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                return Err(NfsError::Silent { server: share.server.clone() });
+            }
+            // The kernel loads the module by itself where it may.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                return Err(NfsError::NoClient);
+            }
             Err(error) => last = Some(error),
         }
         // Anything else is an answer, and would be the same for another version.
@@ -91,25 +106,18 @@ pub(super) fn mount_share(
     Err(NfsError::Refused { server: share.server.clone(), path: share.path.clone(), source })
 }
 
-/// The kernel loads the module by itself where it may; here it is only asked what it has.
-fn has_client() -> io::Result<bool> {
-    let known = fs::read_to_string("/proc/filesystems")?;
-    let loadable = Path::new("/sbin/modprobe").exists() || Path::new("/usr/sbin/modprobe").exists();
-    Ok(known.lines().any(|line| line.ends_with("\tnfs")) || loadable)
-}
-
 /// The first of the server's addresses that takes a connection.
-fn reach(server: &str) -> Result<IpAddr, NfsError> {
+fn reach(server: &str, port: u16) -> Result<IpAddr, NfsError> {
     let named = || server.to_owned();
     let bare = server.trim_start_matches('[').trim_end_matches(']');
-    let found = (bare, PORT).to_socket_addrs();
+    let found = (bare, port).to_socket_addrs();
     let addresses = found.map_err(|source| NfsError::Unknown { server: named(), source })?;
     let nowhere = io::Error::from(ErrorKind::AddrNotAvailable);
     let mut last = NfsError::Unknown { server: named(), source: nowhere };
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
             Ok(_connection) => return Ok(SocketAddr::ip(&address)),
-            Err(source) => last = NfsError::Away { server: named(), source },
+            Err(source) => last = NfsError::Away { server: named(), port, source },
         }
     }
     Err(last)
@@ -121,6 +129,11 @@ fn source(server: &str, path: &str) -> String {
         true => format!("[{bare}]:{path}"),
         false => format!("{bare}:{path}"),
     }
+}
+
+fn port(given: &[String]) -> u16 {
+    let mut named = given.iter().flat_map(|option| option.split(','));
+    named.find_map(|option| option.strip_prefix("port=")?.parse().ok()).unwrap_or(PORT)
 }
 
 /// What the kernel is told, one way after the other. Pure.
@@ -160,7 +173,15 @@ mod tests {
     #[test]
     fn a_server_that_is_away_is_told() {
         // Nobody listens there.
-        let error = reach("127.0.0.254").unwrap_err().to_string();
+        let error = reach("127.0.0.254", PORT).unwrap_err().to_string();
         assert!(error.contains("does not answer at port 2049"), "{error}");
+    }
+
+    #[test]
+    fn a_port_may_be_named() {
+        let check = |given: &str, expected| assert_eq!(port(&[given.to_owned()]), expected);
+        check("hard,port=2050", 2050);
+        check("mountport=1", PORT);
+        check("", PORT);
     }
 }
