@@ -5,7 +5,7 @@ use crate::support::{Api, config, eventually, store};
 use kinglet::api::ObjectKey;
 use kinglet::apiserver::Identity;
 use kinglet::client::{Cache, Client, EventRecorder, Reporter, Selection};
-use kinglet::network::{Attachment, BridgeConfig, BridgeNetwork, PodNetwork};
+use kinglet::network::{Attachment, Bandwidth, BridgeConfig, BridgeNetwork, PodNetwork, PodTraits};
 use kinglet::proxy;
 use kinglet::stdx::{Clock, Tasks};
 use kinglet::sys::mount;
@@ -131,6 +131,8 @@ impl Node {
             pod: ObjectKey::namespaced("default", name),
             namespace: namespace.clone(),
             host_ports: Vec::new(),
+            traits: PodTraits::default(),
+            bandwidth: Bandwidth::default(),
         };
         let addresses = self.network.attach(attachment).await.unwrap();
         let pod = Pod { name: name.to_owned(), namespace, addresses };
