@@ -7,9 +7,12 @@ use super::node_selector::{NodeIdentity, selects};
 use super::{ObjectKey, Quantity};
 use crate::api::labels::Selector;
 use k8s_openapi::api::core::v1::{
-    ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume,
+    ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+    TopologySelectorLabelRequirement, TopologySelectorTerm, Volume,
 };
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
 
 /// On a claim: it and its volume know each other.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -91,6 +94,21 @@ pub fn is_reachable(volume: &PersistentVolume, node: NodeIdentity<'_>) -> bool {
     required.is_none_or(|selector| selects(selector, node))
 }
 
+/// Whether volumes of the class may be made for a node with these labels: any of its topologies will
+/// do; without any, every node will (upstream `MatchTopologySelectorTerms`).
+#[must_use]
+pub fn is_allowed_by(class: &StorageClass, labels: &BTreeMap<String, String>) -> bool {
+    let terms = class.allowed_topologies.as_deref().unwrap_or_default();
+    let holds = |term: &TopologySelectorTerm| {
+        let mut all = term.match_label_expressions.iter().flatten().peekable();
+        let has = |wanted: &TopologySelectorLabelRequirement| {
+            labels.get(&wanted.key).is_some_and(|value| wanted.values.contains(value))
+        };
+        all.peek().is_some() && all.all(has)
+    };
+    terms.is_empty() || terms.iter().any(holds)
+}
+
 /// How much the claim asks for.
 #[must_use]
 pub fn requested(claim: &PersistentVolumeClaim) -> Option<Quantity> {
@@ -170,7 +188,7 @@ pub fn find_match<'a>(
     smallest.map(|(volume, _)| volume)
 }
 
-static NO_LABELS: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 fn is_available(volume: &PersistentVolume) -> bool {
     volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available")

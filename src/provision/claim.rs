@@ -6,7 +6,7 @@
 use super::{CLASS, PROVISIONER, PROVISIONERS};
 use crate::api::Quantity;
 use crate::api::volume::{
-    capacity, claim_of, is_fully_bound, requested, selected_node, volume_name,
+    capacity, claim_of, is_allowed_by, is_fully_bound, requested, selected_node, volume_name,
 };
 use crate::client::{key_of, object_reference};
 use crate::control::{Detail, Plan, Planned, Report, Write};
@@ -92,12 +92,16 @@ fn provision(view: &ClaimView) -> Plan {
     let wants = STORAGE_PROVISIONER.iter().find_map(|name| annotation(&claim.metadata, name));
     let is_ours = wants == Some(&class.provisioner) && PROVISIONERS.contains(&&*class.provisioner);
     let is_waited_for = view.volume.is_none() && claim.metadata.deletion_timestamp.is_none();
-    let Some(node) = chosen_node(view).filter(|_| is_ours && is_waited_for) else {
+    let Some(node) = chosen_node(view, class).filter(|_| is_ours && is_waited_for) else {
         return Plan::default();
     };
     let name = class.metadata.name.as_deref().unwrap_or_default();
     let failed = format!("failed to provision volume with StorageClass {name:?}: ");
-    if let Some(why) = refusal(class, spec) {
+    let why = match is_allowed_on(class, node) {
+        true => refusal(class, spec),
+        false => Some("the selected node is in none of the class's allowedTopologies"),
+    };
+    if let Some(why) = why {
         let report = Report::warning("ProvisioningFailed", format!("{failed}{why}"));
         return Plan { reports: vec![report], ..Plan::default() };
     }
@@ -113,8 +117,8 @@ fn provision(view: &ClaimView) -> Plan {
 }
 
 /// This node, where the volume is to be made here. Without a choice of the scheduler's (a class that
-/// binds at once) it is the first of the nodes that take pods.
-fn chosen_node(view: &ClaimView) -> Option<&Node> {
+/// binds at once) it is the first of the nodes that take pods and are of the class's topologies.
+fn chosen_node<'a>(view: &'a ClaimView, class: &StorageClass) -> Option<&'a Node> {
     let own = |node: &&Node| node.metadata.name.as_deref() == Some(&*view.node);
     let nodes = view.nodes.iter().map(|node| &**node);
     if let Some(selected) = selected_node(&view.claim) {
@@ -122,8 +126,13 @@ fn chosen_node(view: &ClaimView) -> Option<&Node> {
     }
     let takes_pods =
         |node: &&Node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
-    let first = nodes.filter(takes_pods).min_by_key(|node| node.metadata.name.clone())?;
-    Some(first).filter(own)
+    let suitable = nodes.filter(|node| takes_pods(node) && is_allowed_on(class, node));
+    suitable.min_by_key(|node| node.metadata.name.clone()).filter(own)
+}
+
+fn is_allowed_on(class: &StorageClass, node: &Node) -> bool {
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    is_allowed_by(class, &labels)
 }
 
 /// Why a directory does not do.

@@ -4,6 +4,7 @@ use super::claim::{self, ClaimView, class};
 use super::volume::{self, Before, VolumeView, before};
 use super::{PROVISIONER, Plan};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -81,6 +82,28 @@ fn a_claim_gets_its_volume_on_the_selected_node() {
         &why("local volumes only have the volume mode Filesystem"),
     );
     check(json!({ "spec": { "selector": {} } }), &why("claim.Spec.Selector is not supported"));
+}
+
+#[test]
+fn a_class_makes_volumes_in_its_topologies_alone() {
+    let check = |allowed: &[&str], selected: Value, expected: &str| {
+        let annotations = json!({ "volume.kubernetes.io/selected-node": selected });
+        let mut view = claim_view(&json!({ "metadata": { "annotations": annotations } }), None);
+        let terms = json!([{ "matchLabelExpressions": [
+            { "key": "kubernetes.io/hostname", "values": allowed },
+        ] }]);
+        let allowed_topologies = serde_json::from_value(terms).unwrap();
+        view.class = Some(Arc::new(StorageClass { allowed_topologies, ..class() }));
+        assert_eq!(render(&claim::plan(&view)), expected, "{allowed:?} {selected}");
+    };
+    let refused = "failed to provision volume with StorageClass \"local-path\": the selected node \
+                   is in none of the class's allowedTopologies";
+    check(&["n1", "n2"], json!("n1"), "create pvc-u1");
+    check(&["n2"], json!("n1"), refused);
+    // Nobody has chosen a node: this one, `n1`, is the first that will do, or it is another's turn.
+    check(&["n1", "n2"], Value::Null, "create pvc-u1");
+    check(&["n2"], Value::Null, "");
+    check(&["n0"], Value::Null, "");
 }
 
 fn made() -> Value {

@@ -13,7 +13,7 @@ use crate::scheduler::node::NodeFacts;
 use crate::scheduler::pod::{ClaimUse, PodFacts};
 use crate::scheduler::snapshot::Snapshot;
 use crate::scheduler::storage::{Storage, VolumeBinding, VolumePlan};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::CSIStorageCapacity;
 
 const UNREACHABLE: &str = "node(s) didn't match PersistentVolume's node affinity";
@@ -189,7 +189,7 @@ fn can_provision(
     node: &NodeFacts,
 ) -> Result<(), &'static str> {
     let class = storage.class_of(claim).ok_or(NO_VOLUMES)?;
-    let is_allowed = matches_topologies(class.allowed_topologies.as_deref(), node);
+    let is_allowed = volume::is_allowed_by(class, node.labels());
     if matches!(class.provisioner.as_str(), "" | volume::NO_PROVISIONER) || !is_allowed {
         return Err(NO_VOLUMES);
     }
@@ -217,20 +217,6 @@ fn is_of_node(capacity: &CSIStorageCapacity, node: &NodeFacts) -> bool {
     selector.is_ok_and(|selector| selector.matches(node.labels()))
 }
 
-/// Any of the terms will do; without terms every node will (upstream `MatchTopologySelectorTerms`).
-fn matches_topologies(terms: Option<&[TopologySelectorTerm]>, node: &NodeFacts) -> bool {
-    let terms = terms.unwrap_or_default();
-    let holds = |term: &TopologySelectorTerm| {
-        let mut all = term.match_label_expressions.iter().flatten().peekable();
-        all.peek().is_some()
-            && all.all(|wanted| {
-                node.label(&wanted.key)
-                    .is_some_and(|value| wanted.values.iter().any(|one| one == value))
-            })
-    };
-    terms.is_empty() || terms.iter().any(holds)
-}
-
 fn hint(pod: &PodFacts, event: &Event<'_>) -> bool {
     match event {
         Event::NodeAdded(_)
@@ -251,5 +237,268 @@ fn hint(pod: &PodFacts, event: &Event<'_>) -> bool {
             old.spec.storage_capacity == Some(true) && new.spec.storage_capacity != Some(true)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{node, pod, snapshot};
+    use super::*;
+    use crate::scheduler::known::Known;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn of<T: DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn merged(mut base: Value, more: &Value) -> Value {
+        json_patch::merge(&mut base, more);
+        base
+    }
+
+    fn using(claims: &[&str]) -> PodFacts {
+        let volume =
+            |claim: &&str| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+        let volumes: Vec<_> = claims.iter().map(volume).collect();
+        pod("p", json!({"volumes": volumes}))
+    }
+
+    fn capacity_of(class: &str, more: &Value) -> CSIStorageCapacity {
+        let base = json!({
+            "metadata": {"name": "c", "namespace": "default"}, "storageClassName": class,
+        });
+        of(merged(base, more))
+    }
+
+    /// One node, `a` in the zone `z`, and what there is of storage. Classes make volumes for who
+    /// comes first, with the driver `disk.example`.
+    struct World(Snapshot);
+
+    impl World {
+        fn new() -> Self {
+            let labels = json!({"metadata": {"labels": {"zone": "z", "rack": "1"}}});
+            Self(snapshot(&[node("a", labels)], &[]))
+        }
+
+        fn class(mut self, name: &str, more: Value) -> Self {
+            let base = json!({
+                "metadata": {"name": name}, "provisioner": "disk.example",
+                "volumeBindingMode": "WaitForFirstConsumer",
+            });
+            let class = of(merged(base, &more));
+            self.0.storage.classes.insert(name.to_owned(), Arc::new(class));
+            self
+        }
+
+        fn claim(mut self, name: &str, more: Value) -> Self {
+            let base = json!({
+                "metadata": {"name": name, "namespace": "default", "uid": name},
+                "spec": {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "5Gi"}}},
+            });
+            let claim = of(merged(base, &more));
+            self.0.storage.claims.insert(ObjectKey::namespaced("default", name), Arc::new(claim));
+            self
+        }
+
+        fn volume(mut self, name: &str, zone: &str, more: Value) -> Self {
+            let zone = json!({"key": "zone", "operator": "In", "values": [zone]});
+            let base = json!({
+                "metadata": {"name": name},
+                "spec": {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"],
+                    "capacity": {"storage": "5Gi"},
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                        {"matchExpressions": [zone]},
+                    ]}}},
+                "status": {"phase": "Available"},
+            });
+            let volume = of(merged(base, &more));
+            self.0.storage.volumes.insert(name.to_owned(), Arc::new(volume));
+            self
+        }
+
+        fn driver(mut self, tells_capacity: bool) -> Self {
+            let driver = json!({
+                "metadata": {"name": "disk.example"}, "spec": {"storageCapacity": tells_capacity},
+            });
+            self.0.storage.drivers.insert("disk.example".to_owned(), Arc::new(of(driver)));
+            self
+        }
+
+        fn capacity(mut self, class: &str, more: &Value) -> Self {
+            let key = ObjectKey::namespaced("default", self.0.storage.capacities.len().to_string());
+            let capacity = Arc::new(capacity_of(class, more));
+            self.0.storage.capacities.insert(key, capacity);
+            self
+        }
+
+        /// What becomes of the claims of a pod on the node, or why they keep it away.
+        fn told(&self, claims: &[&str]) -> String {
+            let pod = using(claims);
+            let known = Known::new(&pod.ask, &self.0);
+            let node = self.0.nodes().next().unwrap();
+            let planned = Cycle::new(&pod, &known, &self.0).and_then(|cycle| plan(&cycle, node));
+            match planned {
+                Err(rejection) => rejection.reasons.join(", "),
+                Ok(VolumePlan { bindings, provisions }) => {
+                    let bound =
+                        bindings.iter().map(|it| format!("{}={}", it.claim.name, it.volume));
+                    let made = provisions.iter().map(|claim| format!("+{}", claim.name));
+                    bound.chain(made).collect::<Vec<_>>().join(" ")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn claims_are_bound_or_provisioned_where_the_node_can_have_them() {
+        let bound = json!({
+            "metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+            "spec": {"volumeName": "mine"},
+        });
+        let selected = |name: &str| json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": name}}});
+        let of_class = |class: &str| json!({"spec": {"storageClassName": class}});
+        let world = |zone_of_mine: &str| {
+            World::new()
+                .class("fast", json!({}))
+                .class("now", json!({"volumeBindingMode": "Immediate"}))
+                .class("by-hand", json!({"provisioner": "kubernetes.io/no-provisioner"}))
+                .claim("new", json!({}))
+                .claim("large", json!({"spec": {"resources": {"requests": {"storage": "9Gi"}}}}))
+                .claim("bound", bound.clone())
+                .claim("here", selected("a"))
+                .claim("there", selected("b"))
+                .claim("now", of_class("now"))
+                .claim("by-hand", of_class("by-hand"))
+                .claim("no-class", of_class("gone"))
+                .volume("mine", zone_of_mine, json!({"status": {"phase": "Bound"}}))
+        };
+        let check = |world: &World, claims: &[&str], expected: &str| {
+            assert_eq!(world.told(claims), expected, "{claims:?}");
+        };
+        let plain = world("z");
+        check(&plain, &["new"], "+new");
+        check(&plain, &["bound"], "");
+        check(&plain, &["bound", "new"], "+new");
+        check(&plain, &["here"], "+here");
+        check(&plain, &["there"], NO_VOLUMES);
+        check(&plain, &["by-hand"], NO_VOLUMES);
+        check(&plain, &["now"], UNBOUND);
+        check(&plain, &["no-class"], UNBOUND);
+        check(&plain, &["none"], "persistentvolumeclaim \"none\" not found");
+        check(&world("other"), &["bound"], UNREACHABLE);
+        check(&world("other"), &["bound", "by-hand"], &format!("{UNREACHABLE}, {NO_VOLUMES}"));
+
+        let free = world("z").volume("free", "z", json!({})).volume("far", "y", json!({}));
+        check(&free, &["new"], "new=free");
+        check(&free, &["new", "large"], "new=free +large");
+        // One that a volume is made for already does not take another.
+        check(&free, &["here"], "+here");
+        let by_hand = world("z").volume("free", "z", of_class("by-hand"));
+        check(&by_hand, &["by-hand"], "by-hand=free");
+    }
+
+    #[test]
+    fn a_class_is_for_nodes_of_its_topologies() {
+        let term = |wanted: &[(&str, &[&str])]| {
+            let expression =
+                |(key, values): &(&str, &[&str])| json!({"key": key, "values": values});
+            let all: Vec<_> = wanted.iter().map(expression).collect();
+            json!({"matchLabelExpressions": all})
+        };
+        let check = |terms: Value, expected: &str| {
+            let world = World::new()
+                .class("fast", json!({"allowedTopologies": terms}))
+                .claim("new", json!({}))
+                .volume("free", "z", json!({"spec": {"storageClassName": "other"}}));
+            assert_eq!(world.told(&["new"]), expected, "{terms}");
+        };
+        check(json!(null), "+new");
+        check(json!([]), "+new");
+        check(json!([term(&[("zone", &["z"])])]), "+new");
+        check(json!([term(&[("zone", &["y", "z"])])]), "+new");
+        check(json!([term(&[("zone", &["y"])])]), NO_VOLUMES);
+        check(json!([term(&[("zone", &["z"]), ("rack", &["1"])])]), "+new");
+        check(json!([term(&[("zone", &["z"]), ("rack", &["2"])])]), NO_VOLUMES);
+        check(json!([term(&[("row", &["1"])])]), NO_VOLUMES);
+        // Any term will do, and an empty one is for no node.
+        check(json!([term(&[("zone", &["y"])]), term(&[("rack", &["1"])])]), "+new");
+        check(json!([{}]), NO_VOLUMES);
+        check(json!([term(&[]), term(&[("zone", &["z"])])]), "+new");
+        check(json!([term(&[("zone", &[])])]), NO_VOLUMES);
+
+        // They are about volumes that are made, not about those that are there.
+        let there = World::new()
+            .class("fast", json!({"allowedTopologies": [term(&[("zone", &["y"])])]}))
+            .claim("new", json!({}))
+            .volume("free", "z", json!({}));
+        assert_eq!(there.told(&["new"]), "new=free");
+    }
+
+    #[test]
+    fn a_driver_that_tells_its_capacity_makes_volumes_only_where_they_fit() {
+        let on = |labels: Value| json!({"nodeTopology": {"matchLabels": labels}});
+        let everywhere = || json!({"nodeTopology": {}});
+        let with = |place: Value, sizes: Value| merged(place, &sizes);
+        let check = |capacities: &[(&str, Value)], expected: &str| {
+            for (tells, expected) in [(true, expected), (false, "+new")] {
+                let world = World::new().class("fast", json!({})).claim("new", json!({}));
+                let world = capacities
+                    .iter()
+                    .fold(world.driver(tells), |world, (class, more)| world.capacity(class, more));
+                assert_eq!(world.told(&["new"]), expected, "{capacities:?}");
+            }
+        };
+        let enough = || json!({"capacity": "5Gi"});
+        check(&[], NO_SPACE);
+        check(&[("fast", with(everywhere(), enough()))], "+new");
+        check(&[("fast", with(on(json!({"zone": "z"})), enough()))], "+new");
+        check(&[("fast", with(on(json!({"zone": "y"})), enough()))], NO_SPACE);
+        check(&[("slow", with(everywhere(), enough()))], NO_SPACE);
+        // Without a topology it can be had nowhere.
+        check(&[("fast", enough())], NO_SPACE);
+        check(&[("fast", with(everywhere(), json!({"capacity": "5119Mi"})))], NO_SPACE);
+        check(&[("fast", with(everywhere(), json!({"capacity": "0"})))], NO_SPACE);
+        check(&[("fast", everywhere())], NO_SPACE);
+        // What counts is the largest volume that can be made, where that is told.
+        let largest = |most: &str| json!({"capacity": "1Ti", "maximumVolumeSize": most});
+        check(&[("fast", with(everywhere(), largest("5Gi")))], "+new");
+        check(&[("fast", with(everywhere(), largest("1Gi")))], NO_SPACE);
+        check(&[("fast", with(everywhere(), json!({"maximumVolumeSize": "5Gi"})))], "+new");
+        check(
+            &[
+                ("fast", with(on(json!({"zone": "y"})), enough())),
+                ("slow", with(everywhere(), enough())),
+                ("fast", with(on(json!({"rack": "1"})), enough())),
+            ],
+            "+new",
+        );
+    }
+
+    #[test]
+    fn a_pod_is_tried_again_when_more_can_be_made() {
+        let told = |old: Value, new: Value| {
+            let (old, new) = (capacity_of("fast", &old), capacity_of("fast", &new));
+            hint(&using(&["new"]), &Event::CapacityChanged(&old, &new))
+        };
+        let most = |size: &str| json!({"capacity": "9Gi", "maximumVolumeSize": size});
+        assert!(told(json!({}), json!({"capacity": "1Gi"})));
+        assert!(told(json!({"capacity": "1Gi"}), json!({"capacity": "2Gi"})));
+        assert!(!told(json!({"capacity": "2Gi"}), json!({"capacity": "2Gi"})));
+        assert!(!told(json!({"capacity": "2Gi"}), json!({"capacity": "1Gi"})));
+        assert!(!told(json!({"capacity": "2Gi"}), json!({})));
+        assert!(told(most("1Gi"), most("2Gi")));
+        assert!(told(most("1Gi"), json!({"capacity": "9Gi"})));
+        assert!(!told(most("2Gi"), most("1Gi")));
+
+        let class = |zone: &str| {
+            let terms = json!([{"matchLabelExpressions": [{"key": "zone", "values": [zone]}]}]);
+            of(json!({"metadata": {}, "provisioner": "x", "allowedTopologies": terms}))
+        };
+        let (y, z) = (class("y"), class("z"));
+        assert!(hint(&using(&["new"]), &Event::ClassChanged(&y, &z)));
+        assert!(!hint(&using(&["new"]), &Event::ClassChanged(&z, &z)));
     }
 }
