@@ -246,6 +246,7 @@ fn left(machine: &Machine) -> Vec<String> {
     let data = machine.path("data");
     for directory in [
         run.join("sandboxes"),
+        run.join("tmp"),
         run.join("oci/k8s.io"),
         run.join("network"),
         run.join("volumes"),

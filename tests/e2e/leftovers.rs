@@ -45,7 +45,7 @@ pub fn of_pods(machine: &Machine) -> Traces {
     let server = format!("{} ", machine.server_pid());
     traces.processes.retain(|line| !line.starts_with(&server));
     traces.cgroups.retain(|path| path.contains("/pod"));
-    for own in [run.join("volumes"), containers.clone()] {
+    for own in [run.clone(), run.join("volumes"), containers.clone()] {
         let own = format!(" {} ", own.display());
         traces.mounts.retain(|line| !line.contains(&own));
     }

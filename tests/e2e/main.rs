@@ -16,6 +16,7 @@ mod faults;
 mod full_disk;
 mod hostile;
 mod hundred;
+mod idle;
 mod interactive;
 mod killed;
 mod leftovers;

@@ -155,6 +155,7 @@ fn after_a_reboot_everything_comes_up_again() {
         assert!(machine.get(&address, "/").is_some_and(|it| it.text().contains("Hello")));
     }
     let records = kinglet::daemon::Layout::of(&machine.path("data")).run().join("network");
+    let records = machine.seen(records.to_str().unwrap());
     assert_eq!(std::fs::read_dir(records).unwrap().count(), addresses.len());
 
     machine.kubectl(&["delete", "deployment,pod,pvc", "--all", "--timeout=60s"]);

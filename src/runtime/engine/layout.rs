@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// Only root looks into the runtime's directories.
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// So much of a sandbox's id tells it from all others of this node.
+const SHORT_ID_BYTES: usize = 16;
+
 /// unix(7): the path of a socket with its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -60,6 +63,7 @@ impl Layout {
         SandboxFiles {
             record: self.records.join(&id.0),
             run: self.run.join("sandboxes").join(&id.0),
+            temporary: self.run.join("tmp").join(id.0.get(..SHORT_ID_BYTES).unwrap_or(&id.0)),
         }
     }
 
@@ -85,6 +89,7 @@ impl Layout {
 pub(super) struct SandboxFiles {
     record: PathBuf,
     run: PathBuf,
+    temporary: PathBuf,
 }
 
 impl SandboxFiles {
@@ -93,6 +98,7 @@ impl SandboxFiles {
         create_directory(&self.run.join("containers"))?;
         create_directory(&self.run.join("ns"))?;
         create_directory(&self.shared_memory())?;
+        create_directory(&self.temporary)?;
         create_directory(&self.shim())
     }
 
@@ -102,8 +108,21 @@ impl SandboxFiles {
 
     /// Removes directories in which nothing was made.
     pub(super) fn remove_empty(&self) -> io::Result<()> {
-        remove_directory(&self.run)?;
+        self.remove_run()?;
         remove_directory(&self.record)
+    }
+
+    /// Removes what is below the run directory. A sandbox is found by the last of it.
+    pub(super) fn remove_run(&self) -> io::Result<()> {
+        remove_directory(&self.temporary)?;
+        remove_directory(&self.run)
+    }
+
+    /// Where the shim and the OCI runtime put what they need for a moment, as each command that is
+    /// run: in memory, where the system's own place for that is mostly on a disk. Its path is short:
+    /// the socket of a terminal is made in it.
+    pub(super) fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     pub(super) fn record(&self) -> PathBuf {

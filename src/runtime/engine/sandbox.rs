@@ -162,6 +162,7 @@ impl Engine {
             handler,
             sandbox: &id.0,
             directory: &directory,
+            temporary: files.temporary(),
             cgroup_files: &cgroup_files,
             node: self.layout.node(),
             events_socket: &self.layout.events_socket(),
@@ -351,7 +352,7 @@ impl Engine {
                 cgroups.remove(&cgroup)?;
             }
             fault::point("sandbox: cgroup removed");
-            remove_directory(files.run_directory())?;
+            files.remove_run()?;
             fault::point("sandbox: run directory removed");
             remove_directory(files.record_directory())
         })

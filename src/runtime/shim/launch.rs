@@ -26,6 +26,8 @@ pub(in super::super) struct Launch<'a> {
     /// Where `config.json` names the sandbox as the shim's group, and where the shim leaves its
     /// own files. Has an empty file `log`, which the shim appends to.
     pub(in super::super) directory: &'a Path,
+    /// Where the shim and what it starts put what they need for a moment.
+    pub(in super::super) temporary: &'a Path,
     /// Together with the sandbox it makes the name of the shim's socket.
     pub(in super::super) node: &'a Path,
     /// See [`Program::cgroup`]: for the shim and what it starts outside of containers.
@@ -41,6 +43,7 @@ pub(in super::super) async fn start(launch: Launch<'_>) -> Result<ShimAddress, R
         .cgroup(launch.cgroup_files.to_vec())
         .env("TTRPC_ADDRESS", launch.events_socket)
         .env("MAX_SHIM_VERSION", "3")
+        .env("TMPDIR", launch.temporary)
         .deadline(START_DEADLINE);
     let finished =
         program.run_checked().await.map_err(|error| failed("starting the shim", error))?;
