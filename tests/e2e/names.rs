@@ -95,12 +95,14 @@ fn changes_are_seen_at_once(machine: &Machine) {
 
 fn pods_ask(machine: &Machine) {
     machine.kubectl(&["wait", "--for=condition=Ready", "pod/web-0", "--timeout=60s"]);
-    let names = ["kubernetes.default", "web", "web.default.svc.cluster.local"];
+    let names = ["kubernetes.default.svc.cluster.local", "web", "web.default.svc.cluster.local"];
     for (name, address) in names.iter().zip(["10.43.0.1", "10.43.7.7", "10.43.7.7"]) {
-        // It says where it goes before it finds that nobody is there.
-        let get = format!("wget -T 2 -O- http://{name}:1/ 2>&1; true");
-        let said = machine.kubectl(&["exec", "web-0", "--", "sh", "-c", &get]);
-        assert!(said.contains(&format!("({address}:1)")), "{name}: {said}");
+        // It asks for a name without dots in each domain of the search list, and complains of all
+        // but one.
+        let look = format!("busybox nslookup -type=a {name}; true");
+        let said = machine.kubectl(&["exec", "web-0", "--", "sh", "-c", &look]);
+        assert!(said.contains(&format!("Address: {address}")), "{name}: {said}");
+        assert!(said.contains("10.43.0.10:53"), "{name}: {said}");
     }
 }
 
