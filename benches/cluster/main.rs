@@ -7,6 +7,9 @@
 #![expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
 #![expect(unreachable_pub, reason = "the machine is shared with the end-to-end tests")]
 
+#[path = "../../tests/support/lan.rs"]
+#[expect(dead_code, reason = "what is measured is alone on its wire")]
+mod lan;
 mod load;
 #[path = "../../tests/e2e/machine.rs"]
 #[expect(dead_code, reason = "tests need more of the machine than benchmarks")]

@@ -1,6 +1,7 @@
 //! A machine for one test: a network namespace with no way out, a data directory, a registry, and
 //! the real kinglet and kubectl in it.
 
+use super::lan::Lan;
 use kinglet::client::remote::Remote;
 use kinglet::client::{Client, Kubeconfig};
 use kinglet::sys::namespace::{self, Kind};
@@ -9,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Everything here takes seconds at most; a machine that is busy with builds takes longer.
@@ -37,8 +39,14 @@ fn patient(argument: &str) -> String {
 
 /// See the module.
 pub struct Machine {
+    /// Of its node.
+    pub name: &'static str,
+    /// Of its node, too.
+    pub address: &'static str,
     directory: tempfile::TempDir,
     network: PathBuf,
+    /// What it shares with others, where it is not alone.
+    lan: Option<Arc<Lan>>,
     /// Keeps the machine's own mount namespace, where it has one.
     mounts: Option<Child>,
     server: Option<Child>,
@@ -49,12 +57,24 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Self {
+        Self::build("one", "192.0.2.10", None)
+    }
+
+    /// One of several on a wire. Its name has ten bytes at most; its address is in 192.0.2.0/24.
+    pub fn on(lan: &Arc<Lan>, name: &'static str, address: &'static str) -> Self {
+        Self::build(name, address, Some(Arc::clone(lan)))
+    }
+
+    fn build(name: &'static str, address: &'static str, lan: Option<Arc<Lan>>) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "needs root: run `make test` as root");
         let directory = tempfile::Builder::new().prefix("kinglet-e2e.").tempdir().unwrap();
         let network = directory.path().join("net");
         let machine = Self {
+            name,
+            address,
             directory,
             network,
+            lan,
             mounts: None,
             server: None,
             further: Vec::new(),
@@ -86,9 +106,14 @@ impl Machine {
     fn make_network(&self) {
         let pins = [(Kind::Network, self.network.clone())];
         namespace::make_pinned(&pins, namespace::loopback_up).unwrap();
+        let address = format!("{}/24", self.address);
+        if let Some(lan) = &self.lan {
+            lan.plug(self.name, &self.network, &[&address]);
+            return;
+        }
         // The node's address. A veth pair stands in for a network card: it leads nowhere.
         self.run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
-        self.run("ip", &["addr", "add", "192.0.2.10/24", "dev", "up0"]);
+        self.run("ip", &["addr", "add", &address, "dev", "up0"]);
         self.run("ip", &["link", "set", "up0", "up"]);
         self.run("ip", &["link", "set", "up1", "up"]);
     }
@@ -205,17 +230,16 @@ impl Machine {
         self.kubectl(&["apply", "-f", path.to_str().unwrap()]);
     }
 
-    /// The arguments of this machine's server.
-    fn server_arguments(&self) -> Vec<String> {
+    /// What this machine's kinglet is told, whether it is a server or an agent.
+    fn node_arguments(&self) -> Vec<String> {
         let file = |name: &str| self.path(name).to_str().unwrap().to_owned();
         [
             ("--data-dir", file("data")),
-            ("--write-kubeconfig", file("kinglet.yaml")),
             ("--pod-logs-dir", file("logs")),
             ("--private-registry", file("registries.yaml")),
             ("--config", "/dev/null".to_owned()),
-            ("--node-name", "one".to_owned()),
-            ("--node-ip", "192.0.2.10".to_owned()),
+            ("--node-name", self.name.to_owned()),
+            ("--node-ip", self.address.to_owned()),
             // How full the disk of the machine is that the tests run on is nothing to them.
             ("--eviction-hard", "nodefs.available<0%".to_owned()),
             ("--image-gc-high-threshold", "100".to_owned()),
@@ -223,6 +247,40 @@ impl Machine {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect()
+    }
+
+    /// The arguments of this machine's server.
+    fn server_arguments(&self) -> Vec<String> {
+        let mut arguments = self.node_arguments();
+        arguments.push("--write-kubeconfig".to_owned());
+        arguments.push(self.path("kinglet.yaml").to_str().unwrap().to_owned());
+        arguments
+    }
+
+    /// A token by which machines join the cluster of this one's server.
+    pub fn token(&self) -> String {
+        let printed = self.run(&executable(), &["token", "create"]);
+        printed.lines().last().unwrap().to_owned()
+    }
+
+    /// Starts an agent, which joins with `token` where one is given, and waits for nothing.
+    pub fn spawn_agent(&mut self, server: &Self, token: Option<&str>) {
+        let url = format!("https://{}:6443", server.address);
+        let mut arguments = self.node_arguments();
+        arguments.extend(["--server".to_owned(), url]);
+        arguments.extend(token.into_iter().flat_map(|it| ["--token".to_owned(), it.to_owned()]));
+        let mut words = vec!["agent"];
+        words.extend(arguments.iter().map(String::as_str));
+        words.extend(&self.further);
+        self.spawn_kinglet(&words);
+    }
+
+    /// As [`Machine::spawn_agent`], and waits until the node is ready.
+    pub fn join(&mut self, server: &Self) {
+        let token = server.token();
+        self.spawn_agent(server, Some(&token));
+        let what = format!("node {} is ready; {}", self.name, self.path("server.log").display());
+        server.eventually(&what, || server.is_ready(self.name));
     }
 
     pub fn kinglet(&self, arguments: &[&str]) -> Output {
@@ -255,14 +313,17 @@ impl Machine {
         let look = |path: &str| self.asked(path);
         self.eventually("the server answers", || look("/readyz").is_some());
         let answers = now();
-        self.eventually("the node is ready", || {
-            let node =
-                look("/api/v1/nodes/one").and_then(|body| serde_json::from_slice(&body).ok());
-            let node: serde_json::Value = node.unwrap_or_default();
-            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
-        });
+        self.eventually("the node is ready", || self.is_ready(self.name));
         (answers, now())
+    }
+
+    /// Whether the API server of this machine says that a node is ready.
+    pub fn is_ready(&self, node: &str) -> bool {
+        let node = self.asked(&format!("/api/v1/nodes/{node}"));
+        let node = node.and_then(|body| serde_json::from_slice(&body).ok());
+        let node: serde_json::Value = node.unwrap_or_default();
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
     }
 
     /// Asks the API server as the administrator; `None` where it says no or nothing.
@@ -288,12 +349,16 @@ impl Machine {
         let mut words = vec!["server"];
         words.extend(arguments.iter().map(String::as_str));
         words.extend(&self.further);
+        self.spawn_kinglet(&words);
+    }
+
+    fn spawn_kinglet(&mut self, words: &[&str]) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("server.log"))
             .unwrap();
-        let mut command = self.command(&executable(), &words);
+        let mut command = self.command(&executable(), words);
         // Tests may have it end in the middle of things: see `stdx::fault`.
         command.env("KINGLET_FAULT_FILE", self.path("fault"));
         command.stdout(Stdio::null()).stderr(log);

@@ -19,6 +19,9 @@ mod hundred;
 mod idle;
 mod interactive;
 mod killed;
+#[path = "../support/lan.rs"]
+#[expect(dead_code, reason = "other suites need more of the wire")]
+mod lan;
 mod leftovers;
 mod machine;
 mod mistakes;
@@ -34,4 +37,5 @@ mod shutdown;
 mod storage;
 mod streams;
 mod talk;
+mod two_machines;
 mod workloads;

@@ -3,6 +3,11 @@
 //! Needs root and `nft`. Every test makes a namespace that stands for the node, with no way out.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(unreachable_pub, reason = "the wire is shared with other suites")]
+
+#[path = "../support/lan.rs"]
+mod lan;
+mod wire;
 
 mod cni;
 mod policies;
