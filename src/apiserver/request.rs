@@ -3,6 +3,7 @@
 //!
 //! Authorization judges this before anybody looks whether such a thing exists.
 
+use super::join::TUNNEL_PATH;
 use super::query::Query;
 use crate::api::fields::FieldSelector;
 use http::Method;
@@ -99,6 +100,7 @@ impl RequestInfo {
     pub(super) fn is_long_running(&self) -> bool {
         let subresource = self.resource.as_ref().and_then(|path| path.subresource.as_deref());
         self.verb == Verb::Watch
+            || self.path == TUNNEL_PATH
             || matches!(subresource, Some("log" | "exec" | "attach" | "portforward" | "proxy"))
     }
 }

@@ -17,7 +17,7 @@ use super::local::LocalService;
 use super::query::Query;
 use super::request::RequestInfo;
 use super::tokens::{KeyError, Tokens};
-use super::{discovery, health, metrics, openapi, verbs, websocket};
+use super::{discovery, health, join, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
 use crate::stdx::http::{HttpService, Request, Response};
@@ -41,6 +41,12 @@ pub trait NodeService: Send + Sync + fmt::Debug {
     /// # Errors
     /// Where that kubelet cannot be reached; what it says itself is a response.
     fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>>;
+
+    /// The answer to a node that opens a connection by which it can be asked; what becomes of the
+    /// connection is in it. `None`: nobody here asks that way.
+    fn take_tunnel(&self, _node: &str) -> Option<Response> {
+        None
+    }
 }
 
 /// One API server. The only user of the store.
@@ -174,6 +180,7 @@ impl Server {
         let answered = match &asked.info.resource {
             Some(path) if path.group == metrics::GROUP => metrics::answer(self, asked, path).await,
             Some(path) => verbs::answer(self, asked, identity, path, body).await,
+            None if asked.info.path == join::TUNNEL_PATH => join::connect(self, asked, identity),
             None => self.answer_document(asked).await,
         };
         let response = answered.unwrap_or_else(|status| status_response(&status, &asked.headers));
@@ -186,6 +193,9 @@ impl Server {
         }
         let path = asked.info.path.trim_end_matches('/');
         if let Some(response) = health::answer(self, path, &asked.query) {
+            return Ok(response);
+        }
+        if let Some(response) = join::authorities(self, path) {
             return Ok(response);
         }
         if let Some(response) = self.tokens.document(&self.config, path).await {

@@ -1,6 +1,6 @@
 //! `kinglet certificate`: how long the certificates of a server last, and making them anew.
 
-use super::server::{DataDir, absolute};
+use super::node::{DataDir, absolute};
 use crate::daemon::{Renewal, Rotated, rotate_certificates};
 use crate::pki::{Held, inventory};
 use crate::stdx::Clock;

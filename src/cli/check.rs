@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    data: super::server::DataDir,
+    data: super::node::DataDir,
     /// Port to look at
     #[arg(long, env = "KINGLET_HTTPS_LISTEN_PORT", default_value_t = 6443)]
     https_listen_port: u16,

@@ -22,7 +22,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 struct Place {
     #[command(flatten)]
-    data: super::server::DataDir,
+    data: super::node::DataDir,
     /// Mirrors and credentials of image registries, where no server runs
     #[arg(
         long,

@@ -3,11 +3,15 @@
 //!
 //! Start at [`main()`]. This is the only module that prints to stdout.
 
+mod agent;
 mod certificate;
 mod check;
 mod config_file;
 mod image;
+mod logs;
+mod node;
 mod server;
+mod token;
 mod values;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -30,6 +34,10 @@ struct Cli {
 enum Command {
     /// Run a cluster: API server, store, controllers, scheduler and node in one process
     Server(Box<server::Args>),
+    /// Join a cluster: be one of its nodes
+    Agent(Box<agent::Args>),
+    /// Make, list and delete the tokens that machines join with
+    Token(token::Args),
     /// Import, pull, list and remove container images of this node
     Image(image::Args),
     /// Look after the certificates of a server
@@ -75,6 +83,8 @@ fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     };
     match cli.command {
         Command::Server(args) => server::run(*args),
+        Command::Agent(args) => agent::run(*args),
+        Command::Token(args) => token::run(args),
         Command::Killall(args) => server::killall(args),
         Command::Image(args) => image::run(args),
         Command::Certificate(args) => certificate::run(args),

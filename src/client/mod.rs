@@ -12,19 +12,23 @@
 mod cache;
 mod error;
 mod events;
+mod known;
 mod kubeconfig;
 mod object;
 pub mod remote;
 mod request;
 mod resource;
+mod servers;
 pub mod watch;
 
 pub use cache::{Cache, Change, Seen};
 pub use error::ClientError;
 pub use events::{EventRecorder, EventType, Reporter};
+pub use known::LastKnown;
 pub use kubeconfig::{Credentials, Kubeconfig, KubeconfigError};
 pub use object::{ApiObject, Watched, key_of, object_reference, revision_of};
 pub use request::{
     Client, Content, DeleteOptions, ObjectList, Patch, Propagation, Selection, revision_of_answer,
 };
 pub use resource::ResourceType;
+pub use servers::Servers;

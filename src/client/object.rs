@@ -5,6 +5,7 @@ use crate::api::{ObjectKey, Revision};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::fmt::Debug;
 
 /// Every built-in kind.
@@ -44,6 +45,18 @@ pub trait Watched: DeserializeOwned + Debug + Send + Sync + 'static {
 
     /// Drops, right after decoding, what nobody who shares the copy looks at.
     fn trim(&mut self);
+
+    /// Key and contents, for a client that [remembers](super::Client::remembering). `None`: nothing
+    /// of this type is remembered.
+    fn remembered(&self) -> Option<(String, Value)> {
+        None
+    }
+
+    /// Whether objects of this type are [remembered](Self::remembered).
+    #[must_use]
+    fn is_remembered() -> bool {
+        false
+    }
 }
 
 impl<K: ApiObject> Watched for K {
@@ -55,6 +68,15 @@ impl<K: ApiObject> Watched for K {
     /// them leaves them as they are.
     fn trim(&mut self) {
         self.metadata_mut().managed_fields = None;
+    }
+
+    fn remembered(&self) -> Option<(String, Value)> {
+        let object = serde_json::to_value(self).expect("API types always serialize");
+        Some((key_of(self.metadata()).to_string(), object))
+    }
+
+    fn is_remembered() -> bool {
+        true
     }
 }
 

@@ -2,17 +2,19 @@
 //! kubelet over HTTP/1, whose answers may take their connection over.
 
 use super::kubeconfig::{Credentials, Kubeconfig};
-use crate::stdx::http::{HttpService, Request, Response, relay};
+use crate::pki::AnyServer;
+use crate::stdx::http::{ByteStream, HttpService, Request, Response, relay};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::{Authority, InvalidUri, Scheme};
 use http::{StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,9 +27,11 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// While requests (and watches are requests) are open, a connection is probed this often, and
-/// closed when nothing comes back: client-go's `ReadIdleTimeout` and `PingTimeout`.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// closed when nothing comes back: client-go's `ReadIdleTimeout` and `PingTimeout`, a third of
+/// them. A broken wire is to be forgotten soon after it has been mended, and the longer TCP has been
+/// without an answer, the longer it waits before it tries again.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a server cannot be talked to, before anything was sent.
 #[derive(Debug, thiserror::Error)]
@@ -77,26 +81,51 @@ impl Remote {
         Self::speaking(config, Versions::One)
     }
 
+    /// A server that may be anybody, to whom nothing is shown.
+    ///
+    /// # Errors
+    /// Where that is not an address.
+    pub fn unknown(server: &str) -> Result<Self, RemoteError> {
+        let (authority, base_path) = parse(server)?;
+        let tls = ClientConfig::clone(&AnyServer::client_config());
+        Ok(Self { pool: pool(tls, Versions::One), authority, base_path, authorization: None })
+    }
+
     fn speaking(config: &Kubeconfig, versions: Versions) -> Result<Self, RemoteError> {
         let (authority, base_path) = parse(&config.server)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls_config(config)?).https_only();
-        let connector = match versions {
-            Versions::All => connector.enable_all_versions().wrap_connector(tcp),
-            Versions::One => connector.enable_http1().wrap_connector(tcp),
-        };
-        let pool = Pool::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(connector);
+        let pool = pool(tls_config(config)?, versions);
         let authorization = authorization(&config.credentials)?;
         Ok(Self { pool, authority, base_path, authorization })
+    }
+
+    /// Asks for a connection that becomes something else. Of a server that is
+    /// [`upgradable`](Self::upgradable).
+    ///
+    /// # Errors
+    /// Where there is no connection, or the server says no.
+    pub async fn upgraded(&self, request: Request) -> io::Result<ByteStream> {
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let code = response.status();
+            return Err(io::Error::other(format!("the server answers {code}")));
+        }
+        let stream = hyper::upgrade::on(response).await.map_err(io::Error::other)?;
+        Ok(Box::new(TokioIo::new(stream)))
+    }
+
+    async fn send(&self, request: Request) -> io::Result<http::Response<Incoming>> {
+        let address = self.address_of(request.uri());
+        let (mut head, body) = request.into_parts();
+        head.uri = address.map_err(io::Error::other)?;
+        if let Some(authorization) = self.authorization.clone() {
+            head.headers.insert(AUTHORIZATION, authorization);
+        }
+        let request = http::Request::from_parts(head, Full::new(body));
+        self.pool.request(request).await.map_err(|error| match error.is_connect() {
+            // The server has not heard of it: another may be asked.
+            true => io::Error::new(io::ErrorKind::NotConnected, error),
+            false => io::Error::other(error),
+        })
     }
 
     /// Another server, with the same credentials and whom it trusts. Connections are kept for each
@@ -134,22 +163,33 @@ fn parse(server: &str) -> Result<(Authority, String), RemoteError> {
 
 impl HttpService for Remote {
     fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
-        let address = self.address_of(request.uri());
-        let (pool, authorization) = (self.pool.clone(), self.authorization.clone());
+        let own = self.clone();
         Box::pin(async move {
-            let (mut head, body) = request.into_parts();
-            head.uri = address.map_err(io::Error::other)?;
-            if let Some(authorization) = authorization {
-                head.headers.insert(AUTHORIZATION, authorization);
-            }
-            let request = http::Request::from_parts(head, Full::new(body));
-            let response = pool.request(request).await.map_err(io::Error::other)?;
+            let response = own.send(request).await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(relay(response));
             }
             Ok(response.map(|body| body.map_err(io::Error::other).boxed_unsync()))
         })
     }
+}
+
+fn pool(tls: ClientConfig, versions: Versions) -> Pool<HttpsConnector<HttpConnector>, Full<Bytes>> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+    let connector = match versions {
+        Versions::All => connector.enable_all_versions().wrap_connector(tcp),
+        Versions::One => connector.enable_http1().wrap_connector(tcp),
+    };
+    Pool::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .build(connector)
 }
 
 impl fmt::Debug for Remote {

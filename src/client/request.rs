@@ -1,5 +1,6 @@
 //! Single requests: what is asked, and the [`Client`] that asks.
 
+use super::known::{Journal, LastKnown};
 use super::{ApiObject, ClientError, ResourceType, key_of};
 use crate::api::{ObjectKey, Reason, Revision, Status};
 use crate::stdx::http::{Body, HttpService, Response, read_whole};
@@ -267,6 +268,7 @@ impl<K: DeserializeOwned + Send> TakePage for Vec<K> {
 pub struct Client {
     service: Arc<dyn HttpService>,
     user_agent: HeaderValue,
+    known: Option<Arc<LastKnown>>,
 }
 
 impl Client {
@@ -277,7 +279,27 @@ impl Client {
     #[must_use]
     pub fn new(service: Arc<dyn HttpService>, user_agent: &str) -> Self {
         let user_agent = HeaderValue::from_str(user_agent).expect("component names are plain text");
-        Self { service, user_agent }
+        Self { service, user_agent, known: None }
+    }
+
+    /// Has watches that are made with this write down what they show, and begin with it where no
+    /// server answers.
+    #[must_use]
+    pub fn remembering(self, known: Arc<LastKnown>) -> Self {
+        Self { known: Some(known), ..self }
+    }
+
+    /// Nobody watches these objects any more.
+    pub fn forget<K: ApiObject>(&self, selection: &Selection) {
+        if let Some(known) = &self.known {
+            let resource = ResourceType::of::<K>();
+            known.forget(&resource, selection.path(&resource).as_str());
+        }
+    }
+
+    /// What is known of what is at a path.
+    pub(super) fn journal(&self, resource: &ResourceType, path: &PathAndQuery) -> Option<Journal> {
+        Some(self.known.as_ref()?.journal(resource, path.as_str()))
     }
 
     /// # Errors

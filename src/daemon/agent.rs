@@ -1,10 +1,11 @@
 //! The node agent: images, containers, the pod network and the kubelet.
 
-use super::config::{BRIDGE, Component, Layout, PodNetworkKind, ServerConfig};
-use super::control_plane::ControlPlane;
+use super::access::{Access, OfNode};
+use super::config::{BRIDGE, ClusterConfig, Component, Layout, NodeConfig, PodNetworkKind};
 use super::server::STOP_DEADLINE;
-use super::{images, socket};
+use super::{images, overlay, socket};
 use crate::apiserver::Identity;
+use crate::controllers::certificates::NODE_KEY;
 use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
@@ -18,6 +19,7 @@ use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
 use crate::stdx::{Clock, Tasks, TasksError, chain};
 use crate::sys::mount::{self, Tmpfs};
 use anyhow::Context as _;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -41,17 +43,13 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) async fn start(
-        config: &ServerConfig,
+        config: &NodeConfig,
         clock: &Clock,
-        control_plane: &ControlPlane,
+        access: Access,
     ) -> anyhow::Result<Self> {
         let layout = Layout::of(&config.data_dir);
         let listener = listen(config).await?;
-        // Sockets and namespaces are root's business.
-        make_directory(&layout.run(), 0o700)?;
-        keep_in_memory(&layout.run()).with_context(|| {
-            format!("cannot have a file system in memory at {}", layout.run().display())
-        })?;
+        make_run_directory(&layout)?;
         let mut tasks = Tasks::default();
         let images = images::open_store(config, clock).await?;
         let changed = watch::Sender::new(());
@@ -59,36 +57,32 @@ impl Agent {
         socket::serve(&layout.socket(), service, &mut tasks)
             .with_context(|| format!("cannot listen on {}", layout.socket().display()))?;
         let runtime = Arc::new(open_runtime(&layout, images.clone(), clock).await?);
-        let network = open_network(config, &layout, control_plane, &mut tasks).await?;
-        let client = control_plane.client(Identity::node(&config.node_name));
-        start_proxy(config, control_plane, clock, &mut tasks).await;
-        super::dns::start(config, clock, control_plane, &mut tasks).await?;
-        let parts = kubelet::Parts {
-            services: control_plane.services(&client, &mut tasks),
+        let Access { node: client, parts, kubelet_tls, cluster, node_key, provisioner } = access;
+        let of_node = OfNode { config, cluster: &cluster, parts: &parts, clock };
+        let network = open_network(&of_node, &layout, &mut tasks).await?;
+        overlay::start(&of_node, &mut tasks)?;
+        start_proxy(&of_node, &mut tasks).await;
+        super::dns::start(&of_node, &mut tasks).await?;
+        let of_kubelet = kubelet::Parts {
+            services: parts.services(&client, &mut tasks),
             client: client.clone(),
             runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
             network,
             clock: clock.clone(),
         };
-        let settings = kubelet_config(config, &layout);
+        let mut settings = kubelet_config(config, &cluster, &layout);
+        settings.node.annotations =
+            node_key.map(|key| (NODE_KEY.to_owned(), key)).into_iter().collect();
         make_directory(&settings.volumes.pods_dir, 0o750)?;
         settings.volumes.keep_off_disk().with_context(|| {
             let path = settings.volumes.memory_dir.display();
             format!("cannot keep secrets in memory at {path}")
         })?;
-        let kubelet =
-            kubelet::start(settings, parts, &mut tasks).context("cannot look at this machine")?;
-        control_plane.nodes().set_kubelet(kubelet.service());
-        kubelet::https::serve(&kubelet, listener, control_plane.kubelet_tls(), client, &mut tasks);
-        if config.has(Component::LocalStorage) {
-            let settings = provision::Config {
-                node: config.node_name.clone(),
-                root: layout.storage(),
-                clock: clock.clone(),
-            };
-            let parts = control_plane.provisioner_parts(&mut tasks);
-            provision::start(settings, parts, &mut tasks)
-                .with_context(|| format!("cannot make {}", layout.storage().display()))?;
+        let kubelet = kubelet::start(settings, of_kubelet, &mut tasks)
+            .context("cannot look at this machine")?;
+        kubelet::https::serve(&kubelet, listener, kubelet_tls, client, &mut tasks);
+        if let Some(parts) = provisioner.filter(|_| config.has(Component::LocalStorage)) {
+            start_provisioner(&of_node, parts, &mut tasks)?;
         }
         import_archives(images, changed.clone(), &mut tasks);
         let of_images = kubelet.clone();
@@ -102,6 +96,11 @@ impl Agent {
             }
         });
         Ok(Self { runtime, kubelet, tasks })
+    }
+
+    /// The kubelet of this node.
+    pub(super) fn kubelet(&self) -> &Kubelet {
+        &self.kubelet
     }
 
     pub(super) async fn first_failure(&mut self) -> TasksError {
@@ -126,7 +125,28 @@ impl Agent {
     }
 }
 
-async fn listen(config: &ServerConfig) -> anyhow::Result<TcpListener> {
+/// Local volumes of this node.
+fn start_provisioner(
+    of_node: &OfNode<'_>,
+    parts: provision::Parts,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let (node, root) =
+        (of_node.config.name.clone(), Layout::of(&of_node.config.data_dir).storage());
+    let settings = provision::Config { node, root: root.clone(), clock: of_node.clock.clone() };
+    provision::start(settings, parts, tasks)
+        .with_context(|| format!("cannot make {}", root.display()))
+}
+
+/// Where things are that die with a reboot: in memory. Sockets and namespaces are root's business.
+pub(super) fn make_run_directory(layout: &Layout) -> anyhow::Result<()> {
+    let run = layout.run();
+    make_directory(&run, 0o700)?;
+    keep_in_memory(&run)
+        .with_context(|| format!("cannot have a file system in memory at {}", run.display()))
+}
+
+async fn listen(config: &NodeConfig) -> anyhow::Result<TcpListener> {
     let address = config.kubelet_address();
     TcpListener::bind(address).await.with_context(|| {
         let port = address.port();
@@ -138,12 +158,8 @@ async fn listen(config: &ServerConfig) -> anyhow::Result<TcpListener> {
 }
 
 /// Has this node send to endpoints what is sent to Services, unless somebody else sees to that.
-async fn start_proxy(
-    config: &ServerConfig,
-    control_plane: &ControlPlane,
-    clock: &Clock,
-    tasks: &mut Tasks,
-) {
+async fn start_proxy(of_node: &OfNode<'_>, tasks: &mut Tasks) {
+    let OfNode { config, cluster, parts, clock } = *of_node;
     if !config.has(Component::Proxy) {
         // Where there is no nft there are no rules either.
         if let Err(error) = proxy::remove().await {
@@ -152,29 +168,36 @@ async fn start_proxy(
         return;
     }
     let settings = proxy::Config {
-        node_name: config.node_name.clone(),
-        node_ips: config.node_ips.clone(),
-        cluster_cidrs: config.cluster_cidrs.clone(),
-        service_cidrs: config.service_cidrs.clone(),
+        node_name: config.name.clone(),
+        node_ips: config.ips.clone(),
+        cluster_cidrs: cluster.cluster_cidrs.clone(),
+        service_cidrs: cluster.service_cidrs.clone(),
     };
-    proxy::start(settings, control_plane.proxy_parts(config, clock, tasks), tasks);
+    proxy::start(settings, parts.proxy_parts(&config.name, clock, tasks), tasks);
 }
 
-fn kubelet_config(config: &ServerConfig, layout: &Layout) -> kubelet::Config {
+fn kubelet_config(
+    config: &NodeConfig,
+    cluster: &ClusterConfig,
+    layout: &Layout,
+) -> kubelet::Config {
     kubelet::Config {
         node: NodeSettings {
-            name: config.node_name.clone(),
-            addresses: config.node_ips.clone(),
-            labels: config.node_labels.clone(),
-            taints: config.node_taints.clone(),
+            name: config.name.clone(),
+            addresses: config.ips.clone(),
+            external_addresses: config.external_ips.clone(),
+            cloud: config.cloud.clone(),
+            annotations: BTreeMap::new(),
+            labels: config.labels.clone(),
+            taints: config.taints.clone(),
             pods_max: config.pods_max,
             reserved: config.reserved.clone(),
             kept_free: config.eviction.thresholds.all.clone(),
             kubelet_port: config.kubelet_port,
         },
         cluster_dns: ClusterDns {
-            addresses: config.cluster_dns.clone(),
-            domain: config.cluster_domain.clone(),
+            addresses: cluster.cluster_dns.clone(),
+            domain: cluster.cluster_domain.clone(),
         },
         volumes: Volumes {
             pods_dir: layout.agent().join("pods"),
@@ -209,22 +232,23 @@ pub(super) async fn open_runtime(
 
 /// The network that pods are attached to, with policies enforced on it where they are ours to enforce.
 async fn open_network(
-    config: &ServerConfig,
+    of_node: &OfNode<'_>,
     layout: &Layout,
-    control_plane: &ControlPlane,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Arc<dyn PodNetwork>> {
+    let OfNode { config, cluster, parts, .. } = *of_node;
     let network: Arc<dyn PodNetwork> = match &config.pod_network {
         PodNetworkKind::Bridge => {
             let bridge = BridgeConfig {
                 bridge: BRIDGE.to_owned(),
-                cluster_cidrs: config.cluster_cidrs.clone(),
+                cluster_cidrs: cluster.cluster_cidrs.clone(),
+                overhead: cluster.overlay.map_or(0, |backend| backend.overhead(config.ips[0])),
                 state_directory: network_state(layout),
             };
             let network = Arc::new(BridgeNetwork::open(bridge, tasks)?);
             if config.has(Component::NetworkPolicy) {
                 let identity = Identity::service_account("kube-system", netpol::ACCOUNT);
-                let client = control_plane.client(identity);
+                let client = parts.client(identity);
                 return Ok(Arc::new(netpol::start(network, client, tasks)));
             }
             network

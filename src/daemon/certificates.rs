@@ -146,6 +146,11 @@ impl Certificates {
         self.pki.server_ca()
     }
 
+    /// Whose client certificates are believed, as PEM.
+    pub(super) fn client_ca(&self) -> &str {
+        self.pki.client_ca()
+    }
+
     /// Writes the administrator's kubeconfig. Returns when its certificate is due.
     pub(super) fn hand_out(&self) -> anyhow::Result<Timestamp> {
         let subject = Subject { user: "system:admin", groups: &["system:masters"] };
@@ -225,7 +230,7 @@ fn is_certificate(name: &OsStr) -> bool {
 
 impl Terms {
     pub(super) fn of(config: &ServerConfig) -> Self {
-        let host = match config.bind_address {
+        let host = match config.node.bind_address {
             address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
             address => address,
         };
@@ -241,27 +246,27 @@ impl Terms {
 
 /// Every name and address that the kubelet is reached by.
 fn kubelet_names(config: &ServerConfig) -> Vec<String> {
-    let mut names = vec!["localhost".to_owned(), config.node_name.clone()];
+    let mut names = vec!["localhost".to_owned(), config.node.name.clone()];
     let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
-    let addresses = loopback.into_iter().chain(config.node_ips.iter().copied());
+    let addresses = loopback.into_iter().chain(config.node.ips.iter().copied());
     names.extend(addresses.map(|address| address.to_string()));
     names
 }
 
 /// Every name and address that clients may use for the API server.
 fn serving_names(config: &ServerConfig) -> Vec<String> {
-    let domain = &config.cluster_domain;
+    let domain = &config.cluster.cluster_domain;
     let mut names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         .map(str::to_owned)
         .to_vec();
     names.push(format!("kubernetes.default.svc.{domain}"));
-    names.push(config.node_name.clone());
+    names.push(config.node.name.clone());
     let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
-    let service = config.service_cidrs.iter().filter_map(|range| range.hosts().next());
+    let service = config.cluster.service_cidrs.iter().filter_map(|range| range.hosts().next());
     let addresses = loopback
         .into_iter()
         .chain(service)
-        .chain(config.node_ips.iter().copied())
+        .chain(config.node.ips.iter().copied())
         .chain([config.advertise_address]);
     names.extend(addresses.map(|address| address.to_string()));
     names.extend(config.tls_sans.iter().cloned());

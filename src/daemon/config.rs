@@ -2,7 +2,10 @@
 
 use crate::api::pod::Amounts;
 use crate::kubelet::eviction::EvictionConfig;
+use crate::kubelet::node::Cloud;
 use crate::kubelet::shutdown::plan::ShutdownGrace;
+use crate::network::overlay::Backend;
+use crate::pki::JoinToken;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,25 +49,22 @@ pub enum PodNetworkKind {
     Cni { config_directory: PathBuf, plugin_directories: Vec<PathBuf> },
 }
 
-/// Everything `kinglet server` can be told. All paths are absolute.
+/// What is of one node, of a server or of an agent. All paths are absolute.
 #[derive(Clone, Debug)]
-pub struct ServerConfig {
+pub struct NodeConfig {
     pub data_dir: PathBuf,
     pub pod_logs_dir: PathBuf,
-    pub kubeconfig: PathBuf,
-    pub kubeconfig_mode: u32,
     pub registries_file: PathBuf,
+    /// What is listened on.
     pub bind_address: IpAddr,
-    pub https_port: u16,
     pub kubelet_port: u16,
-    pub advertise_address: IpAddr,
-    /// Names and addresses.
-    pub tls_sans: Vec<String>,
-    pub node_name: String,
+    pub name: String,
     /// The primary one first; at least one.
-    pub node_ips: Vec<IpAddr>,
-    pub node_labels: BTreeMap<String, String>,
-    pub node_taints: Vec<Taint>,
+    pub ips: Vec<IpAddr>,
+    /// By which it is reached from elsewhere.
+    pub external_ips: Vec<IpAddr>,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
     pub pods_max: u32,
     /// What of the node is not for pods.
     pub reserved: Amounts,
@@ -73,6 +73,14 @@ pub struct ServerConfig {
     /// How long pods may take to end when the machine goes down.
     pub shutdown_grace: ShutdownGrace,
     pub pod_network: PodNetworkKind,
+    /// Who says what the node's addresses are, and more.
+    pub cloud: Cloud,
+    pub disabled: BTreeSet<Component>,
+}
+
+/// What all nodes of a cluster have to agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
     /// One, or one of each family.
     pub cluster_cidrs: Vec<IpNet>,
     /// One, or one of each family; none overlaps the cluster's.
@@ -80,20 +88,50 @@ pub struct ServerConfig {
     pub node_ports: NodePortRange,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
-    pub disabled: BTreeSet<Component>,
+    /// How packets get to pods of other nodes. `None`: somebody else sees to it.
+    pub overlay: Option<Backend>,
 }
 
-impl ServerConfig {
+/// Everything `kinglet server` can be told. All paths are absolute.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub node: NodeConfig,
+    pub cluster: ClusterConfig,
+    pub kubeconfig: PathBuf,
+    pub kubeconfig_mode: u32,
+    pub https_port: u16,
+    pub advertise_address: IpAddr,
+    /// Names and addresses.
+    pub tls_sans: Vec<String>,
+}
+
+/// Everything `kinglet agent` can be told.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    pub node: NodeConfig,
+    /// `https://192.0.2.10:6443`
+    pub server: String,
+    /// With what this machine joins, where it has not yet.
+    pub token: Option<JoinToken>,
+}
+
+impl NodeConfig {
     pub(super) fn has(&self, component: Component) -> bool {
         !self.disabled.contains(&component)
     }
 
-    pub(super) fn listen_address(&self) -> SocketAddr {
-        SocketAddr::new(self.bind_address, self.https_port)
-    }
-
     pub(super) fn kubelet_address(&self) -> SocketAddr {
         SocketAddr::new(self.bind_address, self.kubelet_port)
+    }
+}
+
+impl ServerConfig {
+    pub(super) fn has(&self, component: Component) -> bool {
+        self.node.has(component)
+    }
+
+    pub(super) fn listen_address(&self) -> SocketAddr {
+        SocketAddr::new(self.node.bind_address, self.https_port)
     }
 }
 

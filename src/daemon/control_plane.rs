@@ -1,20 +1,22 @@
 //! The store, the API server, the controllers and the scheduler.
 
+use super::access::{Access, Parts};
 use super::certificates::{Certificates, Terms};
 use super::config::{Component, Layout, ServerConfig};
 use super::nodes::Nodes;
+use super::role;
 use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
+use super::settings::Settings;
 use super::token_keys::keep_token_keys;
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
-use crate::client::{ApiObject, Cache, Client, EventRecorder, Reporter, Selection};
+use crate::client::{Client, EventRecorder};
 use crate::controllers::nodeipam::NodeRange;
 use crate::controllers::service::HostPort;
 use crate::controllers::{self, Caches, Caller, KindEntry, LoadBalancer};
-use crate::dns;
+use crate::kubelet::node::Cloud;
 use crate::pki::Acceptor;
 use crate::provision;
-use crate::proxy;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
 use crate::stdx::{Clock, Entropy, Tasks, TasksError, chain};
@@ -24,7 +26,6 @@ use crate::sys::clock_watch::ClockWatch;
 use crate::sys::open_files;
 use anyhow::Context as _;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -56,24 +57,24 @@ pub(super) struct ControlPlane {
 impl ControlPlane {
     pub(super) async fn start(config: &ServerConfig, clock: &Clock) -> anyhow::Result<Self> {
         let open_files = open_files::raise().context("cannot raise the limit of open files")?;
-        let layout = Layout::of(&config.data_dir);
+        let layout = Layout::of(&config.node.data_dir);
         // The port first: a second server is told before it has touched anything.
         let listener = listen(config.listen_address()).await?;
         let store = open_store(&layout).await?;
         let certificates = Certificates::open(Terms::of(config), &layout.tls(), clock)?;
-        let nodes = Arc::new(Nodes::new(config.node_name.clone(), Arc::clone(&certificates)));
+        let nodes = Arc::new(Nodes::new(config.node.name.clone(), Arc::clone(&certificates)));
         let api = apiserver::Server::new(
             apiserver::Config {
                 clock: clock.clone(),
                 entropy: Entropy::system(),
                 advertise_address: config.advertise_address,
                 https_port: config.https_port,
-                service_cidrs: config.service_cidrs.clone(),
-                node_ports: config.node_ports.first..=config.node_ports.last,
+                service_cidrs: config.cluster.service_cidrs.clone(),
+                node_ports: config.cluster.node_ports.first..=config.cluster.node_ports.last,
                 event_ttl: apiserver::Config::EVENT_TTL,
                 tokens: TokenSettings {
                     root_ca: Arc::from(certificates.server_ca()),
-                    ..TokenSettings::of_cluster(&config.cluster_domain)
+                    ..TokenSettings::of_cluster(&config.cluster.cluster_domain)
                 },
                 components: components(config),
                 connections_max: connections_max(open_files),
@@ -89,12 +90,21 @@ impl ControlPlane {
         api.serve(listener, certificates.tls().acceptor(), &mut api_tasks);
         api.bootstrap().await.context("failed to make the first objects of the cluster")?;
         api.keep(&mut api_tasks);
+        let settings = Settings {
+            cluster: config.cluster.clone(),
+            client_ca: certificates.client_ca().to_owned(),
+        };
+        let own = Client::new(api.local(Identity::api_server()), USER_AGENT);
+        settings.publish(&own).await.context("failed to say what the cluster has agreed on")?;
         let admin_due = certificates.hand_out()?;
         let kubelet_tls = certificates.kubelet_tls().acceptor();
         let kept = Arc::clone(&certificates).keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
         api_tasks.spawn("clock", follow_clock(clock.clone(), api_tasks.shutdown()));
-        let loop_tasks = Tasks::default();
+        let mut loop_tasks = Tasks::default();
+        if config.has(Component::Agent) {
+            role::keep(config.node.name.clone(), own, &mut loop_tasks);
+        }
         let mut control_plane =
             Self { store, api, nodes, caches: None, kubelet_tls, api_tasks, loop_tasks };
         control_plane.start_loops(config, clock, &certificates)?;
@@ -122,11 +132,11 @@ impl ControlPlane {
             let settings = controllers::Config {
                 clock: clock.clone(),
                 kinds: stored_kinds().map(|kind| KindEntry::of(&kind.facts)).collect(),
-                node_ranges: node_ranges(&config.cluster_cidrs)?,
-                service_cidrs: config.service_cidrs.clone(),
+                node_ranges: node_ranges(&config.cluster.cluster_cidrs)?,
+                service_cidrs: config.cluster.service_cidrs.clone(),
                 root_ca: Arc::from(certificates.server_ca()),
                 signers: certificates.signers(),
-                load_balancer: config.has(Component::ServiceLb).then(|| load_balancer(config)),
+                load_balancer: gives_addresses(config).then(|| load_balancer(config)),
             };
             let tasks = &mut self.loop_tasks;
             let caches = Caches::start(&client(Caller::ControllerManager), tasks);
@@ -150,10 +160,28 @@ impl ControlPlane {
         Client::new(self.api.local(identity), USER_AGENT)
     }
 
+    fn parts(&self) -> Parts {
+        let api = Arc::clone(&self.api);
+        let client = move |identity| Client::new(api.local(identity), USER_AGENT);
+        Parts::new(client, self.caches.clone())
+    }
+
+    /// For the parts of this node.
+    pub(super) fn access(&mut self, config: &ServerConfig) -> Access {
+        let name = &config.node.name;
+        Access {
+            node: self.client(Identity::node(name)),
+            parts: self.parts(),
+            kubelet_tls: self.kubelet_tls.clone(),
+            cluster: config.cluster.clone(),
+            node_key: None,
+            provisioner: config.has(Component::LocalStorage).then(|| self.provisioner_parts()),
+        }
+    }
+
     /// What the provisioner of local volumes works with. The controllers' caches serve it as well.
-    pub(super) fn provisioner_parts(&self, tasks: &mut Tasks) -> provision::Parts {
+    fn provisioner_parts(&mut self) -> provision::Parts {
         let client = self.client(Identity::service_account("kube-system", provision::ACCOUNT));
-        let everything = Selection::default;
         match self.caches.clone() {
             Some(caches) => provision::Parts {
                 client,
@@ -162,84 +190,8 @@ impl ControlPlane {
                 classes: caches.storage_classes,
                 nodes: caches.nodes,
             },
-            None => provision::Parts {
-                claims: Cache::start(client.clone(), everything(), tasks),
-                volumes: Cache::start(client.clone(), everything(), tasks),
-                classes: Cache::start(client.clone(), everything(), tasks),
-                nodes: Cache::start(client.clone(), everything(), tasks),
-                client,
-            },
+            None => provision::Parts::watched(client, &mut self.loop_tasks),
         }
-    }
-
-    /// The Services of the cluster: the controllers' copy, or one that `client` reads.
-    pub(super) fn services(&self, client: &Client, tasks: &mut Tasks) -> Arc<Cache<Service>> {
-        self.shared(client, tasks, |caches| &caches.services)
-    }
-
-    /// What the cluster's DNS looks at: the controllers' copies, or what `client` reads.
-    pub(super) fn dns_sources(&self, client: &Client, tasks: &mut Tasks) -> dns::Sources {
-        let (namespace, name) = dns::CUSTOM;
-        let custom = Selection {
-            namespace: Some(namespace.to_owned()),
-            ..Selection::fields(format!("metadata.name={name}"))
-        };
-        dns::Sources {
-            services: self.services(client, tasks),
-            endpoint_slices: self.shared(client, tasks, |caches| &caches.endpoint_slices),
-            namespaces: self.shared(client, tasks, |caches| &caches.namespaces),
-            nodes: self.shared(client, tasks, |caches| &caches.nodes),
-            custom: Cache::start_unawaited(client.clone(), custom, tasks),
-        }
-    }
-
-    fn shared<K: ApiObject>(
-        &self,
-        client: &Client,
-        tasks: &mut Tasks,
-        cache: impl FnOnce(&Caches) -> &Arc<Cache<K>>,
-    ) -> Arc<Cache<K>> {
-        match &self.caches {
-            Some(caches) => Arc::clone(cache(caches)),
-            None => Cache::start_unawaited(client.clone(), Selection::default(), tasks),
-        }
-    }
-
-    /// What the proxy of a node works with. The controllers' caches serve it as well.
-    pub(super) fn proxy_parts(
-        &self,
-        config: &ServerConfig,
-        clock: &Clock,
-        tasks: &mut Tasks,
-    ) -> proxy::Parts {
-        let client = self.client(Identity::new(proxy::IDENTITY, &[]));
-        let host = config.node_name.clone();
-        let reporter = Reporter { component: proxy::COMPONENT.to_owned(), host };
-        let recorder = EventRecorder::start(client.clone(), reporter, clock.clone(), tasks);
-        let services = self.services(&client, tasks);
-        match self.caches.clone() {
-            Some(caches) => proxy::Parts {
-                services,
-                endpoint_slices: caches.endpoint_slices,
-                nodes: caches.nodes,
-                recorder,
-            },
-            None => {
-                let own = Selection::fields(format!("metadata.name={}", config.node_name));
-                let everything = Selection::default();
-                proxy::Parts {
-                    services,
-                    endpoint_slices: Cache::start_unawaited(client.clone(), everything, tasks),
-                    nodes: Cache::start_unawaited(client, own, tasks),
-                    recorder,
-                }
-            }
-        }
-    }
-
-    /// What the kubelet's port shows and believes.
-    pub(super) fn kubelet_tls(&self) -> Acceptor {
-        self.kubelet_tls.clone()
     }
 
     /// Where the kubelet is to be known.
@@ -263,7 +215,7 @@ impl ControlPlane {
 }
 
 /// Tells all who wait for a time of day when the clock is set.
-async fn follow_clock(clock: Clock, shutdown: CancellationToken) {
+pub(super) async fn follow_clock(clock: Clock, shutdown: CancellationToken) {
     let follow = async {
         let watch = ClockWatch::open()?;
         loop {
@@ -287,9 +239,14 @@ async fn until_ended(store: CancellationToken, shutdown: CancellationToken) {
     }
 }
 
+/// Whether Services get the nodes' own addresses: nobody else gives them theirs.
+fn gives_addresses(config: &ServerConfig) -> bool {
+    config.has(Component::ServiceLb) && config.node.cloud == Cloud::None
+}
+
 /// No Service takes the ports by which the cluster itself is reached.
 fn load_balancer(config: &ServerConfig) -> LoadBalancer {
-    let own = [config.https_port, config.kubelet_port];
+    let own = [config.https_port, config.node.kubelet_port];
     let reserved = own.map(|port| HostPort { protocol: "TCP".to_owned(), port });
     LoadBalancer { reserved: reserved.into() }
 }

@@ -1,12 +1,12 @@
 //! The cluster's DNS on this node, with what it looks at.
 
-use super::config::{Component, DNS_INTERFACE, ServerConfig};
-use super::control_plane::ControlPlane;
+use super::access::OfNode;
+use super::config::{ClusterConfig, Component, DNS_INTERFACE};
 use crate::apiserver::Identity;
 use crate::client::{Client, EventRecorder, Reporter, key_of};
 use crate::dns::{self, Config, kube_dns};
 use crate::network::local_addresses;
-use crate::stdx::{Clock, Entropy, Tasks, chain};
+use crate::stdx::{Entropy, Tasks, chain};
 use k8s_openapi::api::core::v1::Service;
 use tracing::warn;
 
@@ -14,39 +14,34 @@ use tracing::warn;
 const ACCOUNT: &str = "coredns";
 
 /// Starts the DNS, or takes away what an earlier start has left where it is not wanted any more.
-pub(super) async fn start(
-    config: &ServerConfig,
-    clock: &Clock,
-    control_plane: &ControlPlane,
-    tasks: &mut Tasks,
-) -> anyhow::Result<()> {
-    if !config.has(Component::Dns) || config.cluster_dns.is_empty() {
+pub(super) async fn start(of_node: &OfNode<'_>, tasks: &mut Tasks) -> anyhow::Result<()> {
+    let OfNode { config, cluster, parts, clock } = *of_node;
+    if !config.has(Component::Dns) || cluster.cluster_dns.is_empty() {
         if let Err(error) = local_addresses::release(DNS_INTERFACE).await {
             warn!(error = chain(&error), "the DNS that was here before has left its addresses");
         }
         return Ok(());
     }
-    let client = control_plane.client(Identity::service_account("kube-system", ACCOUNT));
+    let client = parts.client(Identity::service_account("kube-system", ACCOUNT));
     let settings = Config {
-        domain: config.cluster_domain.clone(),
-        addresses: config.cluster_dns.clone(),
+        domain: cluster.cluster_domain.clone(),
+        addresses: cluster.cluster_dns.clone(),
         interface: DNS_INTERFACE.to_owned(),
-        ranges: [&config.cluster_cidrs[..], &config.service_cidrs].concat(),
+        ranges: [&cluster.cluster_cidrs[..], &cluster.service_cidrs].concat(),
         resolv_conf: "/etc/resolv.conf".into(),
         entropy: Entropy::system(),
     };
-    let sources = control_plane.dns_sources(&client, tasks);
-    let reporter = Reporter { component: "dns".to_owned(), host: config.node_name.clone() };
+    let sources = parts.dns_sources(&client, tasks);
+    let reporter = Reporter { component: "dns".to_owned(), host: config.name.clone() };
     let recorder = EventRecorder::start(client, reporter, clock.clone(), tasks);
     dns::start(settings, sources, recorder, tasks)?;
-    let maker = control_plane.client(Identity::api_server());
-    make_service(maker, config, tasks);
+    make_service(parts.client(Identity::api_server()), cluster, tasks);
     Ok(())
 }
 
 /// The Service by which some programs find the DNS. Names work without it.
-fn make_service(client: Client, config: &ServerConfig, tasks: &mut Tasks) {
-    let Some(service) = kube_dns(&config.cluster_dns, &config.service_cidrs) else { return };
+fn make_service(client: Client, cluster: &ClusterConfig, tasks: &mut Tasks) {
+    let Some(service) = kube_dns(&cluster.cluster_dns, &cluster.service_cidrs) else { return };
     let shutdown = tasks.shutdown();
     tasks.spawn("kube-dns", async move {
         let found = client.get::<Service>(&key_of(&service.metadata)).await;

@@ -4,7 +4,7 @@
 //! directory; without one, the store is opened here and asked directly. An answer is a JSON
 //! document a line: progress, and last what came of it.
 
-use super::config::{Layout, ServerConfig};
+use super::config::{Layout, NodeConfig};
 use super::socket;
 use crate::runtime::images::{
     DefaultEndpoint, Images, ImagesConfig, ImportSource, LayerProgress, Phase, Progress, Proxy,
@@ -95,7 +95,7 @@ impl Command {
 }
 
 /// The image store of a server.
-pub(super) async fn open_store(config: &ServerConfig, clock: &Clock) -> anyhow::Result<Images> {
+pub(super) async fn open_store(config: &NodeConfig, clock: &Clock) -> anyhow::Result<Images> {
     open_images(&config.data_dir, &config.registries_file, clock).await.context("the image store")
 }
 

@@ -4,6 +4,7 @@
 //! Start at [`Server::start`]. Architecture invariant: wiring only; nothing here decides anything
 //! about pods, nodes or requests.
 
+mod access;
 mod address;
 mod agent;
 mod certificates;
@@ -11,17 +12,30 @@ mod config;
 mod control_plane;
 mod dns;
 pub mod images;
+mod join;
+mod join_tokens;
+mod node_role;
 mod nodes;
+mod overlay;
+mod process;
 mod removal;
+mod role;
 mod rotation;
 mod scheduler_caches;
 mod server;
+mod settings;
 mod socket;
 mod tls_directory;
 mod token_keys;
+mod tunnels;
 
-pub use address::default_address;
-pub use config::{Component, Layout, NodePortRange, PodNetworkKind, ServerConfig};
+pub use address::{address_towards, default_address};
+pub use config::{
+    AgentConfig, ClusterConfig, Component, Layout, NodeConfig, NodePortRange, PodNetworkKind,
+    ServerConfig,
+};
+pub use join_tokens::{JOIN_GROUP, NewToken, TokenAnswer, TokenCommand, TokenFacts, manage_tokens};
+pub use node_role::{AgentNode, run_agent};
 pub use removal::remove_everything;
 pub use rotation::{Renewal, Rotated, rotate_certificates};
 pub use server::{Server, run_server};

@@ -1,15 +1,25 @@
-//! The way from the API server to kubelets: a call in this process for its own, HTTPS for others.
+//! The way from the API server to kubelets: a call in this process for its own, the tunnel that it
+//! keeps open for one elsewhere, and HTTPS to its address for one that keeps none, as upstream's.
 
 use super::certificates::Certificates;
 use crate::api::ObjectKey;
-use crate::apiserver::NodeService;
+use crate::apiserver::{NodeService, TUNNEL_PROTOCOL};
 use crate::client::Client;
-use crate::stdx::http::{HttpService, Request, Response};
+use crate::stdx::chain;
+use crate::stdx::http::{HttpService, Request, Response, Upgrade, relay};
+use crate::streaming::tunnel::Calls;
 use futures_util::future::BoxFuture;
+use http::StatusCode;
+use http::header::{HOST, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
 
 /// The kinds of addresses that a kubelet is reached by, the best first (upstream
 /// `--kubelet-preferred-address-types`, without names, which take a DNS that knows them).
@@ -18,9 +28,40 @@ const ADDRESS_TYPES: &[&str] = &["InternalIP", "ExternalIP"];
 /// Where a kubelet listens that does not say.
 const KUBELET_PORT: u16 = 10250;
 
+/// A kubelet behind a tunnel.
+const KUBELET: &str = "kubelet";
+
+/// The tunnels that nodes keep open, each with a number of its own.
+#[derive(Debug, Default)]
+struct Tunnels {
+    /// The newest last: a node that opens another has not missed that the one before is of no use.
+    open: BTreeMap<String, Vec<(u64, Calls)>>,
+    opened: u64,
+}
+
+impl Tunnels {
+    fn add(&mut self, node: &str, calls: Calls) -> u64 {
+        self.opened += 1;
+        self.open.entry(node.to_owned()).or_default().push((self.opened, calls));
+        self.opened
+    }
+
+    fn remove(&mut self, node: &str, number: u64) {
+        if let Some(open) = self.open.get_mut(node) {
+            open.retain(|(other, _)| *other != number);
+            if open.is_empty() {
+                self.open.remove(node);
+            }
+        }
+    }
+}
+
 /// Kubelets, known to the API server before any of them has started.
 #[derive(Debug)]
 pub(super) struct Nodes {
+    tunnels: Arc<Mutex<Tunnels>>,
+    /// What is said through tunnels, each to its end.
+    conversations: TaskTracker,
     /// The node of this process.
     name: String,
     kubelet: OnceLock<Arc<dyn HttpService>>,
@@ -31,7 +72,14 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) fn new(name: String, certificates: Arc<Certificates>) -> Self {
-        Self { name, kubelet: OnceLock::new(), client: OnceLock::new(), certificates }
+        Self {
+            tunnels: Arc::default(),
+            conversations: TaskTracker::new(),
+            name,
+            kubelet: OnceLock::new(),
+            client: OnceLock::new(),
+            certificates,
+        }
     }
 
     /// The kubelet of this process.
@@ -47,11 +95,41 @@ impl Nodes {
     }
 }
 
+impl Nodes {
+    fn tunnel(&self, node: &str) -> Option<Calls> {
+        let tunnels = self.tunnels.lock().expect("no panics under this lock");
+        let open = tunnels.open.get(node)?;
+        open.iter().rev().map(|(_, calls)| calls).find(|calls| !calls.is_closed()).cloned()
+    }
+}
+
 impl NodeService for Nodes {
+    fn take_tunnel(&self, node: &str) -> Option<Response> {
+        let (tunnels, node) = (Arc::clone(&self.tunnels), node.to_owned());
+        let protocol = HeaderValue::from_static(TUNNEL_PROTOCOL);
+        Some(Upgrade::answer(protocol, |stream| async move {
+            match Calls::begin(stream).await {
+                Ok((calls, carried)) => {
+                    let lock = || tunnels.lock().expect("no panics under this lock");
+                    let number = lock().add(&node, calls);
+                    info!(node, "the node can be asked through its tunnel");
+                    carried.await;
+                    lock().remove(&node, number);
+                    info!(node, "the node's tunnel has ended");
+                }
+                Err(error) => debug!(error = chain(&error), node, "a tunnel did not begin"),
+            }
+        }))
+    }
+
     fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>> {
         let is_local = node == self.name;
         if let Some(kubelet) = self.kubelet.get().filter(|_| is_local) {
             return kubelet.call(request);
+        }
+        let tunnel = self.tunnel(node);
+        if let Some(calls) = tunnel.filter(|_| !is_local) {
+            return Box::pin(ask(calls, request, self.conversations.clone()));
         }
         let (client, certificates) = (self.client.get().cloned(), Arc::clone(&self.certificates));
         let node = node.to_owned();
@@ -69,6 +147,28 @@ impl NodeService for Nodes {
             kubelet.call(request).await
         })
     }
+}
+
+/// One request to a kubelet, through its tunnel. HTTP/1: the connection may become something else.
+async fn ask(calls: Calls, request: Request, carriers: TaskTracker) -> io::Result<Response> {
+    let stream = calls.open(KUBELET).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    // It ends with the answer's body, or with whoever reads it.
+    carriers.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(error = chain(&error), "what was asked of a kubelet broke off");
+        }
+    });
+    let (mut head, body) = request.into_parts();
+    head.headers.insert(HOST, HeaderValue::from_static(KUBELET));
+    let request = http::Request::from_parts(head, Full::new(body));
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(relay(response));
+    }
+    Ok(response.map(|body| body.map_err(io::Error::other).boxed_unsync()))
 }
 
 /// The address of a node's kubelet. Pure.

@@ -5,7 +5,9 @@ use super::agent::{self, cgroup_root};
 use super::config::{BRIDGE, DNS_INTERFACE, Layout};
 use super::{images, socket};
 use crate::netpol;
-use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork, local_addresses};
+use crate::network::{
+    BridgeConfig, BridgeNetwork, CniConfig, CniNetwork, local_addresses, overlay,
+};
 use crate::proxy;
 use crate::runtime::Runtime;
 use crate::stdx::{Clock, Tasks};
@@ -41,6 +43,7 @@ async fn remove(data_dir: &Path) -> anyhow::Result<()> {
     let network = BridgeConfig {
         bridge: BRIDGE.to_owned(),
         cluster_cidrs: Vec::new(),
+        overhead: 0,
         state_directory: agent::network_state(&layout),
     };
     BridgeNetwork::open(network, &mut tasks)?.remove().await?;
@@ -53,6 +56,7 @@ async fn remove(data_dir: &Path) -> anyhow::Result<()> {
     netpol::remove().await.context("removing the rules of network policies")?;
     proxy::remove().await.context("removing the rules of Services")?;
     local_addresses::release(DNS_INTERFACE).await?;
+    overlay::remove().await?;
     for directory in [layout.agent(), layout.run()] {
         mount::unmount_all(&directory)
             .with_context(|| format!("unmounting what is below {}", directory.display()))?;

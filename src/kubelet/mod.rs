@@ -54,6 +54,7 @@ use shutdown::Shutdown;
 use static_pods::StaticPods;
 use std::fs::DirBuilder;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,13 @@ impl Kubelet {
     #[must_use]
     pub fn node_name(&self) -> &str {
         &self.node_name
+    }
+
+    /// Whether an address is one that pods of this node have.
+    #[must_use]
+    pub fn is_pod_address(&self, address: IpAddr) -> bool {
+        let node = self.keeper.node();
+        node.is_some_and(|node| node::pod_cidrs(&node).iter().any(|it| it.contains(&address)))
     }
 
     /// To be told when images have come or gone that no pod has asked for: pods may wait for them.

@@ -90,9 +90,10 @@ impl ReferenceCaches {
     /// Says that the pod is gone.
     pub(super) fn forget(&self, uid: &str) {
         let mut state = self.state.lock().expect("no panics under this lock");
-        state.config_maps.release(uid, |_| false);
-        state.secrets.release(uid, |_| false);
-        state.runtime_classes.release(uid, |_| false);
+        let client = &self.client;
+        state.config_maps.release(client, uid, |_| false);
+        state.secrets.release(client, uid, |_| false);
+        state.runtime_classes.release(client, uid, |_| false);
     }
 }
 
@@ -108,7 +109,7 @@ impl<K: ApiObject> Watches<K> {
         keys: BTreeSet<ObjectKey>,
         is_immutable: impl Fn(&K) -> bool,
     ) -> BTreeMap<String, Lookup<K>> {
-        self.release(uid, |key| keys.contains(key));
+        self.release(&shared.client, uid, |key| keys.contains(key));
         let mut lookups = BTreeMap::new();
         for key in keys {
             let watch = self.0.entry(key.clone()).or_insert_with(|| Watch::start(shared, &key));
@@ -125,26 +126,34 @@ impl<K: ApiObject> Watches<K> {
     }
 
     /// Takes the pod off what it does not keep, and drops what nobody uses.
-    fn release(&mut self, uid: &str, keeps: impl Fn(&ObjectKey) -> bool) {
+    fn release(&mut self, client: &Client, uid: &str, keeps: impl Fn(&ObjectKey) -> bool) {
         self.0.retain(|key, watch| {
             let mut users = watch.users.lock().expect("no panics under this lock");
             if !keeps(key) {
                 users.remove(uid);
             }
-            !users.is_empty() || keeps(key)
+            let is_used = !users.is_empty() || keeps(key);
+            if !is_used {
+                client.forget::<K>(&selection(key));
+            }
+            is_used
         });
+    }
+}
+
+/// One object, by its name.
+fn selection(key: &ObjectKey) -> Selection {
+    Selection {
+        namespace: key.namespace.clone(),
+        labels: None,
+        fields: Some(format!("metadata.name={}", key.name)),
     }
 }
 
 impl<K: ApiObject> Watch<K> {
     fn start(shared: &ReferenceCaches, key: &ObjectKey) -> Self {
         let mut tasks = Tasks::new(shared.shutdown.child_token());
-        let selection = Selection {
-            namespace: key.namespace.clone(),
-            labels: None,
-            fields: Some(format!("metadata.name={}", key.name)),
-        };
-        let cache = Cache::start_unawaited(shared.client.clone(), selection, &mut tasks);
+        let cache = Cache::start_unawaited(shared.client.clone(), selection(key), &mut tasks);
         let users = Users::default();
         let tell = {
             let (users, on_change) = (Arc::clone(&users), Arc::clone(&shared.on_change));

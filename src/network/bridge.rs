@@ -31,6 +31,8 @@ pub struct BridgeConfig {
     pub bridge: String,
     /// All pods of the cluster.
     pub cluster_cidrs: Vec<IpNet>,
+    /// So many bytes of a packet to other nodes are not the pods'.
+    pub overhead: u32,
     /// Where attachments are recorded: beside the pinned namespaces, emptied by a reboot.
     pub state_directory: PathBuf,
 }
@@ -154,7 +156,8 @@ impl Inner {
             return Err(NetworkError::NotConfigured);
         }
         let name = &self.config.bridge;
-        let mtu = link::uplink_mtu(&self.netlink).await.map_err(failed("finding the uplink"))?;
+        let uplink = link::uplink_mtu(&self.netlink).await.map_err(failed("finding the uplink"))?;
+        let mtu = uplink.saturating_sub(self.config.overhead);
         let index = link::ensure_bridge(&self.netlink, name, &ranges, mtu)
             .await
             .map_err(failed(format!("making the bridge {name}")))?;

@@ -218,7 +218,7 @@ pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     }
 }
 
-async fn find(handle: &Handle, name: &str) -> Result<Option<LinkMessage>> {
+pub(super) async fn find(handle: &Handle, name: &str) -> Result<Option<LinkMessage>> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
     match links.try_next().await {
         Ok(link) => Ok(link),
@@ -234,7 +234,7 @@ fn unless_gone(result: Result<()>) -> Result<()> {
     }
 }
 
-fn has_code(error: &rtnetlink::Error, errno: i32) -> bool {
+pub(super) fn has_code(error: &rtnetlink::Error, errno: i32) -> bool {
     match error {
         rtnetlink::Error::NetlinkError(ErrorMessage { code: Some(code), .. }) => {
             code.get() == -errno

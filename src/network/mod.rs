@@ -10,6 +10,7 @@ mod bridge;
 mod cni;
 mod link;
 pub mod local_addresses;
+pub mod overlay;
 mod plan;
 mod records;
 mod render;

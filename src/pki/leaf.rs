@@ -45,6 +45,16 @@ impl Leaf {
     }
 }
 
+impl Leaf {
+    /// Whether a server of `names`, host names and addresses, can show it.
+    #[must_use]
+    pub fn is_good_for(&self, names: &[String]) -> bool {
+        let Ok((_, pem)) = parse_x509_pem(self.certificate.as_bytes()) else { return false };
+        let parsed = parse_x509_certificate(&pem.contents);
+        parsed.is_ok_and(|(_, certificate)| serves(&certificate, &Purpose::Server { names }))
+    }
+}
+
 impl std::fmt::Debug for Leaf {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Leaf(...)")
@@ -129,7 +139,7 @@ fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }

@@ -10,8 +10,10 @@ mod authority;
 mod der;
 mod inventory;
 mod issue;
+mod join_token;
 mod kubeconfig;
 mod leaf;
+mod node_key;
 mod request;
 mod subject;
 mod tls;
@@ -20,8 +22,10 @@ mod token_key;
 pub use any_server::AnyServer;
 pub use inventory::{Held, HeldFacts, discard_leaves, inventory, not_after};
 pub use issue::{IssueError, Issuer, Terms, Usage};
+pub use join_token::{AuthorityHash, BadToken, BootstrapToken, JoinToken};
 pub use kubeconfig::kubeconfig;
 pub use leaf::{Leaf, Purpose};
+pub use node_key::NodeKey;
 pub use request::{BadRequest, CertificateRequest};
 pub use subject::{BadCertificate, CertificateUser};
 pub use tls::{Acceptor, ClientProof, ServerTls, TlsError};
@@ -80,6 +84,11 @@ pub enum PkiError {
          signed", path.display()
     )]
     TooManyKeys { path: PathBuf, keys_max: usize },
+    #[error(
+        "{} is not a key: {why}; it is what this machine is known by: restore it, or remove it and \
+         delete the Node object, and the machine can join again", path.display()
+    )]
+    DamagedNodeKey { path: PathBuf, why: String },
     #[error("failed to make {name}")]
     Make {
         name: String,

@@ -7,6 +7,8 @@ use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
+use std::net::IpAddr;
+
 const LABEL: &str = "CERTIFICATE REQUEST";
 
 /// A request whose signature is its own key's.
@@ -16,8 +18,8 @@ pub struct CertificateRequest {
     pub common_name: String,
     pub organizations: Vec<String>,
     pub dns_names: Vec<String>,
-    /// How many addresses the certificate is to be good for.
-    pub ip_addresses: usize,
+    /// The addresses that the certificate is to be good for.
+    pub ip_addresses: Vec<IpAddr>,
     pub emails: usize,
     pub uris: usize,
     /// The subject as it is encoded.
@@ -79,10 +81,18 @@ impl CertificateRequest {
         Ok(parsed)
     }
 
+    /// Stands for the key that it is signed with.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        super::node_key::fingerprint(&self.public_key)
+    }
+
     fn count(&mut self, name: &GeneralName<'_>) {
         match name {
             GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
-            GeneralName::IPAddress(_) => self.ip_addresses += 1,
+            GeneralName::IPAddress(octets) => {
+                self.ip_addresses.extend(super::leaf::address(octets))
+            }
             GeneralName::RFC822Name(_) => self.emails += 1,
             GeneralName::URI(_) => self.uris += 1,
             _ => {}
@@ -114,7 +124,8 @@ mod tests {
         assert_eq!(request.common_name, "system:node:a");
         assert_eq!(request.organizations, ["system:nodes"]);
         assert_eq!(request.dns_names, ["a.example"]);
-        assert_eq!((request.ip_addresses, request.emails, request.uris), (1, 0, 0));
+        assert_eq!(request.ip_addresses, [IpAddr::from([192, 0, 2, 1])]);
+        assert_eq!((request.emails, request.uris), (0, 0));
         assert!(request.alternative_names.is_some());
         assert_eq!(CertificateRequest::parse(pem(&[]).as_bytes()).unwrap().alternative_names, None);
     }

@@ -18,7 +18,7 @@ pub mod volume;
 use crate::api::ObjectKey;
 use crate::api::volume::{claim_class, claim_of, selected_node, volume_name};
 use crate::client::{
-    Cache, Client, ClientError, EventRecorder, Reporter, ResourceType, Seen, key_of,
+    Cache, Client, ClientError, EventRecorder, Reporter, ResourceType, Seen, Selection, key_of,
 };
 use crate::control::{Attempt, ClientExecutor, Controller, Plan, Queue, run};
 use crate::stdx::{Clock, Tasks, blocking, chain};
@@ -65,6 +65,21 @@ pub struct Parts {
     pub volumes: Arc<Cache<PersistentVolume>>,
     pub classes: Arc<Cache<StorageClass>>,
     pub nodes: Arc<Cache<Node>>,
+}
+
+impl Parts {
+    /// With caches of its own.
+    #[must_use]
+    pub fn watched(client: Client, tasks: &mut Tasks) -> Self {
+        let everything = Selection::default;
+        Self {
+            claims: Cache::start(client.clone(), everything(), tasks),
+            volumes: Cache::start(client.clone(), everything(), tasks),
+            classes: Cache::start(client.clone(), everything(), tasks),
+            nodes: Cache::start(client.clone(), everything(), tasks),
+            client,
+        }
+    }
 }
 
 /// Starts this node's part. It works until its tasks are stopped.

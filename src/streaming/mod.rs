@@ -15,6 +15,7 @@ mod handshake;
 mod lifetime;
 mod pieces;
 mod spdy;
+pub mod tunnel;
 mod websocket;
 
 pub use handshake::Refused;

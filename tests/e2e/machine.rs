@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Everything here takes seconds at most; a machine that is busy with builds takes longer.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// How long a server may take to end when it is told to.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);

@@ -109,6 +109,7 @@ fn a_machine_joins_and_its_pods_are_as_near_as_others() {
     });
     let took = healed.elapsed();
     assert!(took < std::time::Duration::from_secs(10), "it took {took:?}");
+    agent.stop(Signal::SIGTERM);
     server.kubectl(&["delete", "node", "two"]);
     server.eventually("the way to its pods is gone", || {
         !server.run("ip", &["route"]).contains("kinglet-vx0")

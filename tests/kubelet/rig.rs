@@ -334,6 +334,9 @@ fn run(
     fs::write(&resolv_conf, "nameserver 192.0.2.53\nsearch lan\n").unwrap();
     let mut config = Config {
         node: NodeSettings {
+            external_addresses: Vec::new(),
+            cloud: kinglet::kubelet::node::Cloud::None,
+            annotations: [].into(),
             name: NODE.to_owned(),
             addresses: vec!["192.0.2.7".parse().unwrap()],
             labels: [].into(),

@@ -63,6 +63,7 @@ impl Node {
         let mut tasks = Tasks::default();
         let config = BridgeConfig {
             bridge: "kinglet0".to_owned(),
+            overhead: 0,
             cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/56".parse().unwrap()],
             state_directory: directory.join("network"),
         };

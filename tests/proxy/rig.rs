@@ -72,6 +72,7 @@ impl Node {
         let mut tasks = Tasks::default();
         let settings = BridgeConfig {
             bridge: "kinglet0".to_owned(),
+            overhead: 0,
             cluster_cidrs: cluster_cidrs(),
             state_directory: directory.join("network"),
         };

@@ -28,7 +28,7 @@ use std::sync::RwLockReadGuard;
 const HEALTH_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
 
 /// Paths that anybody may read, with everything below them, as far as roles say so.
-const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
+const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/cacerts"];
 
 /// Somebody wants to do something.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use super::known::Journal;
 use super::request::{JSON, Page, PageEnd, PathAndQuery, TakePage, decode};
 use super::{ApiObject, Client, ClientError, ResourceType, Selection, Watched};
 use crate::api::{Reason, Revision};
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use event::WatchEvent;
 use http_body_util::BodyExt as _;
 use lines::Lines;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::io;
 use std::marker::PhantomData;
@@ -56,6 +58,39 @@ struct Connection {
     open: Option<Open>,
     is_failing: bool,
     bookmarks: Bookmarks,
+    memory: Option<Memory>,
+}
+
+/// What is written down of a watch.
+#[derive(Debug)]
+struct Memory {
+    journal: Journal,
+    /// Whether something was shown already.
+    has_shown: bool,
+    is_failing: bool,
+}
+
+impl Memory {
+    fn write(&mut self, write: impl FnOnce(&mut Journal) -> io::Result<()>) {
+        self.has_shown = true;
+        let written = write(&mut self.journal);
+        if let Err(error) = &written
+            && !self.is_failing
+        {
+            warn!(error = chain(error), "what is known here cannot be written down");
+        }
+        self.is_failing = written.is_err();
+    }
+}
+
+/// What came of an attempt to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    Listed,
+    /// The server has something against it.
+    Refused,
+    /// No server answers.
+    Away,
 }
 
 /// How often a watch that shows nothing hears through which revision that is so.
@@ -107,7 +142,7 @@ impl<T: Watched> Watcher<T> {
         selection: &Selection,
         accept: &'static str,
     ) -> Self {
-        let connection = Connection {
+        let mut connection = Connection {
             path: selection.path(&resource),
             client,
             accept,
@@ -116,7 +151,13 @@ impl<T: Watched> Watcher<T> {
             open: None,
             is_failing: false,
             bookmarks: Bookmarks::Seldom,
+            memory: None,
         };
+        if T::is_remembered() {
+            let journal = connection.client.journal(&connection.resource, &connection.path);
+            connection.memory =
+                journal.map(|journal| Memory { journal, has_shown: false, is_failing: false });
+        }
         Self { connection, items: PhantomData }
     }
 
@@ -135,8 +176,17 @@ impl<T: Watched> Watcher<T> {
             if self.connection.standing.position == Position::Unknown {
                 let resource = self.connection.resource.clone();
                 let mut list = Listing::<T> { resource: &resource, items: Vec::new() };
-                if self.connection.list(&mut list).await {
-                    return Item::Listed(list.items);
+                match self.connection.list(&mut list).await {
+                    Attempt::Listed => {
+                        self.connection.remember_all(&list.items);
+                        return Item::Listed(list.items);
+                    }
+                    Attempt::Refused => {}
+                    Attempt::Away => {
+                        if let Some(known) = self.connection.recall() {
+                            return Item::Listed(known);
+                        }
+                    }
                 }
             } else if let Some(line) = self.connection.next_line().await
                 && let Some(item) = self.read_line(&line)
@@ -148,8 +198,17 @@ impl<T: Watched> Watcher<T> {
 
     fn read_line(&mut self, line: &[u8]) -> Option<Item<T>> {
         let item = match serde_json::from_slice::<WatchEvent<T>>(line) {
-            Ok(WatchEvent::Applied(object)) => Item::Applied(self.connection.shown(object)),
-            Ok(WatchEvent::Deleted(object)) => Item::Deleted(self.connection.shown(object)),
+            Ok(WatchEvent::Applied(object)) => {
+                let object = self.connection.shown(object);
+                self.connection
+                    .remember(&object, |journal, key, object| journal.applied(key, object));
+                Item::Applied(object)
+            }
+            Ok(WatchEvent::Deleted(object)) => {
+                let object = self.connection.shown(object);
+                self.connection.remember(&object, |journal, key, _object| journal.deleted(key));
+                Item::Deleted(object)
+            }
             Ok(WatchEvent::Bookmark(revision)) => {
                 self.connection.advance(revision);
                 Item::Progress
@@ -199,17 +258,46 @@ impl Connection {
         }
     }
 
-    /// Lists once, after a rest where one is due. Says whether it worked.
-    async fn list(&mut self, pages: &mut dyn TakePage) -> bool {
+    fn remember_all<T: Watched>(&mut self, objects: &[T]) {
+        if let Some(memory) = &mut self.memory {
+            let objects = objects.iter().filter_map(Watched::remembered).collect();
+            memory.write(|journal| journal.listed(objects));
+        }
+    }
+
+    fn remember<T: Watched>(
+        &mut self,
+        object: &T,
+        write: impl FnOnce(&mut Journal, &str, Value) -> io::Result<()>,
+    ) {
+        if let Some(memory) = &mut self.memory
+            && let Some((key, object)) = object.remembered()
+        {
+            memory.write(|journal| write(journal, &key, object));
+        }
+    }
+
+    /// What was shown last by an earlier process; once, and only where nothing else was shown.
+    fn recall<T: Watched>(&mut self) -> Option<Vec<T>> {
+        let memory = self.memory.as_mut().filter(|memory| !memory.has_shown)?;
+        memory.has_shown = true;
+        let known = memory.journal.recall()?;
+        info!(resource = %self.resource, objects = known.len(), "no server answers: what was known last has to do");
+        Some(known.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+    }
+
+    /// Lists once, after a rest where one is due.
+    async fn list(&mut self, pages: &mut dyn TakePage) -> Attempt {
         tokio::time::sleep(self.standing.rest()).await;
         match self.client.list_pages(&self.path, self.accept, pages).await {
             Ok(revision) => {
                 self.standing = self.standing.step(Event::Listed(revision));
-                true
+                Attempt::Listed
             }
             Err(error) => {
+                let is_away = error.is_transient();
                 self.interrupted(&Interruption::Refused(error));
-                false
+                if is_away { Attempt::Away } else { Attempt::Refused }
             }
         }
     }

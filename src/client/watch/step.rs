@@ -4,9 +4,10 @@ use crate::api::Revision;
 use crate::stdx::Backoff;
 use std::time::Duration;
 
-/// The rests after failures in a row; the longest is upstream's (client-go tools/cache/reflector.go).
+/// The rests after failures in a row. Upstream's longest is 30 seconds (client-go
+/// tools/cache/reflector.go); who has been cut off is to be back within ten.
 const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(8) };
 
 /// Where a watch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

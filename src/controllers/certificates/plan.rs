@@ -1,6 +1,10 @@
 //! The decision about a request: approve it, write the certificate into it, or remove it.
 
-use super::signers::{KUBELET_CLIENT, Signed, check_kubelet_client, usages};
+use super::names::{AGENT_PREFIX, NODE_PREFIX};
+use super::signers::{
+    CLIENT, KUBELET_CLIENT, KUBELET_SERVING, Signed, check_client, check_kubelet_client,
+    check_serving, usages,
+};
 use crate::control::{Plan, Write};
 use crate::pki::{CertificateRequest, not_after};
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +30,8 @@ pub struct Observed {
     pub request: Arc<CertificateSigningRequest>,
     /// Of the kinds that the request is, in order, until one is granted.
     pub permissions: Vec<(NodeRequest, Permission)>,
+    /// Why whoever asks may not have the name that they ask for, though they may ask.
+    pub refusal: Option<String>,
     /// What came of signing it, where it is approved and for one of our signers.
     pub signed: Option<Signed>,
     pub now: Timestamp,
@@ -39,6 +45,9 @@ pub enum Permission {
     Unknown { why: String },
 }
 
+/// The group of those who work on nodes beside the kubelet.
+const AGENTS: &str = "kinglet:agents";
+
 /// Requests that are approved without anybody being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRequest {
@@ -46,13 +55,19 @@ pub enum NodeRequest {
     OfItself,
     /// Somebody asks for a node.
     OfAnother,
+    /// A node asks for its parts beside the kubelet.
+    OfItsAgent,
+    /// A node asks for what its kubelet's port shows.
+    OfItsPort,
 }
 
 impl NodeRequest {
+    /// What whoever asks must be allowed to create. The last is one that upstream once had.
     pub(super) fn subresource(self) -> &'static str {
         match self {
-            Self::OfItself => "selfnodeclient",
+            Self::OfItself | Self::OfItsAgent => "selfnodeclient",
             Self::OfAnother => "nodeclient",
+            Self::OfItsPort => "selfnodeserver",
         }
     }
 
@@ -63,6 +78,12 @@ impl NodeRequest {
             }
             Self::OfAnother => {
                 "Auto approving kubelet client certificate after SubjectAccessReview."
+            }
+            Self::OfItsAgent => {
+                "Auto approving client certificate of the node's agent after SubjectAccessReview."
+            }
+            Self::OfItsPort => {
+                "Auto approving self kubelet server certificate after SubjectAccessReview."
             }
         }
     }
@@ -112,25 +133,41 @@ pub(super) fn stage(request: &CertificateSigningRequest) -> Stage {
     }
 }
 
-/// Upstream `recognizers` (pkg/controller/certificates/approver/sarapprove.go).
+/// Upstream `recognizers` (pkg/controller/certificates/approver/sarapprove.go), and those of our own.
 fn recognize(request: &CertificateSigningRequest) -> Vec<NodeRequest> {
-    if request.spec.signer_name != KUBELET_CLIENT {
-        return Vec::new();
-    }
     let Ok(wanted) = CertificateRequest::parse(&request.spec.request.0) else {
         return Vec::new();
     };
-    if check_kubelet_client(&wanted, &usages(request)).is_err() {
-        return Vec::new();
+    let usages = usages(request);
+    let user = request.spec.username.as_deref().unwrap_or_default();
+    match request.spec.signer_name.as_str() {
+        KUBELET_CLIENT if check_kubelet_client(&wanted, &usages).is_ok() => {
+            let own = (user == wanted.common_name).then_some(NodeRequest::OfItself);
+            own.into_iter().chain([NodeRequest::OfAnother]).collect()
+        }
+        CLIENT if check_client(&usages).is_ok() && is_of_agent(&wanted, user) => {
+            vec![NodeRequest::OfItsAgent]
+        }
+        KUBELET_SERVING
+            if check_serving(&wanted, &usages).is_ok() && user == wanted.common_name =>
+        {
+            vec![NodeRequest::OfItsPort]
+        }
+        _ => Vec::new(),
     }
-    let is_own = request.spec.username.as_deref() == Some(&wanted.common_name);
-    let own = is_own.then_some(NodeRequest::OfItself);
-    own.into_iter().chain([NodeRequest::OfAnother]).collect()
+}
+
+fn is_of_agent(wanted: &CertificateRequest, user: &str) -> bool {
+    let node = user.strip_prefix(NODE_PREFIX);
+    node.is_some()
+        && wanted.common_name.strip_prefix(AGENT_PREFIX) == node
+        && wanted.organizations == [AGENTS]
+        && wanted.alternative_names.is_none()
 }
 
 pub fn plan(observed: &Observed) -> Plan {
     let request = &*observed.request;
-    let Observed { permissions, signed, now, .. } = observed;
+    let Observed { permissions, refusal, signed, now, .. } = observed;
     let goes_at = goes_at(request);
     if request.metadata.deletion_timestamp.is_some() {
         return Plan::default();
@@ -142,8 +179,14 @@ pub fn plan(observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     let mut is_unsettled =
         permissions.iter().any(|(_, it)| matches!(it, Permission::Unknown { .. }));
-    if let Some((kind, _)) = granted {
-        plan.then([Write::replace(&approved(request, *kind), Some("approval"))]);
+    match (granted, refusal) {
+        (Some((NodeRequest::OfItsPort, _)), Some(_)) | (None, _) => {}
+        (Some(_), Some(why)) => {
+            plan.then([Write::replace(&denied(request, why), Some("approval"))]);
+        }
+        (Some((kind, _)), None) => {
+            plan.then([Write::replace(&approved(request, *kind), Some("approval"))]);
+        }
     }
     match signed {
         Some(Signed::Issued(certificate)) => {
@@ -172,6 +215,17 @@ fn approved(request: &CertificateSigningRequest, kind: NodeRequest) -> Certifica
         status: "True".to_owned(),
         reason: Some("AutoApproved".to_owned()),
         message: Some(kind.message().to_owned()),
+        ..CertificateSigningRequestCondition::default()
+    };
+    with(request, condition)
+}
+
+fn denied(request: &CertificateSigningRequest, why: &str) -> CertificateSigningRequest {
+    let condition = CertificateSigningRequestCondition {
+        type_: "Denied".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("NameTaken".to_owned()),
+        message: Some(why.to_owned()),
         ..CertificateSigningRequestCondition::default()
     };
     with(request, condition)
@@ -244,6 +298,7 @@ mod tests {
         Observed {
             request: Arc::new(serde_json::from_value(request).unwrap()),
             permissions: Vec::new(),
+            refusal: None,
             signed: None,
             now: created + SignedDuration::from_mins(minutes),
         }
@@ -281,6 +336,13 @@ mod tests {
         );
         case.permissions.truncate(1);
         check(&case, "");
+        case.permissions = vec![(NodeRequest::OfAnother, Permission::Granted)];
+        case.refusal = Some("the name is taken".to_owned());
+        check(&case, "Update \"Denied\": \"the name is taken\"");
+        // What a port may show, somebody else may still decide.
+        case.permissions = vec![(NodeRequest::OfItsPort, Permission::Granted)];
+        check(&case, "");
+        case.refusal = None;
         case.permissions =
             vec![(NodeRequest::OfItself, Permission::Unknown { why: "away".to_owned() })];
         assert_eq!(plan(&case).recheck_after, Some(RETRY));

@@ -1,6 +1,7 @@
 //! The signers of `kubernetes.io`, and what each of them signs (upstream
 //! pkg/controller/certificates/signer/signer.go and pkg/apis/certificates/helpers.go, v1.35).
 
+use super::names::NODE_PREFIX;
 use crate::pki::{CertificateRequest, IssueError, Issuer, Terms, Usage};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -17,7 +18,6 @@ const LIFETIME_MAX: SignedDuration = SignedDuration::from_hours(365 * 24);
 const LIFETIME_MIN: SignedDuration = SignedDuration::from_mins(10);
 
 const NODES: &str = "system:nodes";
-const NODE_PREFIX: &str = "system:node:";
 
 /// The authorities that sign.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ fn check(signer: &str, wanted: &CertificateRequest, usages: &BTreeSet<&str>) -> 
 }
 
 /// Upstream `validAPIServerClientUsages`.
-fn check_client(usages: &BTreeSet<&str>) -> Result<(), String> {
+pub(super) fn check_client(usages: &BTreeSet<&str>) -> Result<(), String> {
     let odd = |usage: &&&str| {
         !matches!(**usage, "digital signature" | "key encipherment" | "client auth")
     };
@@ -127,7 +127,9 @@ pub(super) fn check_kubelet_client(
             "DNS subjectAltNames are not allowed"
         }
         CertificateRequest { emails: 1.., .. } => "Email subjectAltNames are not allowed",
-        CertificateRequest { ip_addresses: 1.., .. } => "IP subjectAltNames are not allowed",
+        CertificateRequest { ip_addresses, .. } if !ip_addresses.is_empty() => {
+            "IP subjectAltNames are not allowed"
+        }
         CertificateRequest { uris: 1.., .. } => "URI subjectAltNames are not allowed",
         _ => "",
     };
@@ -139,10 +141,15 @@ pub(super) fn check_kubelet_client(
 }
 
 /// Upstream `ValidateKubeletServingCSR`.
-fn check_serving(wanted: &CertificateRequest, usages: &BTreeSet<&str>) -> Result<(), String> {
+pub(super) fn check_serving(
+    wanted: &CertificateRequest,
+    usages: &BTreeSet<&str>,
+) -> Result<(), String> {
     check_organization(wanted)?;
     let why = match wanted {
-        CertificateRequest { ip_addresses: 0, dns_names, .. } if dns_names.is_empty() => {
+        CertificateRequest { ip_addresses, dns_names, .. }
+            if ip_addresses.is_empty() && dns_names.is_empty() =>
+        {
             "DNS or IP subjectAltName is required"
         }
         CertificateRequest { emails: 1.., .. } => "Email subjectAltNames are not allowed",

@@ -9,7 +9,9 @@ mod attributes;
 use super::Kubelet;
 use crate::client::Client;
 use crate::pki::{Acceptor, CertificateUser, ClientProof};
-use crate::stdx::http::{HttpService, Request, Response, Upgrade, full, read_whole};
+use crate::stdx::http::{
+    ByteStream, Duplex, HttpService, Request, Response, Upgrade, full, read_whole,
+};
 use crate::stdx::{Tasks, chain};
 use access::{Access, Denied, User};
 use bytes::Bytes;
@@ -28,7 +30,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -63,15 +64,22 @@ pub fn serve(
 ) {
     let port = Arc::new(Port {
         service: kubelet.service(),
-        access: Access::new(client, kubelet.node_name().to_owned()),
+        access: Arc::new(Access::new(client, kubelet.node_name().to_owned())),
         closing: tasks.shutdown(),
     });
     tasks.spawn("kubelet-port", accept(port, listener, acceptor));
 }
 
+/// Answers on a connection whose other end is an API server that has judged who asks what: one that
+/// this node has opened. Returns when the connection ends.
+pub async fn talk(kubelet: &Kubelet, stream: ByteStream) {
+    let (service, upgraded) = (kubelet.service(), Mutex::default());
+    Arc::new(Connection { service, access: None, user: None, upgraded }).drive(stream).await;
+}
+
 struct Port {
     service: Arc<dyn HttpService>,
-    access: Access,
+    access: Arc<Access>,
     closing: CancellationToken,
 }
 
@@ -113,7 +121,8 @@ async fn greet(port: Arc<Port>, stream: TcpStream, acceptor: Acceptor) {
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok((stream, proof))) => {
             let user = user(proof);
-            let connection = Connection { port, user, upgraded: Mutex::default() };
+            let (service, access) = (Arc::clone(&port.service), Some(Arc::clone(&port.access)));
+            let connection = Connection { service, access, user, upgraded: Mutex::default() };
             Arc::new(connection).drive(stream).await;
         }
         Ok(Err(error)) => debug!(error = chain(&error), "a TLS handshake failed"),
@@ -147,7 +156,9 @@ fn user(proof: ClientProof) -> Option<User> {
 }
 
 struct Connection {
-    port: Arc<Port>,
+    service: Arc<dyn HttpService>,
+    /// Judges who asks. `None`: that has been done.
+    access: Option<Arc<Access>>,
     /// As far as a certificate says.
     user: Option<User>,
     /// What the connection becomes when the answer that is on its way is out.
@@ -155,7 +166,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn drive(self: Arc<Self>, stream: TlsStream<TcpStream>) {
+    async fn drive(self: Arc<Self>, stream: impl Duplex + 'static) {
         let service = service_fn(|request| {
             let connection = Arc::clone(&self);
             async move { Ok::<_, Infallible>(connection.answer(request).await.unwrap_or_else(refuse)) }
@@ -183,14 +194,16 @@ impl Connection {
     async fn answer(&self, mut request: http::Request<Incoming>) -> Result<Response, Denied> {
         let connection = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        self.port.access.admit(self.user.as_ref(), &head).await?;
+        if let Some(access) = &self.access {
+            access.admit(self.user.as_ref(), &head).await?;
+        }
         let body = body.map_err(io::Error::other).boxed_unsync();
         let body = timeout(REQUEST_HEAD_TIMEOUT, read_whole(body, REQUEST_BODY_BYTES_MAX)).await;
         let Ok(Ok(body)) = body else {
             let text = "the body of the request did not arrive, or is too long".to_owned();
             return Err(Denied { code: StatusCode::BAD_REQUEST, text });
         };
-        let answered = self.port.service.call(Request::from_parts(head, body)).await;
+        let answered = self.service.call(Request::from_parts(head, body)).await;
         let mut response = answered.map_err(|error| Denied {
             code: StatusCode::INTERNAL_SERVER_ERROR,
             text: chain(&error),

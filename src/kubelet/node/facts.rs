@@ -18,7 +18,11 @@ pub struct NodeSettings {
     pub name: String,
     /// The primary one first.
     pub addresses: Vec<IpAddr>,
+    /// By which it is reached from elsewhere.
+    pub external_addresses: Vec<IpAddr>,
+    pub cloud: Cloud,
     pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// Given when the node registers; changed by others from then on.
     pub taints: Vec<Taint>,
     pub pods_max: u32,
@@ -27,6 +31,17 @@ pub struct NodeSettings {
     /// Of these, pods go before the last is used: it cannot be promised to them either.
     pub kept_free: Vec<Threshold>,
     pub kubelet_port: u16,
+}
+
+/// Who knows what machine the node is (upstream `--cloud-provider` and `--provider-id`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cloud {
+    /// Nobody but the node itself.
+    #[default]
+    None,
+    /// A cloud controller manager: it says where the node is and what its addresses are, and until it
+    /// has, no pods come but those that tolerate that.
+    External { provider_id: Option<String> },
 }
 
 /// How a part of the node is that pods need.

@@ -6,7 +6,7 @@
 mod facts;
 mod plan;
 
-pub use facts::NodeSettings;
+pub use facts::{Cloud, NodeSettings};
 pub(super) use plan::KUBELET_VERSION;
 
 use crate::api::ObjectKey;
@@ -194,7 +194,9 @@ impl Keeper {
                 }
                 Err(error) => {
                     failures += 1;
-                    warn!(error = chain(&*error), "keeping the Node object failed; will retry");
+                    if failures == 1 {
+                        warn!(error = chain(&*error), "keeping the Node object failed; will retry");
+                    }
                     RETRY.delay(failures)
                 }
             };
@@ -308,7 +310,10 @@ impl Keeper {
                 }
                 Some(Err(error)) => {
                     failures += 1;
-                    warn!(error = chain(&error), "renewing the node's lease failed; will retry");
+                    if failures == 1 {
+                        let error = chain(&error);
+                        warn!(error, "renewing the node's lease failed; will retry");
+                    }
                     monotonic() + RETRY.delay(failures)
                 }
             };
@@ -339,7 +344,7 @@ async fn wait_true(state: &watch::Sender<bool>) {
 
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn pod_cidrs(node: &Node) -> Vec<IpNet> {
+pub(super) fn pod_cidrs(node: &Node) -> Vec<IpNet> {
     let spec = node.spec.as_ref();
     let many = spec.and_then(|spec| spec.pod_cidrs.as_ref()).into_iter().flatten();
     many.filter_map(|range| range.parse().ok()).collect()

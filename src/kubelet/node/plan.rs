@@ -2,7 +2,7 @@
 //!
 //! Follows upstream's kubelet (pkg/kubelet/kubelet_node_status.go and nodestatus/setters.go, v1.35).
 
-use super::facts::{Facts, NodeSettings, PartState};
+use super::facts::{Cloud, Facts, NodeSettings, PartState};
 use crate::api::Quantity;
 use crate::api::pod::{amounts, is_extended_resource};
 use crate::client::key_of;
@@ -11,12 +11,13 @@ use crate::runtime::RUNTIME_NAME;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
+    NodeFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// The version of Kubernetes that this kubelet behaves as.
 pub(in crate::kubelet) const KUBELET_VERSION: &str =
@@ -30,6 +31,11 @@ pub(super) const REPORT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 /// `nodeStatusMaxImages`), with at most this many names each (`maxNamesPerImageInNodeStatus`).
 const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
+
+/// Keeps pods from a node until a cloud controller manager has seen to it, and what such a one is
+/// told (upstream cloud-provider/api, v1.35).
+const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+const PROVIDED_ADDRESSES: &str = "alpha.kubernetes.io/provided-node-ip";
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,22 +57,50 @@ pub(super) fn plan(
         return vec![Write::Create(Box::new(create(settings, facts, now)))];
     };
     let mut writes = Vec::new();
-    writes.extend(correct_labels(settings, facts, node).map(Write::Patch));
+    writes.extend(correct_metadata(settings, facts, node).map(Write::Patch));
     writes.extend(report(settings, facts, node, now).map(Write::PatchStatus));
     writes
 }
 
 /// The node as it registers.
 pub(super) fn create(settings: &NodeSettings, facts: &Facts, now: Timestamp) -> Node {
-    let taints = Some(settings.taints.clone()).filter(|taints| !taints.is_empty());
+    let mut taints = settings.taints.clone();
+    let mut provider = None;
+    if let Cloud::External { provider_id } = &settings.cloud {
+        provider.clone_from(provider_id);
+        taints.push(Taint {
+            key: UNINITIALIZED.to_owned(),
+            value: Some("true".to_owned()),
+            effect: "NoSchedule".to_owned(),
+            time_added: None,
+        });
+    }
+    let provided = provided_addresses(settings);
+    let provided = provided.map(|text| (PROVIDED_ADDRESSES.to_owned(), text));
+    let annotations: BTreeMap<_, _> =
+        settings.annotations.clone().into_iter().chain(provided).collect();
     Node {
         metadata: ObjectMeta {
             name: Some(settings.name.clone()),
             labels: Some(labels(settings, facts)),
+            annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
             ..ObjectMeta::default()
         },
-        spec: Some(NodeSpec { taints, ..NodeSpec::default() }),
+        spec: Some(NodeSpec {
+            taints: Some(taints).filter(|taints| !taints.is_empty()),
+            provider_id: provider,
+            ..NodeSpec::default()
+        }),
         status: Some(status(settings, facts, None, now)),
+    }
+}
+
+/// What a cloud controller manager is to know of the node's addresses.
+fn provided_addresses(settings: &NodeSettings) -> Option<String> {
+    let addresses = settings.addresses.iter().take(2).map(ToString::to_string);
+    match settings.cloud {
+        Cloud::External { .. } => Some(addresses.collect::<Vec<_>>().join(",")),
+        Cloud::None => None,
     }
 }
 
@@ -86,15 +120,37 @@ fn labels(settings: &NodeSettings, facts: &Facts) -> BTreeMap<String, String> {
     labels
 }
 
-fn correct_labels(settings: &NodeSettings, facts: &Facts, node: &Node) -> Option<Value> {
+/// Labels that are this node's own to say, and what it tells a cloud controller manager.
+fn correct_metadata(settings: &NodeSettings, facts: &Facts, node: &Node) -> Option<Value> {
     let there = node.metadata.labels.as_ref();
     let wrong: Map<String, Value> = labels(settings, facts)
         .into_iter()
         .filter(|(key, value)| there.and_then(|labels| labels.get(key)) != Some(value))
         .map(|(key, value)| (key, Value::String(value)))
         .collect();
-    let uid = node.metadata.uid.as_deref().unwrap_or_default();
-    (!wrong.is_empty()).then(|| json!({"metadata": {"uid": uid, "labels": wrong}}))
+    let mut metadata = Map::new();
+    if !wrong.is_empty() {
+        metadata.insert("labels".to_owned(), Value::Object(wrong));
+    }
+    let told = |key: &str| node.metadata.annotations.as_ref().and_then(|all| all.get(key));
+    let provided = provided_addresses(settings);
+    let mut annotations: Map<String, Value> = settings
+        .annotations
+        .iter()
+        .filter(|(key, value)| told(key) != Some(value))
+        .map(|(key, value)| (key.clone(), Value::String(value.clone())))
+        .collect();
+    if told(PROVIDED_ADDRESSES) != provided.as_ref() {
+        annotations.insert(PROVIDED_ADDRESSES.to_owned(), json!(provided));
+    }
+    if !annotations.is_empty() {
+        metadata.insert("annotations".to_owned(), Value::Object(annotations));
+    }
+    if metadata.is_empty() {
+        return None;
+    }
+    metadata.insert("uid".to_owned(), json!(node.metadata.uid.as_deref().unwrap_or_default()));
+    Some(json!({"metadata": metadata}))
 }
 
 /// A patch of the status where it has changed, or has not been said for long.
@@ -175,7 +231,7 @@ fn status(
     let extended = others.filter(|(name, _)| is_extended_resource(name));
     capacity.extend(extended.map(|(name, amount)| (name.clone(), amount.clone())));
     NodeStatus {
-        addresses: Some(addresses(settings)),
+        addresses: Some(addresses(settings, old)),
         allocatable: Some(allocatable(settings, facts, &capacity)),
         capacity: Some(capacity),
         conditions: Some(conditions(facts, old, now)),
@@ -246,13 +302,23 @@ fn kept_free(threshold: &Threshold, facts: &Facts) -> Option<(&'static str, u64)
     Some((name, threshold.least.of(Room { available: all, capacity: all })))
 }
 
-fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
-    let internal = settings.addresses.iter().map(|address| NodeAddress {
-        type_: "InternalIP".to_owned(),
-        address: address.to_string(),
-    });
+/// Upstream `NodeAddress` (pkg/kubelet/nodestatus/setters.go, v1.35): what a cloud controller manager
+/// has said counts more than what the node knows.
+fn addresses(settings: &NodeSettings, old: Option<&NodeStatus>) -> Vec<NodeAddress> {
+    let said = old.and_then(|old| old.addresses.as_ref()).filter(|said| !said.is_empty());
+    if let (Cloud::External { .. }, Some(said)) = (&settings.cloud, said) {
+        return said.clone();
+    }
+    let of_type = |kind: &'static str, addresses: &[IpAddr]| -> Vec<NodeAddress> {
+        let address =
+            |address: &IpAddr| NodeAddress { type_: kind.to_owned(), address: address.to_string() };
+        addresses.iter().map(address).collect()
+    };
+    let mut addresses = of_type("InternalIP", &settings.addresses);
+    addresses.extend(of_type("ExternalIP", &settings.external_addresses));
     let name = NodeAddress { type_: "Hostname".to_owned(), address: settings.name.clone() };
-    internal.chain([name]).collect()
+    addresses.push(name);
+    addresses
 }
 
 fn images(facts: &Facts) -> Vec<ContainerImage> {
@@ -419,6 +485,9 @@ mod tests {
         NodeSettings {
             name: "one".to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
+            external_addresses: Vec::new(),
+            cloud: Cloud::None,
+            annotations: BTreeMap::new(),
             labels: BTreeMap::from([("tier".to_owned(), "edge".to_owned())]),
             taints: Vec::new(),
             pods_max: 110,
@@ -613,6 +682,45 @@ mod tests {
         last.is_going_down = true;
         let said = ready(&last);
         assert_eq!((said.is_true, &*said.message), (false, "node is shutting down"));
+    }
+
+    #[test]
+    fn addresses_are_those_of_either_side_and_the_name() {
+        let mut settings = settings();
+        settings.external_addresses = vec!["198.51.100.1".parse().unwrap()];
+        let said: Vec<_> = addresses(&settings, None)
+            .into_iter()
+            .map(|it| format!("{} {}", it.type_, it.address))
+            .collect();
+        assert_eq!(said, ["InternalIP 192.0.2.1", "ExternalIP 198.51.100.1", "Hostname one"]);
+    }
+
+    #[test]
+    fn a_cloud_controller_manager_has_its_say() {
+        let mut settings = settings();
+        let provider_id = Some("cloud://1".to_owned());
+        settings.cloud = Cloud::External { provider_id: provider_id.clone() };
+        settings.addresses.push("fd00::1".parse().unwrap());
+        let Write::Create(mut node) = plan(&settings, &facts(), None, at(0)).remove(0) else {
+            panic!("not registered")
+        };
+        let spec = node.spec.clone().unwrap();
+        assert_eq!(spec.provider_id, provider_id);
+        let taint = &spec.taints.unwrap()[0];
+        assert_eq!((&*taint.key, &*taint.effect), (UNINITIALIZED, "NoSchedule"));
+        let told = node.metadata.annotations.clone().unwrap();
+        assert_eq!(told[PROVIDED_ADDRESSES], "192.0.2.1,fd00::1");
+        let cloudy = NodeAddress { type_: "InternalIP".to_owned(), address: "10.0.0.9".to_owned() };
+        node.status.as_mut().unwrap().addresses = Some(vec![cloudy]);
+        assert_eq!(brief(&plan(&settings, &facts(), Some(&node), at(1))), [""; 0]);
+        // Without it the node speaks for itself again.
+        settings.cloud = Cloud::None;
+        let writes = plan(&settings, &facts(), Some(&node), at(2));
+        let [Write::Patch(metadata), Write::PatchStatus(status)] = &writes[..] else {
+            panic!("{writes:?}")
+        };
+        assert_eq!(metadata["metadata"]["annotations"], json!({PROVIDED_ADDRESSES: null}));
+        assert_eq!(status["status"]["addresses"][0]["address"], "192.0.2.1");
     }
 
     #[test]
