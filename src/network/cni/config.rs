@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 /// What may leave at once after a pause, in bits: as kubelet's runtimes have the plugin do it.
-const BURST_BITS: u32 = i32::MAX as u32;
+const BURST_BITS: u32 = i32::MAX.unsigned_abs();
 
 /// A list of plugins that make one attachment together.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -72,6 +72,8 @@ struct State {
 struct Kept {
     network: Network,
     plugin_directories: Vec<PathBuf>,
+    /// Plugins are to be told the same when they take it away.
+    pod_cidrs: Vec<IpNet>,
     result: Option<Value>,
 }
 
@@ -166,12 +168,12 @@ impl Inner {
         let pod = attachment.pod.clone();
         let mut record = Record { attachment, addresses: Vec::new() };
         let plugin_directories = self.config.plugin_directories.clone();
-        let mut kept = Kept { network, plugin_directories, result: None };
+        let mut kept = Kept { network, plugin_directories, pod_cidrs, result: None };
         self.save(&record, &kept)?;
         let place = record.attachment.namespace.clone();
         loopback_up(place).await.map_err(failed(format!("switching on loopback of pod {pod}")))?;
         for (index, name) in kept.network.programs() {
-            let capabilities = capabilities(&record, &pod_cidrs);
+            let capabilities = capabilities(&record, &kept.pod_cidrs);
             let request = kept.network.request(index, &capabilities, kept.result.as_ref());
             let result = call(Verb::Add, name, &surroundings(&record, &kept), &request).await;
             kept.result = Some(result.map_err(failed(format!("attaching pod {pod}")))?);
@@ -193,11 +195,10 @@ impl Inner {
     async fn detach_now(&self, sandbox: &str) -> Result<(), NetworkError> {
         let record = self.lock().records.get(sandbox).cloned();
         let Some(record) = record else { return Ok(()) };
-        let pod_cidrs = self.lock().pod_cidrs.clone().unwrap_or_default();
         let removing = || failed(format!("detaching pod {}", record.attachment.pod));
         if let Some(kept) = self.kept(sandbox)? {
             for (index, name) in kept.network.programs().rev() {
-                let capabilities = capabilities(&record, &pod_cidrs);
+                let capabilities = capabilities(&record, &kept.pod_cidrs);
                 let request = kept.network.request(index, &capabilities, kept.result.as_ref());
                 let done = call(Verb::Del, name, &surroundings(&record, &kept), &request).await;
                 done.map_err(failed(format!("detaching pod {}", record.attachment.pod)))?;
@@ -240,6 +241,7 @@ impl Inner {
         let content = json!({
             "network": kept.network.to_json(),
             "pluginDirectories": kept.plugin_directories,
+            "podCidrs": kept.pod_cidrs.iter().map(IpNet::to_string).collect::<Vec<_>>(),
             "result": kept.result,
         });
         // A reboot takes it all, so that a rename without a sync is enough.
@@ -269,8 +271,10 @@ impl Inner {
         let network = Network::of_json(&kept["network"]).map_err(bad)?;
         let plugin_directories = serde_json::from_value(kept["pluginDirectories"].take())
             .map_err(|error| bad(error.to_string()))?;
+        let pod_cidrs = kept["podCidrs"].as_array().into_iter().flatten();
+        let pod_cidrs = pod_cidrs.filter_map(|range| range.as_str()?.parse().ok()).collect();
         let result = Some(kept["result"].take()).filter(|result| !result.is_null());
-        Ok(Some(Kept { network, plugin_directories, result }))
+        Ok(Some(Kept { network, plugin_directories, pod_cidrs, result }))
     }
 
     fn kept_path(&self, sandbox: &str) -> PathBuf {
