@@ -46,9 +46,9 @@ pub(super) fn ask(machine: &Machine, names: &[&str], duration: Duration) -> Outc
         });
     });
     milliseconds.sort_by(f64::total_cmp);
-    let at = |part: f64| milliseconds[(milliseconds.len() as f64 * part) as usize];
+    let at = |part: usize| milliseconds[milliseconds.len() * part / 100];
     let rate = milliseconds.len() as f64 / began.elapsed().as_secs_f64();
-    Outcome { rate, p50: at(0.5), p99: at(0.99), lost }
+    Outcome { rate, p50: at(50), p99: at(99), lost }
 }
 
 /// How long each answer took, in milliseconds, and how many are missing.

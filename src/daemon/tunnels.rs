@@ -75,10 +75,9 @@ async fn keep_all(mut ways: Ways, answer: Answer) {
             is_kept
         });
         for server in servers {
-            if !kept.contains_key(&server) {
-                let task = keep(server.clone(), ways.way.clone(), Arc::clone(&answer));
-                kept.insert(server, running.spawn(task));
-            }
+            kept.entry(server).or_insert_with_key(|server| {
+                running.spawn(keep(server.clone(), ways.way.clone(), Arc::clone(&answer)))
+            });
         }
         tokio::select! {
             changed = ways.servers.changed() => {

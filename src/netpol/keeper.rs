@@ -121,10 +121,12 @@ impl Keeper {
             let pods = self.feed::<PodView>(client, ResourceType::of::<Pod>(), Known::take_pods);
             let namespaces = ResourceType::of::<Namespace>();
             let namespaces = self.feed::<NamespaceView>(client, namespaces, Known::take_namespaces);
+            // Whoever keeps what was found keeps everybody from saying anything else.
+            let no_policies = async { has_policies.wait_for(|has| !has).await.map(drop) };
             tokio::select! {
                 () = pods => {}
                 () = namespaces => {}
-                _ = has_policies.wait_for(|has| !has) => self.update(Known::forget_peers),
+                _ended = no_policies => self.update(Known::forget_peers),
             }
         }
     }

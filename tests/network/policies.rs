@@ -204,6 +204,8 @@ fn datagrams_and_their_answers_are_judged_alike() {
             asks.send_to(b"?", to(54)).unwrap();
             not_asked.recv_from(&mut [0; 8]).unwrap_err();
             asks.send_to(b"?", to(53)).unwrap();
+            // A neighbour that is asked for anew may be asked twice.
+            asked.set_read_timeout(Some(CONNECT_DEADLINE)).unwrap();
             let (_, peer) = asked.recv_from(&mut [0; 8]).unwrap();
             asked.send_to(b"!", peer).unwrap();
             asks.recv_from(&mut [0; 8]).unwrap();
@@ -227,9 +229,9 @@ fn nothing_is_passed_in_a_pods_first_moments() {
         open.does_not_reach(server.tcp(0, 80));
         let friend = node.add_pod("x", "friend", vec![]).await;
         // Not even the first packet is lost: the next would come after a second.
-        let quickly = Duration::from_millis(900);
-        friend.connect(server.tcp(0, 80), quickly).unwrap();
-        friend.connect(server.tcp(1, 80), quickly).unwrap();
+        friend.connect(server.tcp(0, 80), Duration::from_millis(900)).unwrap();
+        // Of IPv6, the bridge may have to ask for the neighbour twice.
+        friend.reaches(server.tcp(1, 80));
         friend.does_not_reach(open.tcp(0, 80));
     });
 }

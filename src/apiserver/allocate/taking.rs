@@ -186,10 +186,10 @@ impl<'a> Taking<'a> {
 
     /// Any free address of the first of these ranges that has one.
     pub(super) async fn take_any_address(&mut self, ranges: &[IpNet]) -> Result<IpAddr, Status> {
-        for range in ranges.iter().copied() {
-            let record = move |offset| Record::Address(plan::address_at(&range, offset));
-            if let Some(offset) = self.take_any(Band::of_addresses(&range), record).await? {
-                return Ok(plan::address_at(&range, offset));
+        for range in ranges {
+            let record = |offset| Record::Address(plan::address_at(range, offset));
+            if let Some(offset) = self.take_any(Band::of_addresses(range), record).await? {
+                return Ok(plan::address_at(range, offset));
             }
         }
         Err(Status::internal("failed to allocate a serviceIP: range is full"))

@@ -78,10 +78,10 @@ impl CertificateController {
         let name = wanted.common_name.strip_prefix(NODE_PREFIX)?;
         let node = self.nodes.get(&ObjectKey::cluster(name));
         match kind {
-            NodeRequest::OfItself | NodeRequest::OfItsAgent => None,
-            NodeRequest::OfItsPort => (!names::serves(&wanted, name, node.as_deref()))
+            NodeRequest::Own | NodeRequest::Agent => None,
+            NodeRequest::Serving => (!names::serves(&wanted, name, node.as_deref()))
                 .then(|| "the names are not the node's".to_owned()),
-            NodeRequest::OfAnother => {
+            NodeRequest::Foreign => {
                 let key = wanted.fingerprint();
                 let claim = Claim { node: name, key: &key, made: Made::of(request) };
                 let all = self.requests.list();

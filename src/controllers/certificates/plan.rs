@@ -52,37 +52,35 @@ const AGENTS: &str = "kinglet:agents";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRequest {
     /// A node asks for itself.
-    OfItself,
+    Own,
     /// Somebody asks for a node.
-    OfAnother,
+    Foreign,
     /// A node asks for its parts beside the kubelet.
-    OfItsAgent,
+    Agent,
     /// A node asks for what its kubelet's port shows.
-    OfItsPort,
+    Serving,
 }
 
 impl NodeRequest {
     /// What whoever asks must be allowed to create. The last is one that upstream once had.
     pub(super) fn subresource(self) -> &'static str {
         match self {
-            Self::OfItself | Self::OfItsAgent => "selfnodeclient",
-            Self::OfAnother => "nodeclient",
-            Self::OfItsPort => "selfnodeserver",
+            Self::Own | Self::Agent => "selfnodeclient",
+            Self::Foreign => "nodeclient",
+            Self::Serving => "selfnodeserver",
         }
     }
 
     fn message(self) -> &'static str {
         match self {
-            Self::OfItself => {
+            Self::Own => {
                 "Auto approving self kubelet client certificate after SubjectAccessReview."
             }
-            Self::OfAnother => {
-                "Auto approving kubelet client certificate after SubjectAccessReview."
-            }
-            Self::OfItsAgent => {
+            Self::Foreign => "Auto approving kubelet client certificate after SubjectAccessReview.",
+            Self::Agent => {
                 "Auto approving client certificate of the node's agent after SubjectAccessReview."
             }
-            Self::OfItsPort => {
+            Self::Serving => {
                 "Auto approving self kubelet server certificate after SubjectAccessReview."
             }
         }
@@ -142,16 +140,16 @@ fn recognize(request: &CertificateSigningRequest) -> Vec<NodeRequest> {
     let user = request.spec.username.as_deref().unwrap_or_default();
     match request.spec.signer_name.as_str() {
         KUBELET_CLIENT if check_kubelet_client(&wanted, &usages).is_ok() => {
-            let own = (user == wanted.common_name).then_some(NodeRequest::OfItself);
-            own.into_iter().chain([NodeRequest::OfAnother]).collect()
+            let own = (user == wanted.common_name).then_some(NodeRequest::Own);
+            own.into_iter().chain([NodeRequest::Foreign]).collect()
         }
         CLIENT if check_client(&usages).is_ok() && is_of_agent(&wanted, user) => {
-            vec![NodeRequest::OfItsAgent]
+            vec![NodeRequest::Agent]
         }
         KUBELET_SERVING
             if check_serving(&wanted, &usages).is_ok() && user == wanted.common_name =>
         {
-            vec![NodeRequest::OfItsPort]
+            vec![NodeRequest::Serving]
         }
         _ => Vec::new(),
     }
@@ -180,7 +178,7 @@ pub fn plan(observed: &Observed) -> Plan {
     let mut is_unsettled =
         permissions.iter().any(|(_, it)| matches!(it, Permission::Unknown { .. }));
     match (granted, refusal) {
-        (Some((NodeRequest::OfItsPort, _)), Some(_)) | (None, _) => {}
+        (Some((NodeRequest::Serving, _)), Some(_)) | (None, _) => {}
         (Some(_), Some(why)) => {
             plan.then([Write::replace(&denied(request, why), Some("approval"))]);
         }
@@ -327,8 +325,8 @@ mod tests {
     fn whoever_may_have_it_is_approved() {
         let mut case = observed(&json!({}), 0);
         case.permissions = vec![
-            (NodeRequest::OfItself, Permission::Denied),
-            (NodeRequest::OfAnother, Permission::Granted),
+            (NodeRequest::Own, Permission::Denied),
+            (NodeRequest::Foreign, Permission::Granted),
         ];
         check(
             &case,
@@ -336,15 +334,14 @@ mod tests {
         );
         case.permissions.truncate(1);
         check(&case, "");
-        case.permissions = vec![(NodeRequest::OfAnother, Permission::Granted)];
+        case.permissions = vec![(NodeRequest::Foreign, Permission::Granted)];
         case.refusal = Some("the name is taken".to_owned());
         check(&case, "Update \"Denied\": \"the name is taken\"");
         // What a port may show, somebody else may still decide.
-        case.permissions = vec![(NodeRequest::OfItsPort, Permission::Granted)];
+        case.permissions = vec![(NodeRequest::Serving, Permission::Granted)];
         check(&case, "");
         case.refusal = None;
-        case.permissions =
-            vec![(NodeRequest::OfItself, Permission::Unknown { why: "away".to_owned() })];
+        case.permissions = vec![(NodeRequest::Own, Permission::Unknown { why: "away".to_owned() })];
         assert_eq!(plan(&case).recheck_after, Some(RETRY));
     }
 

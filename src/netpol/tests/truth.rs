@@ -9,6 +9,7 @@ use super::{
 };
 use crate::network::Protocol;
 use serde_json::{Value, json};
+use std::slice;
 use std::sync::Arc;
 
 const TCP_81: Service = (Protocol::Tcp, 81);
@@ -77,9 +78,9 @@ fn without_policies_everything_passes() {
 #[test]
 fn default_deny() {
     let ingress = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
-    check(&[ingress.clone()], TCP_80, &["-*/*>x/*"]);
+    check(slice::from_ref(&ingress), TCP_80, &["-*/*>x/*"]);
     let egress = json!({"podSelector": {}, "policyTypes": ["Egress"]});
-    check(&[egress.clone()], TCP_80, &["-x/*>*/*"]);
+    check(slice::from_ref(&egress), TCP_80, &["-x/*>*/*"]);
     check(&[ingress, egress], TCP_80, &["-*/*>x/*", "-x/*>*/*"]);
     let both = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
     check(&[both], SCTP_80, &["-*/*>x/*", "-x/*>*/*"]);
@@ -123,39 +124,39 @@ fn namespaces_or_pods_and_namespaces_with_pods() {
 #[test]
 fn ports_and_protocols() {
     let port_81 = to_a(&json!([{"ports": [{"port": 81}]}]));
-    check(&[port_81.clone()], TCP_80, &["-*/*>x/a"]);
-    check(&[port_81.clone()], TCP_81, &[]);
+    check(slice::from_ref(&port_81), TCP_80, &["-*/*>x/a"]);
+    check(slice::from_ref(&port_81), TCP_81, &[]);
     check(&[port_81], (Protocol::Udp, 81), &["-*/*>x/a"]);
     let from_y = json!([{"from": [{"namespaceSelector": ns("y")}], "ports": [{"port": 81}]}]);
     check(&[to_a(&from_y)], TCP_81, &["-*/*>x/a", "+y/*>x/a"]);
     check(&[to_a(&from_y)], TCP_80, &["-*/*>x/a"]);
     let all_of_udp = to_a(&json!([{"ports": [{"protocol": "UDP"}]}]));
-    check(&[all_of_udp.clone()], UDP_80, &[]);
-    check(&[all_of_udp.clone()], SCTP_80, &["-*/*>x/a"]);
+    check(slice::from_ref(&all_of_udp), UDP_80, &[]);
+    check(slice::from_ref(&all_of_udp), SCTP_80, &["-*/*>x/a"]);
     check(&[all_of_udp], TCP_80, &["-*/*>x/a"]);
     let range = to_a(&json!([{"ports": [{"port": 81, "endPort": 90}]}]));
-    check(&[range.clone()], TCP_80, &["-*/*>x/a"]);
+    check(slice::from_ref(&range), TCP_80, &["-*/*>x/a"]);
     check(&[range], TCP_81, &[]);
 }
 
 #[test]
 fn sctp_is_not_tcp() {
     let sctp = to_a(&json!([{"ports": [{"protocol": "SCTP", "port": 80}]}]));
-    check(&[sctp.clone()], SCTP_80, &[]);
-    check(&[sctp.clone()], TCP_80, &["-*/*>x/a"]);
+    check(slice::from_ref(&sctp), SCTP_80, &[]);
+    check(slice::from_ref(&sctp), TCP_80, &["-*/*>x/a"]);
     check(&[sctp], TCP_81, &["-*/*>x/a"]);
 }
 
 #[test]
 fn ports_by_their_names() {
     let named = to_a(&json!([{"ports": [{"port": "serve-81-tcp"}]}]));
-    check(&[named.clone()], TCP_81, &[]);
+    check(slice::from_ref(&named), TCP_81, &[]);
     check(&[named], TCP_80, &["-*/*>x/a"]);
     let from_x =
         json!([{"from": [{"namespaceSelector": ns("x")}], "ports": [{"port": "serve-80-tcp"}]}]);
     check(&[to_a(&from_x)], TCP_80, &["-y/*>x/a", "-z/*>x/a"]);
     let egress = from_a(&json!([{"ports": [{"port": "serve-80-tcp"}]}]));
-    check(&[egress.clone()], TCP_80, &[]);
+    check(slice::from_ref(&egress), TCP_80, &[]);
     check(&[egress], TCP_81, &["-x/a>*/*"]);
     let to_y =
         json!([{"to": [{"namespaceSelector": ns("y")}], "ports": [{"port": "serve-80-tcp"}]}]);
@@ -215,16 +216,14 @@ fn the_directions_are_independent() {
 #[test]
 fn blocks_of_addresses() {
     let block = |cidr: &str, except: &[&str]| json!([{"to": [{"ipBlock": {"cidr": cidr, "except": except}}]}]);
-    let mut both: Vec<Value> = Vec::new();
-    both.push(from_a(&block("10.42.0.21/32", &[])));
-    both.push(from_a(&block("fd42::21/128", &[])));
+    let both = [from_a(&block("10.42.0.21/32", &[])), from_a(&block("fd42::21/128", &[]))];
     check(&both, TCP_80, &["-x/a>*/*", "+x/a>y/a"]);
     let excepted = [
         from_a(&block("10.42.0.0/24", &["10.42.0.21/32"])),
         from_a(&block("fd42::/64", &["fd42::21/128"])),
     ];
     check(&excepted, TCP_80, &["-x/a>y/a"]);
-    let again = [excepted.to_vec(), both].concat();
+    let again = [excepted, both].concat();
     check(&again, TCP_80, &[]);
     let named = json!([{"to": [{"ipBlock": {"cidr": "10.42.0.0/24"}}, {"ipBlock": {"cidr": "fd42::/64"}}],
         "ports": [{"port": "serve-80-tcp"}]}]);

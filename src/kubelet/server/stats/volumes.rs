@@ -11,7 +11,7 @@ use crate::stdx::blocking;
 use crate::sys::load::{self, DiskLoad};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::debug;
@@ -54,12 +54,12 @@ impl Measures {
         all.iter().map(of_pod).collect()
     }
 
-    async fn measure(&self, path: &PathBuf) -> Option<DiskLoad> {
+    async fn measure(&self, path: &Path) -> Option<DiskLoad> {
         let under_way = Arc::clone(&self.0);
-        if !under_way.lock().expect("no panics under this lock").insert(path.clone()) {
+        if !under_way.lock().expect("no panics under this lock").insert(path.to_owned()) {
             return None;
         }
-        let asked = path.clone();
+        let asked = path.to_owned();
         let measuring = blocking(move || {
             let measured = load::disk(&asked);
             under_way.lock().expect("no panics under this lock").remove(&asked);
