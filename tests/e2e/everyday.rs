@@ -177,7 +177,7 @@ fn services_are_exposed(kubectl: &Kubectl<'_>) {
     let reference = serde_json::json!({"kind": "Pod", "namespace": "default", "name": pod});
     let slice = serde_json::json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": "front-by-hand", "labels": {"kubernetes.io/service-name": "front"}},
+        "metadata": {"name": "by-hand-1", "labels": {"kubernetes.io/service-name": "by-hand"}},
         "addressType": "IPv4", "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
         "endpoints": [
             // No pod, not ready, not the pod's own: nobody is asked there.
@@ -187,21 +187,27 @@ fn services_are_exposed(kubectl: &Kubectl<'_>) {
             {"addresses": [address], "conditions": {"ready": true}, "targetRef": reference},
         ],
     });
+    // Nobody but us says where this one leads.
+    let service = serde_json::json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "by-hand"}, "spec": {"ports": [{"port": 80}]}});
+    machine.apply(&service.to_string());
     machine.apply(&slice.to_string());
-    for path in ["front/proxy", "front/proxy/", "front:80/proxy/index.html", "http:front:/proxy/"] {
+    for path in
+        ["by-hand/proxy", "by-hand/proxy/", "by-hand:80/proxy/index.html", "http:by-hand:/proxy/"]
+    {
         let raw = format!("/api/v1/namespaces/default/services/{path}");
         kubectl.shows(&format!("get --raw {raw}"), &["Hello"]);
     }
-    kubectl.run("delete endpointslice front-by-hand");
+    kubectl.run("delete endpointslice by-hand-1");
     kubectl.is_refused(
-        "get --raw /api/v1/namespaces/default/services/front/proxy/",
-        "no endpoints available for service \"front\"",
+        "get --raw /api/v1/namespaces/default/services/by-hand/proxy/",
+        "no endpoints available for service \"by-hand\"",
     );
     kubectl.is_refused(
-        "get --raw /api/v1/namespaces/default/services/front:9/proxy/",
-        "no service port 9 found for service \"front\"",
+        "get --raw /api/v1/namespaces/default/services/by-hand:9/proxy/",
+        "no service port 9 found for service \"by-hand\"",
     );
-    kubectl.run("delete service front");
+    kubectl.run("delete service by-hand front");
 }
 
 fn kinds_are_explained(kubectl: &Kubectl<'_>) {

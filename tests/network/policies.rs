@@ -301,6 +301,8 @@ fn the_rules_stand_while_nobody_keeps_them() {
         node.apply("deny-ingress", &json!({"podSelector": {}})).await;
         node.until("the policy is in the kernel", |rules| rules.contains(DENY_INGRESS)).await;
         client.does_not_reach(server.tcp(0, 80));
+        // Who keeps them would write them again.
+        node.tasks.stop(CONNECT_DEADLINE).await.unwrap();
         netpol::remove().await.unwrap();
         assert!(!printed("nft", &["list", "ruleset"]).await.contains("policies"));
     });

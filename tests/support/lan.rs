@@ -116,6 +116,9 @@ fn rules(port: &str, fault: Fault) -> String {
         Fault::Cut => format!("{from} drop\n{to} drop\n"),
         Fault::Deaf => format!("{to} drop\n"),
         Fault::Mute => format!("{from} drop\n"),
+        // No lot is drawn where it is known how it falls: nft refuses those.
+        Fault::Loses(0) => String::new(),
+        Fault::Loses(100..) => format!("{from} drop\n{to} drop\n"),
         Fault::Loses(percent) => {
             let lot = format!("numgen random mod 100 < {percent} drop\n");
             format!("{from} {lot}{to} {lot}")
