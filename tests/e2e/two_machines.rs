@@ -17,7 +17,7 @@ fn kubectl_reaches_the_server_from_another_machine_while_the_wire_holds() {
     assert!(desk.kubectl(&["get", "nodes"]).contains("one "));
     lan.disturb("one", Fault::Deaf);
     let refused = desk.kubectl_refused(&["get", "nodes", "--request-timeout=1s"]);
-    assert!(refused.contains("192.0.2.10:6443"), "{refused}");
+    assert!(refused.contains("Unable to connect to the server"), "{refused}");
     lan.disturb("one", None);
     assert!(desk.kubectl(&["get", "nodes"]).contains("one "));
     server.stop(Signal::SIGTERM);
