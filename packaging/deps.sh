@@ -12,7 +12,8 @@ old_kubectl=/var/cache/kinglet-tests/kubectl-1.20
 build=(cc:gcc libc:libc6-dev)
 run=("${build[@]}" containerd-shim-runc-v2:containerd runc:runc nft:nftables busybox:busybox-static
   kubectl:kubernetes-client curl:curl)
-test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry htpasswd:apache2-utils)
+test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry htpasswd:apache2-utils
+  cni:containernetworking-plugins)
 static=("${build[@]}" musl-gcc:musl-tools)
 case $task in
   run) wanted=("${run[@]}") ;;
@@ -25,6 +26,8 @@ is_there() {
   case $1 in
     # What the C compiler needs beside itself.
     libc) printf 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null ;;
+    # Plugins are not on the path of programs.
+    cni) [ -x /usr/lib/cni/bridge ] ;;
     # A dynamic busybox cannot run in an image of its own.
     busybox) [ -f /usr/share/doc/busybox-static/copyright ] ;;
     *) command -v "$1" >/dev/null ;;
