@@ -158,8 +158,13 @@ async fn templates_roll_out_within_bounds() {
             )
             .await;
         rolled_out(&cluster, "log", 4).await;
+        // What is watched may be behind what the controller has seen.
+        eventually("all are seen to be ready", async || {
+            let pods = cluster.pods.list();
+            (pods.iter().filter(|pod| is_ready(pod)).count() == 4).then_some(())
+        })
+        .await;
         let broken = watch_bounds(&cluster, ready_min, there_max);
-        broken.lock().unwrap().clear();
         cluster.patch::<DaemonSet>("log", json!({"spec": {"template": template("two")}})).await;
         rolled_out(&cluster, "log", 4).await;
         cluster.counted::<Pod>(4).await;
