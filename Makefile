@@ -25,6 +25,7 @@ ifeq ($(IS_ROOT),yes)
 	@packaging/deps.sh test
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory doc
 	$(CARGO) test
 else
 	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make test"
@@ -62,11 +63,14 @@ static: ## Build a static executable (musl)
 
 bench: ## Measure what DESIGN asks for, on the release build (root)
 ifeq ($(IS_ROOT),yes)
-	@packaging/deps.sh test
+	@packaging/deps.sh bench
 	$(CARGO) build --release
 	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench cluster
+	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench ingress
 	$(CARGO) bench --profile measure --bench scheduling
 	$(CARGO) bench --profile measure --bench access
+	$(CARGO) bench --profile measure --bench dns
+	$(CARGO) bench --profile measure --bench services
 else
 	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make bench"; exit 1
 endif

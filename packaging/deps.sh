@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what a task needs and the host lacks. Usage: deps.sh run|test|static
+# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static
 set -euo pipefail
 
-task=${1:?run, test or static}
+task=${1:?run, test, bench or static}
 # Where Debian keeps nft and ip; a plain user's PATH does not have it.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # The kubectl of Debian 12 beside the host's own, for the tests: it speaks to servers as it did years ago.
@@ -13,14 +13,18 @@ build=(cc:gcc libc:libc6-dev)
 run=("${build[@]}" containerd-shim-runc-v2:containerd runc:runc nft:nftables busybox:busybox-static
   kubectl:kubernetes-client curl:curl)
 test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry htpasswd:apache2-utils
-  cni:containernetworking-plugins)
+  cni:containernetworking-plugins faketime:libfaketime)
+# What the ingress is measured with and beside.
+bench=("${test[@]}" wrk:wrk nginx:nginx-light haproxy:haproxy)
 static=("${build[@]}" musl-gcc:musl-tools)
 case $task in
   run) wanted=("${run[@]}") ;;
   test) wanted=("${test[@]}") ;;
+  bench) wanted=("${bench[@]}") ;;
   static) wanted=("${static[@]}") ;;
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
+case $task in run | static) old_kubectl= ;; esac
 
 is_there() {
   case $1 in
@@ -28,6 +32,8 @@ is_there() {
     libc) printf 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null ;;
     # Plugins are not on the path of programs.
     cni) [ -x /usr/lib/cni/bridge ] ;;
+    # Only the library: what it does is asked for by the tests themselves.
+    faketime) [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] ;;
     # A dynamic busybox cannot run in an image of its own.
     busybox) [ -f /usr/share/doc/busybox-static/copyright ] ;;
     *) command -v "$1" >/dev/null ;;
@@ -66,7 +72,7 @@ for entry in "${wanted[@]}"; do
   is_there "${entry%%:*}" || missing+=("${entry##*:}")
 done
 lacks=${missing[*]}
-if [ "$task" = test ] && [ ! -x "$old_kubectl" ]; then lacks="$lacks $old_kubectl"; fi
+if [ -n "$old_kubectl" ] && [ ! -x "$old_kubectl" ]; then lacks="$lacks $old_kubectl"; fi
 [ -n "$lacks" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -78,4 +84,4 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
-if [ "$task" = test ] && [ ! -x "$old_kubectl" ]; then fetch_old_kubectl; fi
+if [ -n "$old_kubectl" ] && [ ! -x "$old_kubectl" ]; then fetch_old_kubectl; fi

@@ -54,7 +54,7 @@ mkdir -p "$data/agent/images"
 server=$!
 export KUBECONFIG=$work/kinglet.yaml
 api_is_ready() { [ -f "$KUBECONFIG" ] && kubectl get --raw /readyz >/dev/null 2>&1; }
-page_is_there() { curl -fsS --noproxy '*' --max-time 2 "http://$pod:8080/" 2>/dev/null; }
+page() { curl -fsS --noproxy '*' --max-time 2 "$1" 2>/dev/null; }
 
 eventually "the API server" api_is_ready
 kubectl apply -f "$here/../examples/"
@@ -62,16 +62,21 @@ for workload in deployment/hello statefulset/ledger daemonset/node-facts deploym
   kubectl rollout status "$workload" --timeout=120s
 done
 kubectl wait --for=condition=Complete job/parts --timeout=120s
-pod=$(kubectl get pods -l app=hello -o jsonpath='{.items[0].status.podIP}')
-eventually "http://$pod:8080/" page_is_there
+service=http://$(kubectl get service hello -o jsonpath='{.spec.clusterIP}')/
+eventually "$service" page "$service"
+# Another web server may have the ports of the ingress, which the log above says then.
+node=$(kubectl get ingress hello -o jsonpath='{.status.loadBalancer.ingress[0].ip}')
+ingress=http://$node/
+[ -n "$node" ] && page "$ingress" >/dev/null || ingress=
 cat <<TEXT
 
 The cluster runs. In another terminal:
 
   export KUBECONFIG=$KUBECONFIG
   kubectl get pods -o wide
-  curl http://$pod:8080/
-
+  curl $service
+${ingress:+  curl $ingress
+}
 Ctrl-C stops it and removes everything.
 TEXT
 wait "$server" || fail "The server ended."

@@ -10,6 +10,7 @@ pub mod control;
 pub mod controllers;
 pub mod daemon;
 pub mod dns;
+pub mod ingress;
 pub mod kubelet;
 pub mod netpol;
 pub mod network;

@@ -8,7 +8,7 @@
 #![expect(unreachable_pub, reason = "the machine is shared with the end-to-end tests")]
 
 #[path = "../../tests/support/lan.rs"]
-#[expect(dead_code, reason = "what is measured is alone on its wire")]
+#[expect(dead_code, reason = "nothing is wrong with the wires of what is measured")]
 mod lan;
 mod load;
 #[path = "../../tests/e2e/machine.rs"]
@@ -18,12 +18,17 @@ mod names;
 mod process;
 #[path = "../../tests/e2e/push.rs"]
 mod push;
+#[path = "../../tests/support/questions.rs"]
+#[expect(dead_code, reason = "other benchmarks ask at a pace")]
+mod questions;
 
 use kinglet::daemon::Layout;
+use lan::Lan;
 use load::Load;
 use machine::Machine;
 use nix::sys::signal::Signal;
 use process::Usage;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const IDLE_SECONDS: u64 = 60;
@@ -62,6 +67,7 @@ fn main() {
     }
     machine.stop(Signal::SIGTERM);
     machine.killall();
+    joining();
 }
 
 fn row(what: &str, measured: &str, reach: &str) {
@@ -79,6 +85,23 @@ fn start(machine: &mut Machine, what: &str, reach: &str) {
     let seconds = |at: Instant| at.duration_since(began).as_secs_f64();
     let measured = format!("{:.3} s to readyz, {:.3} s to Ready", seconds(answers), seconds(ready));
     row(what, &measured, reach);
+}
+
+/// From the start of an agent's process, on an empty disk, to a ready node.
+fn joining() {
+    let lan = Arc::new(Lan::new());
+    let mut server = Machine::on(&lan, "one", "192.0.2.10");
+    let mut agent = Machine::on(&lan, "two", "192.0.2.11");
+    server.start();
+    let token = server.token();
+    let began = now();
+    agent.spawn_agent(&server, Some(&token));
+    server.eventually("the node is ready", || server.is_ready("two"));
+    row("an agent joins", &format!("{:.3} s to Ready", began.elapsed().as_secs_f64()), "1 s");
+    for machine in [&mut agent, &mut server] {
+        machine.stop(Signal::SIGTERM);
+        machine.killall();
+    }
 }
 
 /// Says how much processor time it took.

@@ -8,6 +8,7 @@ pub mod duration;
 pub mod field;
 pub mod fields;
 pub mod host_port;
+pub mod ingress;
 mod key;
 pub mod labels;
 pub mod names;
@@ -17,6 +18,7 @@ pub mod owner;
 pub mod pod;
 mod quantity;
 pub mod quota;
+pub mod ranges;
 pub mod status;
 pub mod volume;
 

@@ -36,6 +36,10 @@ fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
+/// Whose classes are served with directories on nodes: ours, and the one that classes name which users
+/// bring from k3s.
+pub const LOCAL_PROVISIONERS: &[&str] = &["kinglet.dev/local-path", "rancher.io/local-path"];
+
 /// The node for which the claim's volume is to be made.
 #[must_use]
 pub fn selected_node(claim: &PersistentVolumeClaim) -> Option<&str> {

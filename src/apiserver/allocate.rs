@@ -20,6 +20,7 @@ use super::admission::{Grounds, service_ranges};
 use super::errors;
 use super::keys;
 use super::server::Server;
+use crate::api::ranges::address_at;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey};
 use crate::registry::{self, Object, service_address_errors};
@@ -102,7 +103,7 @@ async fn endpoints_of(server: &Server, service: &Service) -> Result<Option<Op>, 
 
 /// The first address of a range, which is the API server's.
 pub(super) fn first_address(cidr: &IpNet) -> IpAddr {
-    plan::address_at(cidr, 1)
+    address_at(cidr, 1)
 }
 
 /// Why a Service cannot have what it asks for.

@@ -11,12 +11,14 @@ use super::config::{
 use super::encoding::status_response;
 use super::identity::Identity;
 use super::impersonation::impersonate;
+use super::node_names::Machine;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
 use crate::api::status::{Reason, Status};
-use crate::pki::{Acceptor, ClientProof};
+use crate::pki::{Acceptor, ClientProof, Untimely};
 use crate::stdx::http::{Response, Upgrade};
 use crate::stdx::{chain, monotonic};
+use crate::sys::tcp;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -26,7 +28,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
-use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
@@ -40,6 +41,8 @@ use tracing::debug;
 struct Connection {
     server: Arc<Server>,
     peer: Peer,
+    /// The machine at the other end, where it is a node's.
+    machine: Option<Machine>,
     activity: Arc<Activity>,
     /// What the connection becomes when the answer that is on its way is out.
     upgraded: Mutex<Option<Upgraded>>,
@@ -75,16 +78,20 @@ pub(super) async fn serve(
     acceptor: Acceptor,
     strangers: Arc<Semaphore>,
 ) {
-    if let Err(error) = set_options(&stream) {
+    if let Err(error) = tcp::prepare(&stream, PEER_SILENCE_MAX) {
         debug!(error = chain(&error), "socket options could not be set");
     }
-    let (stream, proof) = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let (stream, proof) = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_client(stream)).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             debug!(error = chain(&error), "a TLS handshake failed");
             return;
         }
         Err(_elapsed) => return,
+    };
+    let machine = match &proof {
+        ClientProof::Certificate(certificate) => Machine::of(certificate),
+        ClientProof::Nothing | ClientProof::Refused(_) => None,
     };
     let peer = peer(proof);
     let place = match peer {
@@ -98,13 +105,14 @@ pub(super) async fn serve(
         },
     };
     let (activity, upgraded) = (Activity::new(), Mutex::default());
-    let connection = Arc::new(Connection { server, peer, activity, upgraded });
+    let connection = Arc::new(Connection { server, peer, machine, activity, upgraded });
     connection.drive(stream).await;
     drop(place);
 }
 
 impl Connection {
     async fn drive(self: Arc<Self>, stream: TlsStream<TcpStream>) {
+        let mut name_lost = pin!(self.name_lost());
         let service = service_fn(|request| {
             let connection = Arc::clone(&self);
             async move { Ok::<_, Infallible>(connection.handle(request).await) }
@@ -124,6 +132,10 @@ impl Connection {
                     Err(_elapsed) => return,
                 }
             }
+            () = name_lost.as_mut() => {
+                debug!("a connection was cut off: another machine has the name of its node");
+                return;
+            }
             // Whoever closes the server bounds this.
             () = self.server.closing.cancelled() => {
                 http.as_mut().graceful_shutdown();
@@ -135,7 +147,18 @@ impl Connection {
         }
         let upgraded = self.upgraded.lock().expect("no panics under this lock").take();
         if let Some(upgraded) = upgraded {
-            upgraded.run(&self.server).await;
+            tokio::select! {
+                () = upgraded.run(&self.server) => {}
+                () = name_lost => debug!("a tunnel was cut off: another machine has the name"),
+            }
+        }
+    }
+
+    /// Waits until what is open, watches and tunnels, is no longer for whoever is at the other end.
+    async fn name_lost(&self) {
+        match &self.machine {
+            Some(machine) => self.server.node_names.lost(machine).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -184,6 +207,9 @@ impl Connection {
     ) -> Result<(Response, OwnedSemaphorePermit), Status> {
         let tokens = &self.server.tokens;
         let identity = authenticate(tokens, &self.peer, &asked.headers).await?;
+        if let Some(machine) = &self.machine {
+            self.server.node_names.check(machine)?;
+        }
         let identity = impersonate(&self.server, identity, &asked.headers).await?;
         authorize(&self.server, &identity, asked).await?;
         // What only reads has no use for a body, and does not wait for one.
@@ -194,18 +220,6 @@ impl Connection {
         let place = self.server.in_flight.enter(&asked.info)?;
         Ok((self.server.answer(asked, &identity, body).await, place))
     }
-}
-
-/// A peer that has vanished is noticed, also while nothing is sent.
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(PEER_SILENCE_MAX / 2)
-        .with_interval(PEER_SILENCE_MAX / 6)
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(PEER_SILENCE_MAX))
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {
@@ -232,7 +246,10 @@ fn builder() -> auto::Builder<TokioExecutor> {
 fn peer(proof: ClientProof) -> Peer {
     match proof {
         ClientProof::Nothing => Peer::Unknown,
-        ClientProof::Refused(error) => Peer::Refused(chain(&error)),
+        ClientProof::Refused(error) => Peer::Refused(match Untimely::within(&error) {
+            Some(untimely) => untimely.to_string(),
+            None => chain(&error),
+        }),
         ClientProof::Certificate(certificate) => match Identity::of_certificate(&certificate) {
             Ok(identity) => Peer::Certified(Arc::new(identity)),
             Err(error) => Peer::Refused(chain(&error)),

@@ -77,7 +77,7 @@ impl Identity {
     /// # Errors
     /// Where the certificate names nobody.
     pub fn of_certificate(der: &[u8]) -> Result<Self, BadCertificate> {
-        let CertificateUser { user, groups } = CertificateUser::of(der)?;
+        let CertificateUser { user, groups, .. } = CertificateUser::of(der)?;
         let groups: Vec<_> = groups.iter().map(String::as_str).collect();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
         let mut credential = "X509SHA256=".to_owned();

@@ -2,7 +2,7 @@
 //!
 //! Follows upstream `WithImpersonation` (apiserver pkg/endpoints/filters/impersonation.go, v1.35).
 
-use super::authz::{Ask, Decision, forbidden};
+use super::authz::{self, Ask};
 use super::identity::{ANONYMOUS, AUTHENTICATED, Extra, Identity, UNAUTHENTICATED};
 use super::rbac::Action;
 use super::server::Server;
@@ -57,11 +57,7 @@ pub(super) async fn impersonate(
         ));
     }
     for part in wanted.parts() {
-        let ask = Ask::of(&asker, part.action());
-        let decision = server.authorizer.judge(&ask, || server.store.revision()).await;
-        if let Decision::Deny(reason) = decision {
-            return Err(forbidden(&ask, &reason));
-        }
+        authz::require(server, &Ask::of(&asker, part.action())).await?;
     }
     Ok(Arc::new(wanted.identity()))
 }

@@ -6,6 +6,7 @@
 
 use super::identity::Identity;
 use super::server::{Asked, Server, no_such_path};
+use crate::api::node::{AGENT_PREFIX, AGENTS};
 use crate::api::status::{Reason, Status};
 use crate::stdx::http::{Response, full, wanted_protocol};
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,10 +16,6 @@ pub const TUNNEL_PATH: &str = "/v1-kinglet/connect";
 
 /// What the connection becomes.
 pub const TUNNEL_PROTOCOL: &str = "kinglet-tunnel";
-
-/// Whose tunnel it is, behind this, and the group that has to vouch for it.
-const AGENT_PREFIX: &str = "kinglet:agent:";
-const AGENTS: &str = "kinglet:agents";
 
 /// The authorities.
 pub(super) fn authorities(server: &Server, path: &str) -> Option<Response> {

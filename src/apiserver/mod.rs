@@ -31,6 +31,8 @@ mod listener;
 mod local;
 mod metadata;
 mod metrics;
+mod node_facts;
+mod node_names;
 mod openapi;
 mod query;
 pub mod rbac;

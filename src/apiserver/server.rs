@@ -14,13 +14,14 @@ use super::guarded::{self, GuardedStore, Memory};
 use super::identity::Identity;
 use super::inflight::InFlight;
 use super::local::LocalService;
+use super::node_names::NodeNames;
 use super::query::Query;
 use super::request::RequestInfo;
 use super::tokens::{KeyError, Tokens};
 use super::{discovery, health, join, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
-use crate::stdx::http::{HttpService, Request, Response};
+use crate::stdx::http::{ByteStream, HttpService, Request, Response};
 use crate::storage::Store;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -28,19 +29,29 @@ use http::{HeaderMap, Method};
 use jiff::SignedDuration;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Reaches the kubelet of a node: for the logs of its pods.
+/// Reaches the kubelets of nodes, and pods that are behind them.
 pub trait NodeService: Send + Sync + fmt::Debug {
     /// Asks the kubelet of `node`.
     ///
     /// # Errors
     /// Where that kubelet cannot be reached; what it says itself is a response.
     fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>>;
+
+    /// Connects to a pod of `node` through the node. `None`: it is reached over the network.
+    fn connect(
+        &self,
+        _node: &str,
+        _pod: SocketAddr,
+    ) -> Option<BoxFuture<'static, io::Result<ByteStream>>> {
+        None
+    }
 
     /// The answer to a node that opens a connection by which it can be asked; what becomes of the
     /// connection is in it. `None`: nobody here asks that way.
@@ -61,7 +72,8 @@ pub struct Server {
     pub(super) openapi: openapi::Index,
     pub(super) tokens: Tokens,
     pub(super) authorizer: Authorizer,
-    pub(super) topology: Arc<NodeTopology>,
+    pub(super) topology: NodeTopology,
+    pub(super) node_names: NodeNames,
     pub(super) remembered: Arc<Remembered>,
     pub(super) quota_turns: Turns,
     /// What keeps those above knowing, until it runs.
@@ -110,7 +122,8 @@ impl Server {
     pub fn new(config: Config, store: Arc<dyn Store>, nodes: Arc<dyn NodeService>) -> Arc<Self> {
         let (authorizer, mut waiting) = Authorizer::new();
         let (topology, of_nodes) = NodeTopology::new();
-        waiting.push(of_nodes);
+        let (node_names, of_names) = NodeNames::new();
+        waiting.extend([of_nodes, of_names]);
         let shared = Arc::clone(&store);
         let tokens = Tokens::new(config.tokens.clone(), shared, config.clock.clone());
         let remembered = Arc::new(Remembered::default());
@@ -128,6 +141,7 @@ impl Server {
             tokens,
             authorizer,
             topology,
+            node_names,
             remembered,
             quota_turns: Turns::default(),
             waiting: Mutex::new(waiting),

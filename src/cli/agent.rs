@@ -10,9 +10,16 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A server of the cluster, https://NAME-OR-ADDRESS:6443
-    #[arg(long, short = 's', env = "KINGLET_URL", value_name = "URL")]
-    server: String,
+    /// A server of the cluster, https://NAME-OR-ADDRESS:6443, or several: whichever answers is asked
+    #[arg(
+        long,
+        short = 's',
+        env = "KINGLET_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        required = true
+    )]
+    server: Vec<String>,
     /// What `kinglet token create` has printed; needed once
     #[arg(long, short = 't', env = "KINGLET_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -36,8 +43,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl Args {
     fn into_config(self) -> anyhow::Result<AgentConfig> {
-        let Self { server, token, token_file, files, node, logs: _ } = self;
-        if !server.starts_with("https://") {
+        let Self { server: servers, token, token_file, files, node, logs: _ } = self;
+        if let Some(server) = servers.iter().find(|server| !server.starts_with("https://")) {
             bail!("--server {server:?}: https://NAME-OR-ADDRESS:6443 is wanted");
         }
         let text = match token_file {
@@ -48,8 +55,9 @@ impl Args {
             None => token,
         };
         let token = text.map(|text| text.parse::<JoinToken>()).transpose().context("--token")?;
-        let way_out = daemon::address_towards(&server).unwrap_or_else(daemon::default_address);
-        Ok(AgentConfig { node: node.into_config(&files, way_out)?, server, token })
+        let way_out = servers.iter().find_map(|server| daemon::address_towards(server));
+        let way_out = way_out.unwrap_or_else(daemon::default_address);
+        Ok(AgentConfig { node: node.into_config(&files, way_out)?, servers, token })
     }
 }
 
@@ -77,6 +85,9 @@ mod tests {
         check(&with(&["--token", "abcdef.0123456789abcdef"]), "JoinToken(None, abcdef)");
         check(&with(&["--token", "abc"]), "--token: it is not of the form");
         check(&with(&["--node-name", "two"]), "name: \"two\"");
+        let both = "servers: [\"https://192.0.2.10:6443\", \"https://edge:6443\"]";
+        check(&with(&["--server", "https://edge:6443"]), both);
+        check(&["--server", "https://192.0.2.10:6443,https://edge:6443"], both);
         check(&["--server", "192.0.2.10"], "https://NAME-OR-ADDRESS:6443 is wanted");
     }
 }

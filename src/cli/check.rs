@@ -2,6 +2,8 @@
 //!
 //! [`judge()`] decides from plain [`Facts`]; the rest gathers and prints them.
 
+use super::server::BackendArg;
+use crate::sys::wireguard::Control;
 use crate::sys::{cgroup::Cgroups, process};
 use std::fmt;
 use std::fs;
@@ -24,6 +26,9 @@ pub(super) struct Args {
     /// Port to look at
     #[arg(long, env = "KINGLET_HTTPS_LISTEN_PORT", default_value_t = 6443)]
     https_listen_port: u16,
+    /// How packets are to get to pods of other nodes
+    #[arg(long, env = "KINGLET_FLANNEL_BACKEND", default_value = "vxlan")]
+    flannel_backend: BackendArg,
 }
 
 /// What was found on the host.
@@ -34,6 +39,8 @@ struct Facts {
     /// Names of [`PROGRAMS`] that are there.
     programs: Vec<&'static str>,
     filesystems: String,
+    /// What there is of WireGuard, where it is asked for.
+    wireguard: Option<Result<(), String>>,
     /// `None` where no cgroups are mounted.
     cgroups_hybrid: Option<bool>,
     controllers: Vec<String>,
@@ -113,6 +120,11 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     let overlay = facts.filesystems.lines().any(|line| line.trim_end().ends_with("\toverlay"));
     let remedy = "`modprobe overlay`, or a kernel with CONFIG_OVERLAY_FS";
     findings.push(finding("overlayfs", Verdict::Missing, overlay, remedy));
+    findings.extend(facts.wireguard.as_ref().map(|there| {
+        let why = there.as_ref().err();
+        let remedy = why.map(|why| format!("{why}; or another --flannel-backend: vxlan, host-gw"));
+        finding("wireguard", Verdict::Missing, why.is_none(), &remedy.unwrap_or_default())
+    }));
     findings.extend(cgroups(facts));
     let enough = facts.free_bytes.is_none_or(|free| free >= FREE_BYTES_MIN);
     let remedy = "less than 1 GiB is free in the data directory; images need room";
@@ -185,6 +197,8 @@ fn gather(args: &Args) -> Facts {
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         programs: PROGRAMS.iter().filter(is_there).map(|needed| needed.program).collect(),
         filesystems: read("/proc/filesystems"),
+        wireguard: (args.flannel_backend == BackendArg::WireguardNative)
+            .then(|| Control::open().map(drop).map_err(|error| error.to_string())),
         cgroups_hybrid: cgroups.map(|cgroups| cgroups.is_hybrid()),
         controllers,
         free_bytes: free_bytes(&args.data.data_dir),
@@ -217,6 +231,7 @@ mod tests {
             kernel: "6.1.0-18-amd64".to_owned(),
             programs: vec!["containerd-shim-runc-v2", "runc", "nft"],
             filesystems: "nodev\toverlay\n".to_owned(),
+            wireguard: None,
             cgroups_hybrid: Some(false),
             controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
             free_bytes: Some(10 << 30),
@@ -245,6 +260,8 @@ mod tests {
         check(|facts| facts.kernel = "unknown".to_owned(), &["kernel unknown"]);
         check(|facts| facts.programs.retain(|name| *name != "nft"), &["nft"]);
         check(|facts| facts.filesystems.clear(), &["overlayfs"]);
+        check(|facts| facts.wireguard = Some(Ok(())), &[]);
+        check(|facts| facts.wireguard = Some(Err("none".to_owned())), &["wireguard"]);
         check(|facts| facts.cgroups_hybrid = None, &["cgroups"]);
         check(|facts| facts.controllers.retain(|name| name != "memory"), &["cgroup memory"]);
         check(|facts| facts.free_bytes = Some(0), &["disk space"]);

@@ -8,6 +8,7 @@ mod certificate;
 mod check;
 mod config_file;
 mod image;
+mod ingress;
 mod logs;
 mod node;
 mod server;

@@ -2,6 +2,7 @@
 //!
 //! Names and meanings of the flags are k3s's where k3s has them.
 
+use super::ingress::IngressArgs;
 use super::values;
 use crate::api::Quantity;
 use crate::api::pod::Amounts;
@@ -15,7 +16,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// Which flags every command with a data directory has.
@@ -60,9 +61,9 @@ pub(super) struct NodeArgs {
     /// Addresses by which this node is reached from elsewhere
     #[arg(long, env = "KINGLET_NODE_EXTERNAL_IP", value_delimiter = ',')]
     node_external_ip: Vec<IpAddr>,
-    /// Address that is listened on
-    #[arg(long, env = "KINGLET_BIND_ADDRESS", default_value = "0.0.0.0")]
-    bind_address: IpAddr,
+    /// Address that is listened on [default: every one]
+    #[arg(long, env = "KINGLET_BIND_ADDRESS")]
+    bind_address: Option<IpAddr>,
     /// Label of this node, key=value
     #[arg(long, env = "KINGLET_NODE_LABEL", value_delimiter = ',', value_parser = values::label)]
     node_label: Vec<(String, String)>,
@@ -131,6 +132,8 @@ pub(super) struct NodeArgs {
         value_delimiter = ','
     )]
     cni_bin_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    ingress: IngressArgs,
     /// Parts to leave out
     #[arg(long, env = "KINGLET_DISABLE", value_delimiter = ',')]
     disable: Vec<DisableArg>,
@@ -166,6 +169,8 @@ enum DisableArg {
     Proxy,
     /// The cluster's DNS: one of your own answers at --cluster-dns
     Dns,
+    /// The HTTP proxy of each node, with its class `kinglet`
+    Ingress,
 }
 
 impl DisableArg {
@@ -179,6 +184,7 @@ impl DisableArg {
             Self::NetworkPolicy => Component::NetworkPolicy,
             Self::Proxy => Component::Proxy,
             Self::Dns => Component::Dns,
+            Self::Ingress => Component::Ingress,
         }
     }
 }
@@ -200,14 +206,15 @@ impl NodeArgs {
         if let Some(problem) = crate::api::names::dns1123_subdomain(&name).first() {
             bail!("--node-name {name:?}: {problem}");
         }
+        let ips = if self.node_ip.is_empty() { vec![way_out] } else { self.node_ip };
         Ok(NodeConfig {
             data_dir: absolute(&files.data.data_dir)?,
             pod_logs_dir: absolute(&files.pod_logs_dir)?,
             registries_file: files.private_registry.clone(),
-            bind_address: self.bind_address,
+            bind_address: self.bind_address.unwrap_or_else(|| every_address(&ips)),
             kubelet_port: self.kubelet_port,
             name,
-            ips: if self.node_ip.is_empty() { vec![way_out] } else { self.node_ip },
+            ips,
             external_ips: self.node_external_ip,
             labels: self.node_label.into_iter().collect(),
             taints: self.node_taint,
@@ -217,6 +224,7 @@ impl NodeArgs {
             shutdown_grace,
             pod_network,
             cloud,
+            ingress: self.ingress.into_config()?,
             disabled: self.disable.into_iter().map(DisableArg::component).collect(),
         })
     }
@@ -280,6 +288,14 @@ impl NodeArgs {
         }
         ShutdownGrace::by_priority(steps)
             .map_err(|problem| anyhow!("--shutdown-grace-period-by-pod-priority: {problem}"))
+    }
+}
+
+/// Stands for every address of a node with these: that of IPv6 takes connections by IPv4 too.
+fn every_address(ips: &[IpAddr]) -> IpAddr {
+    match ips.iter().any(IpAddr::is_ipv6) {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 

@@ -5,6 +5,7 @@
 use super::logs::LogArgs;
 use super::node::{DataDir, FileArgs, NodeArgs, absolute};
 use super::values;
+use crate::api::ranges::address_at;
 use crate::daemon::{self, ClusterConfig, NodePortRange, ServerConfig};
 use crate::network::overlay::Backend;
 use anyhow::bail;
@@ -74,12 +75,14 @@ struct NetworkArgs {
 }
 
 /// The names are k3s's.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BackendArg {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendArg {
     /// Inside UDP; works wherever nodes reach each other
     Vxlan,
     /// By routes, without a tunnel: for nodes on one network
     HostGw,
+    /// Encrypted, inside UDP: WireGuard, which the kernel of every node has to have
+    WireguardNative,
     /// Somebody else sees to it
     None,
 }
@@ -89,6 +92,7 @@ impl BackendArg {
         match self {
             Self::Vxlan => Some(Backend::Vxlan),
             Self::HostGw => Some(Backend::HostGateway),
+            Self::WireguardNative => Some(Backend::WireGuard),
             Self::None => None,
         }
     }
@@ -138,7 +142,7 @@ impl Args {
         let (cluster_cidrs, service_cidrs) = ranges(&network)?;
         let cluster_dns = match network.cluster_dns.is_empty() {
             false => network.cluster_dns,
-            true => service_cidrs.iter().filter_map(|range| range.hosts().nth(9)).collect(),
+            true => dns_addresses(&service_cidrs),
         };
         let node = node.into_config(&files, daemon::default_address())?;
         Ok(ServerConfig {
@@ -181,6 +185,12 @@ fn ranges(network: &NetworkArgs) -> anyhow::Result<(Vec<IpNet>, Vec<IpNet>)> {
     Ok((trunc(&network.cluster_cidr), trunc(&network.service_cidr)))
 }
 
+/// The tenth address of each range that has so many.
+fn dns_addresses(service_cidrs: &[IpNet]) -> Vec<IpAddr> {
+    let tenth = |range: &IpNet| Some(address_at(range, 10)).filter(|it| range.contains(it));
+    service_cidrs.iter().filter_map(tenth).collect()
+}
+
 fn kubeconfig_path(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     absolute(given.as_deref().unwrap_or(Path::new("/etc/kinglet/kinglet.yaml")))
 }
@@ -204,6 +214,11 @@ mod tests {
     #[test]
     fn flags_become_a_configuration() {
         check(&[], "cluster_dns: [10.43.0.10]");
+        let both = ["--service-cidr", "10.43.0.0/16,fd43::/112"];
+        check(&both, "cluster_dns: [10.43.0.10, fd43::a]");
+        check(&[], "bind_address: 0.0.0.0");
+        check(&["--node-ip", "fd00::1"], "bind_address: ::");
+        check(&["--node-ip", "fd00::1", "--bind-address", "192.0.2.1"], "bind_address: 192.0.2.1");
         check(&["--eviction-hard", "memory.available<1Mi"], "least: Amount(1048576)");
         check(&["--image-gc-low-threshold", "90"], "the high one is not below");
         check(&["--shutdown-grace-period", "30s"], "Step { priority: 0, grace: 30s }");
@@ -225,8 +240,13 @@ mod tests {
         check(&["--advertise-address", "192.0.2.9"], "advertise_address: 192.0.2.9");
         check(&["--disable", "agent,scheduler"], "{Agent, Scheduler}");
         check(&["--flannel-backend", "host-gw"], "overlay: Some(HostGateway)");
+        check(&["--flannel-backend", "wireguard-native"], "overlay: Some(WireGuard)");
         check(&["--node-external-ip", "198.51.100.1"], "external_ips: [198.51.100.1]");
         check(&["--cloud-provider", "external"], "cloud: External { provider_id: None }");
         check(&["--provider-id", "a://b"], "--provider-id takes --cloud-provider external");
+        check(&[], "http_port: Some(80), https_port: Some(443)");
+        check(&["--ingress-https-port", "0"], "https_port: None");
+        check(&["--ingress-trusted-ips", "10.1.2.3/8,::1"], "[10.0.0.0/8, ::1/128]");
+        check(&["--ingress-access-log", "-"], "access_log: Some(\"-\")");
     }
 }

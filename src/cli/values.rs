@@ -3,8 +3,10 @@
 use crate::api::Quantity;
 use crate::daemon::NodePortRange;
 use crate::kubelet::shutdown::plan::Step;
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
+use std::net::IpAddr;
 
 /// `key=value`, or `key` or `key=` for an empty value.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -29,6 +31,14 @@ pub(super) fn taint(text: &str) -> Result<Taint, String> {
     let (key, value) = label(pair)?;
     let value = Some(value).filter(|value| !value.is_empty());
     Ok(Taint { key, value, effect: effect.to_owned(), time_added: None })
+}
+
+/// `10.0.0.0/8`, or an address alone.
+pub(super) fn address_range(text: &str) -> Result<IpNet, String> {
+    let range = text.parse::<IpNet>().map(|range| range.trunc());
+    range
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| "an address, or a range such as 10.0.0.0/8, is wanted".to_owned())
 }
 
 /// `30000-32767`.

@@ -1,5 +1,6 @@
 //! Why a request had no good answer.
 
+use crate::api::node::NAME_TAKEN;
 use crate::api::{Reason, Status};
 use std::io;
 
@@ -50,9 +51,19 @@ impl ClientError {
     /// `HasStatusCause(err, NamespaceTerminatingCause)`.
     #[must_use]
     pub fn is_namespace_terminating(&self) -> bool {
+        self.has_cause("NamespaceTerminating")
+    }
+
+    /// Whoever asks is a machine whose name another has joined under since.
+    #[must_use]
+    pub fn is_node_name_taken(&self) -> bool {
+        self.has_cause(NAME_TAKEN)
+    }
+
+    fn has_cause(&self, reason: &str) -> bool {
         match self {
             Self::Status(status) => {
-                status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+                status.details.causes.iter().any(|cause| cause.reason == reason)
             }
             Self::Transport(_) | Self::Malformed(_) => false,
         }

@@ -2,7 +2,7 @@
 //! kubelet over HTTP/1, whose answers may take their connection over.
 
 use super::kubeconfig::{Credentials, Kubeconfig};
-use crate::pki::AnyServer;
+use crate::pki::{AnyServer, Untimely};
 use crate::stdx::http::{ByteStream, HttpService, Request, Response, relay};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -23,8 +23,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A server that cannot be connected to in this time is away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that cannot be connected to in this time is away, and another is asked, where there is one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// While requests (and watches are requests) are open, a connection is probed this often, and
 /// closed when nothing comes back: client-go's `ReadIdleTimeout` and `PingTimeout`, a third of
@@ -121,10 +121,16 @@ impl Remote {
             head.headers.insert(AUTHORIZATION, authorization);
         }
         let request = http::Request::from_parts(head, Full::new(body));
-        self.pool.request(request).await.map_err(|error| match error.is_connect() {
-            // The server has not heard of it: another may be asked.
-            true => io::Error::new(io::ErrorKind::NotConnected, error),
-            false => io::Error::other(error),
+        self.pool.request(request).await.map_err(|error| {
+            let kind = match error.is_connect() {
+                // The server has not heard of it: another may be asked.
+                true => io::ErrorKind::NotConnected,
+                false => io::ErrorKind::Other,
+            };
+            match Untimely::within(&error) {
+                Some(untimely) => io::Error::new(kind, untimely),
+                None => io::Error::new(kind, error),
+            }
         })
     }
 

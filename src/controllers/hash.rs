@@ -1,5 +1,6 @@
 //! Naming templates by a hash of what they say.
 
+use crate::stdx::fnv1a_32;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 /// The characters of a hash: no vowels, so that no words come about, and no digits that look like
@@ -15,10 +16,7 @@ pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>)
     let collisions = collisions.filter(|count| *count != 0);
     let salt = collisions.map(i32::to_le_bytes).unwrap_or_default();
     let salt = if collisions.is_some() { &salt[..] } else { &[] };
-    let hash = json
-        .iter()
-        .chain(salt)
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let hash = fnv1a_32(json.iter().chain(salt).copied());
     let digits = hash.to_string().into_bytes();
     let safe = |digit: u8| char::from(SAFE_CHARACTERS[usize::from(digit) % SAFE_CHARACTERS.len()]);
     digits.into_iter().map(safe).collect()

@@ -20,11 +20,13 @@ pub mod ephemeralvolume;
 pub mod garbagecollector;
 mod hash;
 mod history;
+pub mod ingress;
 pub mod job;
 mod job_end;
 mod metadata;
 pub mod namespace;
 mod node_addresses;
+pub mod nodeaddress;
 pub mod nodeipam;
 pub mod nodelifecycle;
 mod ownership;
@@ -44,6 +46,7 @@ mod share;
 mod slow_start;
 pub mod statefulset;
 pub mod tainteviction;
+pub mod tokencleaner;
 pub mod ttlafterfinished;
 pub mod volumeexpand;
 pub mod volumeprotection;
@@ -63,6 +66,7 @@ use endpointslice::EndpointSliceController;
 use endpointslicemirroring::EndpointSliceMirroringController;
 use ephemeralvolume::EphemeralVolumeController;
 use garbagecollector::GarbageCollector;
+use ingress::IngressController;
 use ipnet::IpNet;
 use job::JobController;
 use k8s_openapi::api::apps::v1::{
@@ -74,14 +78,15 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-    ReplicationController, ResourceQuota, Service, ServiceAccount,
+    ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use metadata::{Kinds, MetadataFeed};
 use namespace::NamespaceController;
+use nodeaddress::NodeAddressController;
 use nodeipam::{NodeIpamController, NodeRange};
 use nodelifecycle::NodeLifecycleController;
 use persistentvolume::PersistentVolumeController;
@@ -96,6 +101,7 @@ use servicecidrs::ServiceCidrController;
 use statefulset::StatefulSetController;
 use std::sync::Arc;
 use tainteviction::TaintEvictionController;
+use tokencleaner::TokenCleaner;
 use ttlafterfinished::TtlAfterFinishedController;
 use volumeexpand::ExpandController;
 use volumeprotection::{AttributesClassProtection, ClaimProtection, VolumeProtection};
@@ -117,6 +123,8 @@ pub struct Caches {
     pub persistent_volume_claims: Arc<Cache<PersistentVolumeClaim>>,
     /// Of all ConfigMaps only `kube-root-ca.crt` of each namespace.
     pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
+    /// Of all Secrets only the tokens by which machines join.
+    pub bootstrap_tokens: Arc<Cache<Secret>>,
     pub resource_quotas: Arc<Cache<ResourceQuota>>,
     pub certificate_signing_requests: Arc<Cache<CertificateSigningRequest>>,
     pub service_accounts: Arc<Cache<ServiceAccount>>,
@@ -131,6 +139,8 @@ pub struct Caches {
     pub endpoints: Arc<Cache<Endpoints>>,
     pub endpoint_slices: Arc<Cache<EndpointSlice>>,
     pub service_cidrs: Arc<Cache<ServiceCIDR>>,
+    pub ingresses: Arc<Cache<Ingress>>,
+    pub ingress_classes: Arc<Cache<IngressClass>>,
 }
 
 impl Caches {
@@ -151,6 +161,7 @@ impl Caches {
             persistent_volume_claims: Cache::start(client.clone(), everything(), tasks),
             root_ca_config_maps: Cache::start(client.clone(), root_ca_config_maps(), tasks),
             certificate_signing_requests: Cache::start(client.clone(), everything(), tasks),
+            bootstrap_tokens: Cache::start(client.clone(), tokencleaner::selection(), tasks),
             resource_quotas: Cache::start(client.clone(), everything(), tasks),
             service_accounts: Cache::start(client.clone(), everything(), tasks),
             jobs: Cache::start(client.clone(), everything(), tasks),
@@ -164,6 +175,8 @@ impl Caches {
             endpoints: Cache::start(client.clone(), everything(), tasks),
             endpoint_slices: Cache::start(client.clone(), everything(), tasks),
             service_cidrs: Cache::start(client.clone(), everything(), tasks),
+            ingresses: Cache::start(client.clone(), everything(), tasks),
+            ingress_classes: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -191,6 +204,8 @@ pub struct Config {
     pub root_ca: Arc<str>,
     /// Who signs certificates that somebody asks for.
     pub signers: Signers,
+    /// Nodes have an ingress: Ingresses are told where it is.
+    pub has_ingress: bool,
     /// `None` where somebody else gives Services of type `LoadBalancer` their addresses.
     pub load_balancer: Option<LoadBalancer>,
 }
@@ -252,8 +267,40 @@ pub fn start(
     let queue = controller.queue(&feed);
     starter.start(controller, queue);
 
+    start_credentials(&mut starter, caches, &config);
+    start_storage(&mut starter, caches);
+    starter.start_services(caches, config.load_balancer);
+    let own_client = starter.client::<ServiceCidrController>();
+    let controller = ServiceCidrController::new(own_client, caches);
+    let queue = controller.queue(&feed);
+    starter.start(controller, queue);
+
+    if config.has_ingress {
+        let controller = IngressController::new(caches);
+        let queue = controller.queue();
+        starter.start(controller, queue);
+    }
+
+    if !config.node_ranges.is_empty() {
+        let controller = NodeIpamController::new(caches, config.node_ranges, config.service_cidrs);
+        let queue = controller.queue();
+        starter.start(controller, queue);
+    }
+    feed.start(&client(Caller::ControllerManager), tasks);
+}
+
+/// The controllers of what people, machines and pods show to be believed.
+fn start_credentials<F: Fn(Caller<'_>) -> Client>(
+    starter: &mut Starter<'_, F>,
+    caches: &Caches,
+    config: &Config,
+) {
     let own_client = starter.client::<CertificateController>();
     let controller = CertificateController::new(own_client, caches, config.signers.clone());
+    let queue = controller.queue();
+    starter.start(controller, queue);
+
+    let controller = TokenCleaner::new(caches);
     let queue = controller.queue();
     starter.start(controller, queue);
 
@@ -264,20 +311,6 @@ pub fn start(
     let controller = RootCaCertPublisher::new(caches, Arc::clone(&config.root_ca));
     let queue = controller.queue();
     starter.start(controller, queue);
-
-    start_storage(&mut starter, caches);
-    starter.start_services(caches, config.load_balancer);
-    let own_client = starter.client::<ServiceCidrController>();
-    let controller = ServiceCidrController::new(own_client, caches);
-    let queue = controller.queue(&feed);
-    starter.start(controller, queue);
-
-    if !config.node_ranges.is_empty() {
-        let controller = NodeIpamController::new(caches, config.node_ranges, config.service_cidrs);
-        let queue = controller.queue();
-        starter.start(controller, queue);
-    }
-    feed.start(&client(Caller::ControllerManager), tasks);
 }
 
 /// The controllers of claims and volumes.
@@ -367,13 +400,17 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
         }
     }
 
-    /// Those who notice when nodes are away.
+    /// Those who notice when nodes are away, or in each other's place.
     fn start_nodes(&mut self, caches: &Caches) {
         let controller = NodeLifecycleController::new(caches);
         let queue = controller.queue();
         self.start(controller, queue);
 
         let controller = TaintEvictionController::new(caches);
+        let queue = controller.queue();
+        self.start(controller, queue);
+
+        let controller = NodeAddressController::new(caches);
         let queue = controller.queue();
         self.start(controller, queue);
     }

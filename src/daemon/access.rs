@@ -5,6 +5,7 @@ use crate::apiserver::Identity;
 use crate::client::{ApiObject, Cache, Client, EventRecorder, Reporter, Selection};
 use crate::controllers::Caches;
 use crate::dns;
+use crate::ingress;
 use crate::pki::Acceptor;
 use crate::provision;
 use crate::proxy;
@@ -14,12 +15,6 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-
-/// The group of those who work on nodes beside the kubelet.
-pub(super) const AGENTS: &str = "kinglet:agents";
-
-/// Before the node's name, that of whoever works on it beside the kubelet.
-pub(super) const AGENT_PREFIX: &str = "kinglet:agent:";
 
 /// See the module.
 pub(super) struct Access {
@@ -109,6 +104,18 @@ impl Parts {
         }
     }
 
+    /// What the ingress of a node works with. The controllers' caches serve it as well.
+    pub(super) fn ingress_parts(&self, tasks: &mut Tasks) -> ingress::Parts {
+        let client = self.client(Identity::service_account("kube-system", ingress::ACCOUNT));
+        ingress::Parts {
+            ingresses: self.shared(&client, tasks, |caches| &caches.ingresses),
+            classes: self.shared(&client, tasks, |caches| &caches.ingress_classes),
+            services: self.services(&client, tasks),
+            endpoint_slices: self.shared(&client, tasks, |caches| &caches.endpoint_slices),
+            client,
+        }
+    }
+
     /// What the proxy of a node works with. The controllers' caches serve it as well.
     pub(super) fn proxy_parts(&self, node: &str, clock: &Clock, tasks: &mut Tasks) -> proxy::Parts {
         let client = self.client(Identity::new(proxy::IDENTITY, &[]));
@@ -116,9 +123,11 @@ impl Parts {
         let reporter = Reporter { component: proxy::COMPONENT.to_owned(), host };
         proxy::Parts {
             recorder: EventRecorder::start(client.clone(), reporter, clock.clone(), tasks),
+            clock: clock.clone(),
             services: self.services(&client, tasks),
             endpoint_slices: self.shared(&client, tasks, |caches| &caches.endpoint_slices),
             nodes: self.shared(&client, tasks, |caches| &caches.nodes),
+            service_cidrs: self.shared(&client, tasks, |caches| &caches.service_cidrs),
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The address of this node, where nobody names one.
 
-use super::config::{BRIDGE, DNS_INTERFACE};
+use super::config::{BRIDGE, DNS_INTERFACE, SERVICES_INTERFACE};
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
-/// An address that is nobody's (RFC 5737): it stands for "away from here".
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Addresses that are nobody's (RFC 5737, RFC 3849): they stand for "away from here".
+const ELSEWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 
 /// The address that packets leave this host with, or else its first one, or else loopback.
 #[must_use]
@@ -23,7 +27,7 @@ pub fn address_towards(server: &str) -> Option<IpAddr> {
 }
 
 fn way_out() -> Option<IpAddr> {
-    way_to(SocketAddr::from((ELSEWHERE, 9)))
+    ELSEWHERE.into_iter().find_map(|there| way_to(SocketAddr::new(there, 9)))
 }
 
 /// Asks the kernel for a route. Connecting a UDP socket sends nothing.
@@ -38,12 +42,22 @@ fn way_to(there: SocketAddr) -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
+/// The first of IPv4, or else the first of IPv6 that is good beyond one wire.
 fn first_address() -> Option<IpAddr> {
     let addresses = getifaddrs().ok()?;
-    let own = [BRIDGE, DNS_INTERFACE];
+    let own = [BRIDGE, DNS_INTERFACE, SERVICES_INTERFACE];
     let addresses = addresses.filter(|it| !own.contains(&it.interface_name.as_str()));
-    let mut addresses = addresses
-        .filter_map(|it| it.address)
-        .filter_map(|address| address.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
-    addresses.find(|address| !address.is_loopback()).map(IpAddr::V4)
+    let addresses = addresses.filter_map(|it| ip_of(&it.address?));
+    let usable: Vec<_> = addresses.filter(|address| !address.is_loopback()).collect();
+    let is_wider = |address: &&IpAddr| matches!(address, IpAddr::V6(address) if !address.is_unicast_link_local());
+    usable
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or_else(|| usable.iter().find(is_wider))
+        .copied()
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }

@@ -3,21 +3,21 @@
 use super::access::{Access, OfNode};
 use super::config::{BRIDGE, ClusterConfig, Component, Layout, NodeConfig, PodNetworkKind};
 use super::server::STOP_DEADLINE;
-use super::{images, overlay, socket};
+use super::{images, ingress, overlay, ports, socket};
 use crate::apiserver::Identity;
-use crate::controllers::certificates::NODE_KEY;
 use crate::kubelet::files::resolv_conf::ClusterDns;
 use crate::kubelet::node::NodeSettings;
 use crate::kubelet::volumes::Volumes;
-use crate::kubelet::{self, Kubelet, NodeFiles};
+use crate::kubelet::{self, Exposed, Kubelet, NodeFiles};
 use crate::netpol;
+use crate::network::overlay::Means;
 use crate::network::{BridgeConfig, BridgeNetwork, CniConfig, CniNetwork, PodNetwork};
 use crate::provision;
-use crate::proxy;
 use crate::runtime::images::{Images, ImportedFile, Progress};
 use crate::runtime::{LogLimits, Runtime, ShimRuntime, ShimRuntimeConfig};
 use crate::stdx::{Clock, Tasks, TasksError, chain};
 use crate::sys::mount::{self, Tmpfs};
+use crate::sys::nft;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +25,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -59,20 +60,24 @@ impl Agent {
         let runtime = Arc::new(open_runtime(&layout, images.clone(), clock).await?);
         let Access { node: client, parts, kubelet_tls, cluster, node_key, provisioner } = access;
         let of_node = OfNode { config, cluster: &cluster, parts: &parts, clock };
+        let means = overlay::prepare(cluster.overlay, &layout).await?;
+        let wireguard_key = means.as_ref().and_then(Means::key);
         let network = open_network(&of_node, &layout, &mut tasks).await?;
-        overlay::start(&of_node, &mut tasks)?;
-        start_proxy(&of_node, &mut tasks).await;
-        super::dns::start(&of_node, &mut tasks).await?;
+        if let Some(means) = means {
+            overlay::start(&of_node, means, &mut tasks)?;
+        }
+        let further_metrics = start_measured(&of_node, &mut tasks).await?;
         let of_kubelet = kubelet::Parts {
             services: parts.services(&client, &mut tasks),
             client: client.clone(),
             runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
             network,
+            further_metrics,
             clock: clock.clone(),
         };
         let mut settings = kubelet_config(config, &cluster, &layout);
-        settings.node.annotations =
-            node_key.map(|key| (NODE_KEY.to_owned(), key)).into_iter().collect();
+        settings.node.key = node_key;
+        settings.node.wireguard_key = wireguard_key.map(|key| key.to_string());
         make_directory(&settings.volumes.pods_dir, 0o750)?;
         settings.volumes.keep_off_disk().with_context(|| {
             let path = settings.volumes.memory_dir.display();
@@ -112,6 +117,11 @@ impl Agent {
         self.kubelet.ends_pods_on_shutdown()
     }
 
+    /// The longest that [`end_pods`](Self::end_pods) takes.
+    pub(super) fn ends_pods_within(&self) -> Duration {
+        self.kubelet.shuts_down_within()
+    }
+
     /// Ends all pods, as the machine goes down.
     pub(super) async fn end_pods(&self) {
         self.kubelet.shut_down().await;
@@ -123,6 +133,25 @@ impl Agent {
         self.runtime.close(STOP_DEADLINE).await;
         Ok(())
     }
+}
+
+/// Starts those whose measurements the kubelet shows, by their names.
+async fn start_measured(
+    of_node: &OfNode<'_>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<BTreeMap<&'static str, Exposed>> {
+    let mut measured = BTreeMap::new();
+    if let Some(proxy) = super::proxy::start(of_node, tasks).await {
+        measured.insert("proxy", Exposed::new(move || proxy.metrics()));
+    }
+    if let Some(dns) = super::dns::start(of_node, tasks).await? {
+        measured.insert("dns", Exposed::new(move || dns.metrics()));
+    }
+    if of_node.config.has(Component::Ingress) {
+        let ingress = ingress::start(of_node, tasks)?;
+        measured.insert("ingress", Exposed::new(move || ingress.metrics()));
+    }
+    Ok(measured)
 }
 
 /// Local volumes of this node.
@@ -148,32 +177,13 @@ pub(super) fn make_run_directory(layout: &Layout) -> anyhow::Result<()> {
 
 async fn listen(config: &NodeConfig) -> anyhow::Result<TcpListener> {
     let address = config.kubelet_address();
-    TcpListener::bind(address).await.with_context(|| {
+    ports::listen(address).await.with_context(|| {
         let port = address.port();
         format!(
             "cannot listen on {address} for the kubelet; `ss -ltnp sport = :{port}` says who has the \
              port, and --kubelet-port chooses another"
         )
     })
-}
-
-/// Has this node send to endpoints what is sent to Services, unless somebody else sees to that.
-async fn start_proxy(of_node: &OfNode<'_>, tasks: &mut Tasks) {
-    let OfNode { config, cluster, parts, clock } = *of_node;
-    if !config.has(Component::Proxy) {
-        // Where there is no nft there are no rules either.
-        if let Err(error) = proxy::remove().await {
-            warn!(error = chain(&error), "the rules of Services were not taken away");
-        }
-        return;
-    }
-    let settings = proxy::Config {
-        node_name: config.name.clone(),
-        node_ips: config.ips.clone(),
-        cluster_cidrs: cluster.cluster_cidrs.clone(),
-        service_cidrs: cluster.service_cidrs.clone(),
-    };
-    proxy::start(settings, parts.proxy_parts(&config.name, clock, tasks), tasks);
 }
 
 fn kubelet_config(
@@ -187,7 +197,8 @@ fn kubelet_config(
             addresses: config.ips.clone(),
             external_addresses: config.external_ips.clone(),
             cloud: config.cloud.clone(),
-            annotations: BTreeMap::new(),
+            key: None,
+            wireguard_key: None,
             labels: config.labels.clone(),
             taints: config.taints.clone(),
             pods_max: config.pods_max,
@@ -237,6 +248,7 @@ async fn open_network(
     tasks: &mut Tasks,
 ) -> anyhow::Result<Arc<dyn PodNetwork>> {
     let OfNode { config, cluster, parts, .. } = *of_node;
+    let has_nft = has_nft(config).await?;
     let network: Arc<dyn PodNetwork> = match &config.pod_network {
         PodNetworkKind::Bridge => {
             let bridge = BridgeConfig {
@@ -262,8 +274,21 @@ async fn open_network(
         }
     };
     // Rules of an earlier process would stand for ever.
-    netpol::remove().await.context("cannot take away the rules of network policies")?;
+    if has_nft {
+        netpol::remove().await.context("cannot take away the rules of network policies")?;
+    }
     Ok(network)
+}
+
+/// Pods and Services of this node are reached by rules, unless others see to both: a node without nft
+/// would be there and do nothing.
+async fn has_nft(config: &NodeConfig) -> anyhow::Result<bool> {
+    let is_needed = config.pod_network == PodNetworkKind::Bridge || config.has(Component::Proxy);
+    match nft::ensure_usable().await {
+        Ok(()) => Ok(true),
+        Err(error) if is_needed => Err(error.into()),
+        Err(_not_needed) => Ok(false),
+    }
 }
 
 /// Where the network records what it has given to pods.

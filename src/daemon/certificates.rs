@@ -7,6 +7,7 @@
 
 use super::config::ServerConfig;
 use super::tls_directory::TlsDirectory;
+use crate::api::ranges::address_at;
 use crate::client::remote::Remote;
 use crate::client::{Credentials, Kubeconfig};
 use crate::controllers::certificates::Signers;
@@ -262,7 +263,7 @@ fn serving_names(config: &ServerConfig) -> Vec<String> {
     names.push(format!("kubernetes.default.svc.{domain}"));
     names.push(config.node.name.clone());
     let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
-    let service = config.cluster.service_cidrs.iter().filter_map(|range| range.hosts().next());
+    let service = config.cluster.service_cidrs.iter().map(|range| address_at(range, 1));
     let addresses = loopback
         .into_iter()
         .chain(service)

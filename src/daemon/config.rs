@@ -1,11 +1,13 @@
 //! What a server is told: validated, plain, and passed to each component as it needs it.
 
+use super::ingress::IngressConfig;
 use crate::api::pod::Amounts;
 use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::node::Cloud;
 use crate::kubelet::shutdown::plan::ShutdownGrace;
 use crate::network::overlay::Backend;
 use crate::pki::JoinToken;
+use crate::stdx::fnv1a_32;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,9 @@ pub(super) const BRIDGE: &str = "kinglet0";
 
 /// The name of the interface that the cluster's DNS answers on.
 pub(super) const DNS_INTERFACE: &str = "kinglet-dns";
+
+/// The name of the interface that routes to Services lead to.
+pub(super) const SERVICES_INTERFACE: &str = "kinglet-svc";
 
 /// Parts of a server that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +36,8 @@ pub enum Component {
     /// The rules of Services on this node.
     Proxy,
     Dns,
+    /// The HTTP proxy of each node.
+    Ingress,
 }
 
 /// Ports of services on nodes, both ends included.
@@ -75,6 +82,7 @@ pub struct NodeConfig {
     pub pod_network: PodNetworkKind,
     /// Who says what the node's addresses are, and more.
     pub cloud: Cloud,
+    pub ingress: IngressConfig,
     pub disabled: BTreeSet<Component>,
 }
 
@@ -109,8 +117,8 @@ pub struct ServerConfig {
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     pub node: NodeConfig,
-    /// `https://192.0.2.10:6443`
-    pub server: String,
+    /// `https://192.0.2.10:6443`; one at least. The cluster tells of others.
+    pub servers: Vec<String>,
     /// With what this machine joins, where it has not yet.
     pub token: Option<JoinToken>,
 }
@@ -165,6 +173,11 @@ impl Layout {
         self.data_dir.join("storage")
     }
 
+    /// By which other nodes know this one's end of the tunnels to them.
+    pub(super) fn wireguard_key(&self) -> PathBuf {
+        self.agent().join("wireguard.key")
+    }
+
     /// Images and containers of this node.
     #[must_use]
     pub fn agent(&self) -> PathBuf {
@@ -185,10 +198,9 @@ impl Layout {
     /// Eight hexadecimal digits that stand for this data directory where a name must be short.
     #[must_use]
     pub fn id(&self) -> String {
-        // FNV-1a: the name must be the same for every version of kinglet that sees the directory.
+        // The name must be the same for every version of kinglet that sees the directory.
         let bytes = self.data_dir.as_os_str().as_encoded_bytes();
-        let mixed = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        format!("{:08x}", bytes.iter().fold(0x811c_9dc5, mixed))
+        format!("{:08x}", fnv1a_32(bytes.iter().copied()))
     }
 }
 

@@ -4,11 +4,11 @@ use super::access::{Access, Parts};
 use super::certificates::{Certificates, Terms};
 use super::config::{Component, Layout, ServerConfig};
 use super::nodes::Nodes;
-use super::role;
 use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use super::settings::Settings;
 use super::token_keys::keep_token_keys;
+use super::{ports, role};
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
 use crate::client::{Client, EventRecorder};
 use crate::controllers::nodeipam::NodeRange;
@@ -19,7 +19,7 @@ use crate::pki::Acceptor;
 use crate::provision;
 use crate::registry::stored_kinds;
 use crate::scheduler::{self, Scheduler};
-use crate::stdx::{Clock, Entropy, Tasks, TasksError, chain};
+use crate::stdx::{Clock, Entropy, Tasks, TasksError, blocking, chain};
 use crate::storage::Store;
 use crate::storage::sqlite::{self, Sqlite};
 use crate::sys::clock_watch::ClockWatch;
@@ -60,8 +60,10 @@ impl ControlPlane {
         let layout = Layout::of(&config.node.data_dir);
         // The port first: a second server is told before it has touched anything.
         let listener = listen(config.listen_address()).await?;
-        let store = open_store(&layout).await?;
-        let certificates = Certificates::open(Terms::of(config), &layout.tls(), clock)?;
+        // Both wait for the disk.
+        let (store, certificates) =
+            tokio::join!(open_store(&layout), open_certificates(config, &layout, clock));
+        let (store, certificates) = (store?, certificates?);
         let nodes = Arc::new(Nodes::new(config.node.name.clone(), Arc::clone(&certificates)));
         let api = apiserver::Server::new(
             apiserver::Config {
@@ -137,6 +139,7 @@ impl ControlPlane {
                 root_ca: Arc::from(certificates.server_ca()),
                 signers: certificates.signers(),
                 load_balancer: gives_addresses(config).then(|| load_balancer(config)),
+                has_ingress: config.has(Component::Ingress),
             };
             let tasks = &mut self.loop_tasks;
             let caches = Caches::start(&client(Caller::ControllerManager), tasks);
@@ -189,6 +192,7 @@ impl ControlPlane {
                 volumes: caches.persistent_volumes,
                 classes: caches.storage_classes,
                 nodes: caches.nodes,
+                class: provision::Class::Own,
             },
             None => provision::Parts::watched(client, &mut self.loop_tasks),
         }
@@ -246,9 +250,12 @@ fn gives_addresses(config: &ServerConfig) -> bool {
 
 /// No Service takes the ports by which the cluster itself is reached.
 fn load_balancer(config: &ServerConfig) -> LoadBalancer {
-    let own = [config.https_port, config.node.kubelet_port];
-    let reserved = own.map(|port| HostPort { protocol: "TCP".to_owned(), port });
-    LoadBalancer { reserved: reserved.into() }
+    let own = [Some(config.https_port), Some(config.node.kubelet_port)];
+    let ingress = [config.node.ingress.http_port, config.node.ingress.https_port];
+    let ingress = ingress.into_iter().filter(|_| config.has(Component::Ingress));
+    let ports = own.into_iter().chain(ingress).flatten();
+    let reserved = ports.map(|port| HostPort { protocol: "TCP".to_owned(), port }).collect();
+    LoadBalancer { reserved }
 }
 
 /// A node gets 256 addresses of IPv4 and a /64 of IPv6, as upstream has it.
@@ -274,7 +281,7 @@ fn connections_max(open_files: u64) -> usize {
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+    ports::listen(address).await.with_context(|| {
         let port = address.port();
         format!(
             "cannot listen on {address}; `ss -ltnp sport = :{port}` says who has the port, and \
@@ -287,11 +294,20 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn open_store(layout: &Layout) -> anyhow::Result<Arc<Sqlite>> {
     let path = layout.database();
     let directory = path.parent().expect("the database is in a directory").to_owned();
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = blocking(move || {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let config = sqlite::Config { path: Some(path), history: sqlite::History::DEFAULT };
         Ok::<_, anyhow::Error>(Sqlite::open(config)?)
     });
-    Ok(Arc::new(opened.await??))
+    Ok(Arc::new(opened.await?))
+}
+
+async fn open_certificates(
+    config: &ServerConfig,
+    layout: &Layout,
+    clock: &Clock,
+) -> anyhow::Result<Arc<Certificates>> {
+    let (terms, directory, clock) = (Terms::of(config), layout.tls(), clock.clone());
+    blocking(move || Certificates::open(terms, &directory, &clock)).await
 }

@@ -4,7 +4,7 @@ use super::access::OfNode;
 use super::config::{ClusterConfig, Component, DNS_INTERFACE};
 use crate::apiserver::Identity;
 use crate::client::{Client, EventRecorder, Reporter, key_of};
-use crate::dns::{self, Config, kube_dns};
+use crate::dns::{self, Config, Dns, kube_dns};
 use crate::network::local_addresses;
 use crate::stdx::{Entropy, Tasks, chain};
 use k8s_openapi::api::core::v1::Service;
@@ -13,17 +13,18 @@ use tracing::warn;
 /// Whose rights it has: the account that coredns has everywhere else.
 const ACCOUNT: &str = "coredns";
 
-/// Starts the DNS, or takes away what an earlier start has left where it is not wanted any more.
-pub(super) async fn start(of_node: &OfNode<'_>, tasks: &mut Tasks) -> anyhow::Result<()> {
+/// Starts the DNS; `None` where it is not wanted, and then takes away what an earlier start has left.
+pub(super) async fn start(of_node: &OfNode<'_>, tasks: &mut Tasks) -> anyhow::Result<Option<Dns>> {
     let OfNode { config, cluster, parts, clock } = *of_node;
     if !config.has(Component::Dns) || cluster.cluster_dns.is_empty() {
         if let Err(error) = local_addresses::release(DNS_INTERFACE).await {
             warn!(error = chain(&error), "the DNS that was here before has left its addresses");
         }
-        return Ok(());
+        return Ok(None);
     }
     let client = parts.client(Identity::service_account("kube-system", ACCOUNT));
     let settings = Config {
+        node: config.name.clone(),
         domain: cluster.cluster_domain.clone(),
         addresses: cluster.cluster_dns.clone(),
         interface: DNS_INTERFACE.to_owned(),
@@ -34,9 +35,9 @@ pub(super) async fn start(of_node: &OfNode<'_>, tasks: &mut Tasks) -> anyhow::Re
     let sources = parts.dns_sources(&client, tasks);
     let reporter = Reporter { component: "dns".to_owned(), host: config.name.clone() };
     let recorder = EventRecorder::start(client, reporter, clock.clone(), tasks);
-    dns::start(settings, sources, recorder, tasks)?;
+    let started = dns::start(settings, sources, recorder, tasks)?;
     make_service(parts.client(Identity::api_server()), cluster, tasks);
-    Ok(())
+    Ok(Some(started))
 }
 
 /// The Service by which some programs find the DNS. Names work without it.

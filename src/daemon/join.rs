@@ -5,9 +5,9 @@
 //! Start at [`join`]. Written are the key, three certificates, two authorities, what the cluster has
 //! agreed on and where its servers are: when the machine joins, and when one of them changes.
 
-use super::access::{AGENT_PREFIX, AGENTS};
 use super::config::{AgentConfig, Layout};
 use super::settings::Settings;
+use crate::api::node::{AGENT_PREFIX, AGENTS};
 use crate::client::remote::Remote;
 use crate::client::watch::{Item, Watcher};
 use crate::client::{Client, ClientError, Credentials, Kubeconfig, Selection};
@@ -117,34 +117,37 @@ pub(super) async fn join(config: &AgentConfig, clock: &Clock) -> anyhow::Result<
          joins with, and `kinglet token create` on a server prints one",
     )?;
     let mut failures = 0;
-    loop {
-        match attempt(config, token, &key).await {
+    for server in config.servers.iter().cycle() {
+        match attempt(config, server, token, &key).await {
             Ok(found) => {
                 found.write(&directory)?;
-                info!(node = config.node.name, server = config.server, "joined the cluster");
+                info!(node = config.node.name, server, "joined the cluster");
                 return Ok(found.with(key));
             }
-            Err(Failure::Final(error)) => return Err(error.context(config.server.clone())),
+            Err(Failure::Final(error)) => return Err(error.context(server.clone())),
             Err(Failure::Away(error)) => {
                 failures += 1;
                 if failures == 1 {
                     let error = format!("{error:#}");
-                    warn!(
-                        server = config.server,
-                        error, "cannot join yet; will try until it works"
-                    );
+                    warn!(server, error, "cannot join yet; will try until it works");
                 }
                 tokio::time::sleep(RETRY.delay(failures)).await;
             }
         }
     }
+    bail!("--server is missing")
 }
 
-async fn attempt(config: &AgentConfig, token: &JoinToken, key: &NodeKey) -> Result<Found, Failure> {
-    let authority = authority(&config.server, token.authority.as_ref()).await?;
+async fn attempt(
+    config: &AgentConfig,
+    server: &str,
+    token: &JoinToken,
+    key: &NodeKey,
+) -> Result<Found, Failure> {
+    let authority = authority(server, token.authority.as_ref()).await?;
     let remote = |credentials| -> Result<Client, Failure> {
         let authority = authority.clone().into_bytes();
-        let server = config.server.clone();
+        let server = server.to_owned();
         let config = Kubeconfig { server, certificate_authority: authority, credentials };
         let remote = Remote::new(&config).map_err(|error| Failure::Final(error.into()))?;
         Ok(Client::new(Arc::new(remote), USER_AGENT))
@@ -161,7 +164,7 @@ async fn attempt(config: &AgentConfig, token: &JoinToken, key: &NodeKey) -> Resu
         directory: Layout::of(&config.node.data_dir).agent(),
         authority,
         settings,
-        servers: vec![config.server.clone()],
+        servers: servers(&config.servers, &[]),
         certificates: [certificate, agent],
     })
 }
@@ -323,8 +326,12 @@ impl Membership {
         else {
             return Ok(None);
         };
-        let is_good = |pem: &String| not_after(pem.as_bytes()).is_some_and(|end| now < end);
-        if !is_good(&node) || !is_good(&agent) {
+        let ends = [&node, &agent].map(|pem| not_after(pem.as_bytes()).unwrap_or(Timestamp::MIN));
+        if let Some(end) = ends.into_iter().find(|end| *end <= now) {
+            warn!(
+                "the certificate of this node was good until {end}, and the clock of this machine says \
+                 that it is {now}: set the clock if that is wrong; if not, the node has to join anew"
+            );
             return Ok(None);
         }
         let name = &config.node.name;
@@ -345,7 +352,7 @@ impl Membership {
             directory: directory.to_owned(),
             authority,
             settings: Settings::from_data(&data)?,
-            servers: servers(&config.server, &told),
+            servers: servers(&config.servers, &told),
             certificates: [node, agent],
         }))
     }
@@ -422,12 +429,13 @@ fn is_for(pem: &str, user: &str) -> bool {
         .is_some_and(|subject| subject.user == user)
 }
 
-/// The one that somebody named first, and each once.
-pub(super) fn servers(named: &str, told: &[String]) -> Vec<String> {
-    let mut all = vec![named.trim_end_matches('/').to_owned()];
-    for server in told {
-        if !all.contains(server) {
-            all.push(server.clone());
+/// Those that somebody named first, and each once.
+pub(super) fn servers(named: &[String], told: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for server in named.iter().chain(told) {
+        let server = server.trim_end_matches('/');
+        if all.iter().all(|other| other != server) {
+            all.push(server.to_owned());
         }
     }
     all
@@ -458,9 +466,10 @@ mod tests {
     #[test]
     fn every_server_is_asked_and_the_named_one_first() {
         let told = ["https://192.0.2.1:6443", "https://192.0.2.2:6443"].map(str::to_owned);
-        assert_eq!(servers("https://192.0.2.1:6443/", &told), told);
-        assert_eq!(servers("https://edge:6443", &told)[0], "https://edge:6443");
-        assert_eq!(servers("https://edge:6443", &told).len(), 3);
+        let named = |server: &str| [server.to_owned()];
+        assert_eq!(servers(&named("https://192.0.2.1:6443/"), &told), told);
+        assert_eq!(servers(&named("https://edge:6443"), &told)[0], "https://edge:6443");
+        assert_eq!(servers(&named("https://edge:6443"), &told).len(), 3);
     }
 
     #[test]

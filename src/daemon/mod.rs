@@ -12,12 +12,15 @@ mod config;
 mod control_plane;
 mod dns;
 pub mod images;
+mod ingress;
 mod join;
 mod join_tokens;
 mod node_role;
 mod nodes;
 mod overlay;
+mod ports;
 mod process;
+mod proxy;
 mod removal;
 mod role;
 mod rotation;
@@ -34,6 +37,7 @@ pub use config::{
     AgentConfig, ClusterConfig, Component, Layout, NodeConfig, NodePortRange, PodNetworkKind,
     ServerConfig,
 };
+pub use ingress::IngressConfig;
 pub use join_tokens::{JOIN_GROUP, NewToken, TokenAnswer, TokenCommand, TokenFacts, manage_tokens};
 pub use node_role::{AgentNode, run_agent};
 pub use removal::remove_everything;

@@ -13,14 +13,14 @@ use super::process::{self, Role};
 use super::server::STOP_DEADLINE;
 use super::tunnels::{self, Ways};
 use crate::api::ObjectKey;
+use crate::api::node::{key_of_node, name_taken};
 use crate::client::remote::Remote;
-use crate::client::{Cache, Client, LastKnown, Selection, Servers};
-use crate::controllers::certificates::NODE_KEY;
+use crate::client::{Cache, Client, ClientError, LastKnown, Selection, Servers};
 use crate::pki::{Leaf, NodeKey, ServerTls};
 use crate::provision;
-use crate::stdx::{Backoff, Clock, Tasks, TasksError, monotonic};
+use crate::stdx::{Backoff, Clock, Tasks, monotonic};
 use crate::sys::open_files;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -125,7 +125,10 @@ impl AgentNode {
         tasks.spawn("clock", follow_clock(clock.clone(), tasks.shutdown()));
         follow_servers(&config, &agent, &doors, &mut tasks);
         let access = Access {
-            provisioner: Some(provision::Parts::watched(agent.clone(), &mut tasks)),
+            provisioner: Some(provision::Parts {
+                class: provision::Class::Elsewhere,
+                ..provision::Parts::watched(agent.clone(), &mut tasks)
+            }),
             node: node.clone(),
             parts: Parts::new(move |_identity| agent.clone(), None),
             kubelet_tls: tls.acceptor(),
@@ -156,10 +159,12 @@ impl AgentNode {
 }
 
 impl Role for AgentNode {
-    async fn first_failure(&mut self) -> TasksError {
+    async fn first_failure(&mut self) -> anyhow::Error {
+        let kubelet = self.agent.kubelet().clone();
         tokio::select! {
-            failure = self.agent.first_failure() => failure,
-            failure = self.tasks.first_failure() => failure,
+            failure = self.agent.first_failure() => failure.into(),
+            failure = self.tasks.first_failure() => failure.into(),
+            why = kubelet.name_lost() => anyhow!(why),
         }
     }
 
@@ -192,17 +197,16 @@ async fn look_at_server(
     });
     match looked.await {
         Ok(Ok(found)) => {
-            let annotations = found.and_then(|node| node.metadata.annotations);
-            let said = annotations.and_then(|mut all| all.remove(NODE_KEY));
+            let said = found.as_ref().and_then(key_of_node);
             if said.is_some_and(|said| said != membership.key.fingerprint()) {
-                bail!(
-                    "the name {0} is that of another machine; give this one another --node-name, or \
-                     delete the Node {0} where the other is no more",
-                    config.name
-                );
+                bail!(name_taken(&config.name));
             }
         }
         Ok(Err(error)) => {
+            let refused = error.downcast_ref::<ClientError>();
+            if refused.is_some_and(ClientError::is_node_name_taken) {
+                return Err(error);
+            }
             let error = format!("{error:#}");
             warn!(error, "the server does not say how the cluster is: what was known has to do");
         }
@@ -226,7 +230,7 @@ fn follow_servers(config: &AgentConfig, agent: &Client, doors: &Arc<Doors>, task
     };
     let slices: Arc<Cache<EndpointSlice>> = Cache::start_unawaited(agent.clone(), selection, tasks);
     let directory = Layout::of(&config.node.data_dir).agent();
-    let (named, doors, shutdown) = (config.server.clone(), Arc::clone(doors), tasks.shutdown());
+    let (named, doors, shutdown) = (config.servers.clone(), Arc::clone(doors), tasks.shutdown());
     let changed = watch::Sender::new(());
     let mut changes = changed.subscribe();
     slices.on_change(move |_change| {
@@ -313,7 +317,13 @@ async fn keep_certificates(
             anyhow::Ok(())
         };
         match renewed.await {
-            Ok(()) => failures = 0,
+            Ok(()) => {
+                failures = 0;
+                if membership.due().min(port.due) <= clock.now() {
+                    // Where the authority itself ends soon, nobody gets more than this.
+                    tokio::time::sleep(RENEWAL_RETRY.longest).await;
+                }
+            }
             Err(error) => {
                 failures += 1;
                 if failures == 1 {

@@ -6,7 +6,7 @@ use crate::api::ObjectKey;
 use crate::apiserver::{NodeService, TUNNEL_PROTOCOL};
 use crate::client::Client;
 use crate::stdx::chain;
-use crate::stdx::http::{HttpService, Request, Response, Upgrade, relay};
+use crate::stdx::http::{ByteStream, HttpService, Request, Response, Upgrade, relay};
 use crate::streaming::tunnel::Calls;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -120,6 +120,15 @@ impl NodeService for Nodes {
                 Err(error) => debug!(error = chain(&error), node, "a tunnel did not begin"),
             }
         }))
+    }
+
+    fn connect(
+        &self,
+        node: &str,
+        pod: SocketAddr,
+    ) -> Option<BoxFuture<'static, io::Result<ByteStream>>> {
+        let calls = self.tunnel(node).filter(|_| node != self.name)?;
+        Some(Box::pin(async move { calls.open(&pod.to_string()).await }))
     }
 
     fn call(&self, node: &str, request: Request) -> BoxFuture<'static, io::Result<Response>> {

@@ -1,18 +1,24 @@
 //! The process of a server or an agent, from its start to its end.
 
 use super::agent::Agent;
-use crate::stdx::TasksError;
+use crate::stdx::chain;
 use crate::sys::going_down::machine_is_going_down;
+use crate::sys::service_manager::ServiceManager;
 use anyhow::Context as _;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 
 /// More threads than this only cost memory: what takes time here is the disk and the kernel.
 const WORKER_THREADS_MAX: usize = 4;
 
+/// After its pods have ended, a process ends within this: see `STOP_DEADLINE` of its parts.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
 /// What a process is.
 pub(super) trait Role: Sized {
     /// Waits until a part ends although nobody asked it to.
-    async fn first_failure(&mut self) -> TasksError;
+    async fn first_failure(&mut self) -> anyhow::Error;
 
     /// The part that runs pods, where there is one.
     fn agent(&self) -> Option<&Agent>;
@@ -24,7 +30,7 @@ pub(super) trait Role: Sized {
 /// Why a process ends.
 #[derive(Debug)]
 enum End {
-    Failure(TasksError),
+    Failure(anyhow::Error),
     Terminated,
     Interrupted,
     PowerFailure,
@@ -53,6 +59,7 @@ pub(super) fn run<R: Role>(start: impl Future<Output = anyhow::Result<R>>) -> an
             _ = interrupt.recv() => return Ok(()),
             _ = power_failure.recv() => return Ok(()),
         };
+        tell_what_ending_needs(&role);
         let end = tokio::select! {
             failure = role.first_failure() => End::Failure(failure),
             _ = terminate.recv() => End::Terminated,
@@ -67,23 +74,45 @@ pub(super) fn run<R: Role>(start: impl Future<Output = anyhow::Result<R>>) -> an
         }
         let stopped = role.stop().await;
         match end {
-            End::Failure(failure) => Err(failure.into()),
+            End::Failure(failure) => Err(failure),
             End::Terminated | End::Interrupted | End::PowerFailure => stopped,
         }
     })
 }
 
+/// The part that ends pods before the machine goes down, where that is asked for, and how long the
+/// whole process takes to end then.
+fn who_ends_pods(role: &impl Role) -> Option<(&Agent, Duration)> {
+    let agent = role.agent().filter(|agent| agent.ends_pods_on_shutdown())?;
+    Some((agent, agent.ends_pods_within() + END_WITHIN))
+}
+
+/// systemd ends whoever takes longer than its unit says, and cannot be asked for more by every unit.
+fn tell_what_ending_needs(role: &impl Role) {
+    let Some((_, time)) = who_ends_pods(role) else { return };
+    if matches!(ServiceManager::of_this_process(), Ok(ServiceManager::Deaf)) {
+        let seconds = time.as_secs();
+        warn!(
+            "the unit of kinglet has no NotifyAccess=main: with it, or with a TimeoutStopSec of more \
+             than {seconds} s, pods get the time of --shutdown-grace-period"
+        );
+    }
+}
+
 /// Ends all pods where the machine goes down after this and they are to be ended in order.
 async fn end_pods_before_machine(role: &impl Role, end: &End) {
-    let Some(agent) = role.agent().filter(|agent| agent.ends_pods_on_shutdown()) else {
-        return;
-    };
+    let Some((agent, time)) = who_ends_pods(role) else { return };
     let is_going_down = match end {
         End::PowerFailure => true,
         End::Terminated => machine_is_going_down().await,
         End::Interrupted | End::Failure(_) => false,
     };
-    if is_going_down {
-        agent.end_pods().await;
+    if !is_going_down {
+        return;
     }
+    let asked = ServiceManager::of_this_process().and_then(|it| it.ask_for_time(time));
+    if let Err(error) = asked {
+        warn!(error = chain(&error), "cannot ask systemd for the time that pods have to end");
+    }
+    agent.end_pods().await;
 }

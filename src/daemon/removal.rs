@@ -2,7 +2,7 @@
 //! interfaces, rules and cgroups. What is in the data directory stays, but for the containers.
 
 use super::agent::{self, cgroup_root};
-use super::config::{BRIDGE, DNS_INTERFACE, Layout};
+use super::config::{BRIDGE, DNS_INTERFACE, Layout, SERVICES_INTERFACE};
 use super::{images, socket};
 use crate::netpol;
 use crate::network::{
@@ -55,6 +55,7 @@ async fn remove(data_dir: &Path) -> anyhow::Result<()> {
     CniNetwork::open(plugins)?.remove().await?;
     netpol::remove().await.context("removing the rules of network policies")?;
     proxy::remove().await.context("removing the rules of Services")?;
+    local_addresses::release(SERVICES_INTERFACE).await?;
     local_addresses::release(DNS_INTERFACE).await?;
     overlay::remove().await?;
     for directory in [layout.agent(), layout.run()] {

@@ -27,8 +27,8 @@ pub fn run_server(config: ServerConfig) -> anyhow::Result<()> {
 }
 
 impl Role for Server {
-    async fn first_failure(&mut self) -> TasksError {
-        Self::first_failure(self).await
+    async fn first_failure(&mut self) -> anyhow::Error {
+        Self::first_failure(self).await.into()
     }
 
     fn agent(&self) -> Option<&Agent> {

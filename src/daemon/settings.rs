@@ -16,8 +16,12 @@ const NAMESPACE: &str = "kube-system";
 const NAME: &str = "kinglet-cluster";
 
 /// The names that people have for the ways between nodes.
-const BACKENDS: &[(&str, Option<Backend>)] =
-    &[("vxlan", Some(Backend::Vxlan)), ("host-gw", Some(Backend::HostGateway)), ("none", None)];
+const BACKENDS: &[(&str, Option<Backend>)] = &[
+    ("vxlan", Some(Backend::Vxlan)),
+    ("host-gw", Some(Backend::HostGateway)),
+    ("wireguard-native", Some(Backend::WireGuard)),
+    ("none", None),
+];
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +142,10 @@ mod tests {
         assert_eq!(data["cluster-cidr"], "10.42.0.0/16,fd42::/56");
         assert_eq!(data["flannel-backend"], "host-gw");
         assert_eq!(Settings::from_data(&data).unwrap(), settings());
+        let mut encrypted = settings();
+        encrypted.cluster.overlay = Some(Backend::WireGuard);
+        assert_eq!(encrypted.to_data()["flannel-backend"], "wireguard-native");
+        assert_eq!(Settings::from_data(&encrypted.to_data()).unwrap(), encrypted);
         let mut none = settings();
         none.cluster.overlay = None;
         none.cluster.cluster_dns = Vec::new();

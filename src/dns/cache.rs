@@ -51,8 +51,18 @@ struct Entry {
     answer: Box<[u8]>,
     stored: Instant,
     life: Duration,
+    is_failure: bool,
     was_asked_again: bool,
     is_refreshing: bool,
+    /// No server could say anything newer, and is not asked again before.
+    rests_until: Option<Instant>,
+}
+
+impl Entry {
+    /// Whether it is better than to say that there is nothing to be had just now.
+    fn is_better(&self, now: Instant) -> bool {
+        !self.is_failure && now < self.stored + self.life + STALE_LIFE
+    }
 }
 
 /// What is known of a question.
@@ -92,7 +102,10 @@ impl Cache {
         let left = entry.life.saturating_sub(age);
         let Some(reply) = decode(&entry.answer, left) else { return Known::Nothing };
         if left.is_zero() {
-            return Known::Stale(reply);
+            return match entry.rests_until {
+                Some(until) if now < until => Known::Fresh(reply, Refresh::No),
+                _ => Known::Stale(reply),
+            };
         }
         let is_due = left < entry.life / REFRESH_PART && entry.was_asked_again;
         let refresh = if is_due && !entry.is_refreshing { Refresh::Now } else { Refresh::No };
@@ -106,18 +119,22 @@ impl Cache {
         let Some(answer) = encode(reply) else { return };
         self.old.remove(&key);
         let life = life_of(reply, life_max);
-        let fresh = !is_failure(reply.code) || !self.young.contains_key(&key);
-        // What was good is better than that there is nothing to be had just now.
-        if fresh {
-            let entry = Entry {
-                answer: answer.into(),
-                stored: now,
-                life,
-                was_asked_again: false,
-                is_refreshing: false,
-            };
-            self.put(key, entry);
+        if is_failure(reply.code)
+            && let Some(known) = self.young.get_mut(&key).filter(|known| known.is_better(now))
+        {
+            known.rests_until = Some(now + FAILURE_LIFE);
+            return;
         }
+        let entry = Entry {
+            answer: answer.into(),
+            stored: now,
+            life,
+            is_failure: is_failure(reply.code),
+            was_asked_again: false,
+            is_refreshing: false,
+            rests_until: None,
+        };
+        self.put(key, entry);
     }
 
     /// Forgets everything: other servers may say something else.

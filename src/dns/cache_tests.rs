@@ -81,6 +81,23 @@ fn answers_that_are_wanted_are_fetched_in_time() {
 }
 
 #[test]
+fn servers_that_fail_are_not_asked_for_every_question() {
+    let (mut cache, start) = (Cache::default(), monotonic());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let failure = Reply::of(ResponseCode::ServFail);
+    cache.insert(question("a.example"), &found(30), LIFE, start);
+    assert_eq!(show(&cache.get(&question("a.example"), at(30))), "NoError for 1, stale");
+    cache.insert(question("a.example"), &failure, LIFE, at(32));
+    assert_eq!(show(&cache.get(&question("a.example"), at(33))), "NoError for 1");
+    assert_eq!(show(&cache.get(&question("a.example"), at(37))), "NoError for 1, stale");
+    // There is nothing better any more.
+    cache.insert(question("a.example"), &failure, LIFE, at(3_700));
+    assert_eq!(show(&cache.get(&question("a.example"), at(3_704))), "ServFail for 0");
+    cache.insert(question("a.example"), &failure, LIFE, at(3_710));
+    assert_eq!(show(&cache.get(&question("a.example"), at(3_714))), "ServFail for 0");
+}
+
+#[test]
 fn what_is_asked_for_stays_when_room_is_made() {
     let (mut cache, now) = (Cache::default(), monotonic());
     cache.insert(question("wanted.example"), &found(30), LIFE, now);

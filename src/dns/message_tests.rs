@@ -228,7 +228,20 @@ fn hold(bytes: &[u8], transport: Transport) {
     assert!(bytes[2] & 0x80 == 0 && answer[2] & 0x80 != 0);
     assert_eq!(answer[..2], bytes[..2]);
     assert!(transport == Transport::Tcp || answer.len() <= usize::from(DATAGRAM_BYTES_MAX));
-    Message::from_vec(&answer).unwrap();
+    let answer = Message::from_vec(&answer).unwrap();
+    if let Some(code) = refusal(bytes) {
+        assert_eq!(answer.metadata.response_code, code, "{bytes:02x?}");
+    }
+}
+
+/// What a request has to be refused with that cannot be understood.
+fn refusal(bytes: &[u8]) -> Option<ResponseCode> {
+    let count = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    if bytes[2] & 0x78 != 0 {
+        return Some(ResponseCode::NotImp);
+    }
+    let is_question = (count(4), count(6), count(8)) == (1, 0, 0) && count(10) <= 2;
+    (!is_question || Message::from_vec(bytes).is_err()).then_some(ResponseCode::FormErr)
 }
 
 proptest! {
@@ -237,6 +250,17 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         hold(&bytes, Transport::Udp);
+    }
+
+    /// As the first: most of those are not so much as a header.
+    #[test]
+    fn any_bytes_after_a_header_are_survived(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300), additional in 0_u8..3,
+    ) {
+        let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, additional];
+        let bytes = [&header[..], &bytes].concat();
+        hold(&bytes, Transport::Udp);
+        hold(&bytes, Transport::Tcp);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod cache_tests;
 mod cluster;
 mod corefile;
 mod follow;
+mod guests;
 mod hosts;
 mod index;
 mod kube_dns;
@@ -30,6 +31,8 @@ mod resolver;
 mod resolver_tests;
 mod routes;
 mod serve;
+#[cfg(test)]
+mod storm_tests;
 mod upstream;
 mod zone_text;
 
@@ -38,9 +41,11 @@ pub use kube_dns::kube_dns;
 
 use self::cluster::Zone;
 use self::resolver::Resolver;
+use self::serve::{Place, Told};
 use crate::client::EventRecorder;
 use crate::stdx::{Entropy, Tasks};
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::ObjectReference;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +53,8 @@ use std::sync::Arc;
 /// What the DNS of a node has to be told.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The name of this node.
+    pub node: String,
     /// `cluster.local`
     pub domain: String,
     /// Where it answers; these become addresses of this node.
@@ -90,10 +97,11 @@ pub fn start(
     recorder: EventRecorder,
     tasks: &mut Tasks,
 ) -> Result<Dns, BadDomain> {
-    let Config { domain, addresses, interface, ranges, resolv_conf, entropy } = config;
+    let Config { node, domain, addresses, interface, ranges, resolv_conf, entropy } = config;
     let zone = Zone::new(&domain, addresses.clone(), ranges).ok_or(BadDomain { domain })?;
     let resolver = Arc::new(Resolver::new(zone, entropy, tasks.shutdown()));
     follow::follow_cluster(&resolver, &sources);
+    let told = Told { recorder: recorder.clone(), node: node_reference(node) };
     let (own, shutdown) = (Arc::clone(&resolver), tasks.shutdown());
     tasks.spawn("dns sources", async move {
         let whole = follow::wait_until_whole(&own, &sources);
@@ -103,7 +111,19 @@ pub fn start(
     });
     let (own, shutdown) = (Arc::clone(&resolver), tasks.shutdown());
     tasks.spawn("dns", async move {
-        shutdown.run_until_cancelled(serve::serve(&interface, &addresses, &own)).await;
+        let place = Place { interface, addresses };
+        shutdown.run_until_cancelled(serve::serve(&place, &told, &own)).await;
     });
     Ok(Dns(resolver))
+}
+
+/// A Node in Events; its uid is its name there, as kubelets have it.
+fn node_reference(name: String) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        uid: Some(name.clone()),
+        name: Some(name),
+        ..ObjectReference::default()
+    }
 }

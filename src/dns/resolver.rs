@@ -6,6 +6,7 @@
 
 use super::cache::{self, Cache, Key, Known, Refresh};
 use super::cluster::{Question, Zone};
+use super::guests::{Guests, Seat};
 use super::index::Index;
 use super::message::{self, AskFlags, Read, Reply, Request, Transport};
 use super::metrics::{Metrics, Source};
@@ -17,16 +18,19 @@ use futures_util::future::{BoxFuture, Shared};
 use hickory_proto::op::{Query, ResponseCode};
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// So many requests wait for other servers at once; further ones are refused (coredns'
-/// `max_concurrent`, as in kubeadm's Corefile).
-const WAITING_MAX: usize = 1_000;
+/// So many requests wait for other servers at once; further ones are answered from what was said
+/// before, however old, or refused (coredns' `max_concurrent`, as in kubeadm's Corefile).
+pub(super) const WAITING_MAX: usize = 1_000;
+
+/// Nobody has more of them than this.
+pub(super) const WAITING_OF_ONE_MAX: usize = 500;
 
 /// An answer of other servers that many may wait for.
 type Flight = Shared<BoxFuture<'static, Reply>>;
@@ -39,7 +43,7 @@ pub(super) struct Resolver {
     cache: Mutex<Cache>,
     flights: Mutex<HashMap<Key, Flight>>,
     upstream: Upstream,
-    waiting: Arc<Semaphore>,
+    waiting: Arc<Guests>,
     turn: AtomicUsize,
     pub(super) metrics: Metrics,
     tasks: TaskTracker,
@@ -62,7 +66,7 @@ impl Resolver {
             cache: Mutex::default(),
             flights: Mutex::default(),
             upstream: Upstream::new(entropy),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            waiting: Guests::new(WAITING_MAX, WAITING_OF_ONE_MAX),
             turn: AtomicUsize::new(0),
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),
@@ -101,6 +105,7 @@ impl Resolver {
         self: &Arc<Self>,
         bytes: &[u8],
         transport: Transport,
+        client: IpAddr,
     ) -> Option<Response> {
         let began = monotonic();
         let request = match message::read(bytes, transport) {
@@ -120,7 +125,7 @@ impl Resolver {
             Decision::Reply(reply) => {
                 Some(Response::Now(self.finish(&request, &reply, began, Source::Cluster)))
             }
-            Decision::Ask(ask) => Some(self.ask(request, *ask, began)),
+            Decision::Ask(ask) => Some(self.ask(request, *ask, client, began)),
         }
     }
 
@@ -131,7 +136,13 @@ impl Resolver {
         decide(world, question, self.turn.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn ask(self: &Arc<Self>, request: Box<Request>, ask: Ask, began: Instant) -> Response {
+    fn ask(
+        self: &Arc<Self>,
+        request: Box<Request>,
+        ask: Ask,
+        client: IpAddr,
+        began: Instant,
+    ) -> Response {
         let flags = AskFlags {
             dnssec_ok: request.dnssec_ok(),
             checking_disabled: request.checking_disabled(),
@@ -140,8 +151,10 @@ impl Resolver {
         let known = self.cache.lock().expect("no panics under this lock").get(&key, began);
         let stale = match known {
             Known::Fresh(reply, refresh) => {
-                if refresh == Refresh::Now {
-                    drop(self.flight(key, &ask));
+                if refresh == Refresh::Now
+                    && let Some(seat) = self.waiting.seat(client)
+                {
+                    drop(self.flight(key, &ask, Some(seat)));
                 }
                 let reply = complete(ask, reply);
                 return Response::Now(self.finish(&request, &reply, began, Source::Cache));
@@ -149,14 +162,17 @@ impl Resolver {
             Known::Stale(reply) => Some(reply),
             Known::Nothing => None,
         };
-        let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else {
-            let refusal = Reply::of(ResponseCode::Refused);
-            return Response::Now(self.finish(&request, &refusal, began, Source::Others));
+        let Some(seat) = self.waiting.seat(client) else {
+            let reply = match stale {
+                Some(stale) => complete(ask, stale),
+                None => Reply::of(ResponseCode::Refused),
+            };
+            return Response::Now(self.finish(&request, &reply, began, Source::Cache));
         };
-        let (flight, resolver) = (self.flight(key, &ask), Arc::clone(self));
+        let (flight, resolver) = (self.flight(key, &ask, None), Arc::clone(self));
         Response::Later(Box::pin(async move {
             let fetched = flight.await;
-            drop(permit);
+            drop(seat);
             let reply = match (fetched.code, stale) {
                 (ResponseCode::ServFail, Some(stale)) => stale,
                 _ => fetched,
@@ -167,8 +183,8 @@ impl Resolver {
     }
 
     /// The exchange that answers the question: the one that is under way, or a new one. It goes on
-    /// to its end, whoever still waits.
-    fn flight(self: &Arc<Self>, key: Key, ask: &Ask) -> Flight {
+    /// to its end, whoever still waits. Where nobody does, `seat` is who it is counted for.
+    fn flight(self: &Arc<Self>, key: Key, ask: &Ask, seat: Option<Seat>) -> Flight {
         let mut flights = self.flights.lock().expect("no panics under this lock");
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
@@ -178,6 +194,7 @@ impl Resolver {
         let own = key.clone();
         let flight = async move {
             let asked = resolver.upstream.ask(&forward, &query, own.flags).await;
+            drop(seat);
             let reply = asked.unwrap_or_else(|| Reply::of(ResponseCode::ServFail));
             let now = monotonic();
             let mut cache = resolver.cache.lock().expect("no panics under this lock");

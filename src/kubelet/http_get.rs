@@ -4,9 +4,10 @@
 //! (pkg/probe/http/request.go) and `RedirectChecker` (pkg/probe/http/http.go), v1.35.
 
 use crate::pki::AnyServer;
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Collected, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -22,7 +23,8 @@ use tokio_rustls::TlsConnector;
 /// Who is sent elsewhere more often goes nowhere.
 const REDIRECTS_MAX: u32 = 10;
 
-/// An answer is not read any further: upstream `maxRespBodyLength`.
+/// An answer is not read any further, and one that is longer counts as empty: upstream
+/// `maxRespBodyLength`.
 const BODY_BYTES_MAX: usize = 10 << 10;
 
 /// What may not stand for itself in a path with its query.
@@ -166,7 +168,7 @@ impl HttpGet {
     }
 
     /// Where a response sends whom it answers, if that is to the same host.
-    fn redirected(&self, response: &Response<()>) -> Option<Self> {
+    fn redirected(&self, response: &Response<Bytes>) -> Option<Self> {
         let location = response.headers().get(LOCATION)?.to_str().ok()?;
         if !response.status().is_redirection() {
             return None;
@@ -196,7 +198,7 @@ impl HttpGet {
 }
 
 /// Asks, and follows where the same host leads. Whatever is answered is an answer.
-pub(super) async fn send(get: HttpGet) -> Result<Response<()>, HttpGetError> {
+pub(super) async fn send(get: HttpGet) -> Result<Response<Bytes>, HttpGetError> {
     let mut get = get;
     for _redirect in 0..=REDIRECTS_MAX {
         let response = send_once(&get).await?;
@@ -208,7 +210,7 @@ pub(super) async fn send(get: HttpGet) -> Result<Response<()>, HttpGetError> {
     Err(HttpGetError::Redirects)
 }
 
-async fn send_once(get: &HttpGet) -> Result<Response<()>, HttpGetError> {
+async fn send_once(get: &HttpGet) -> Result<Response<Bytes>, HttpGetError> {
     let authority = get.authority();
     let unreachable = |source| HttpGetError::Unreachable { authority: authority.clone(), source };
     let stream = TcpStream::connect((get.host.as_str(), get.port)).await.map_err(unreachable)?;
@@ -231,7 +233,7 @@ fn is_not_tls(error: &io::Error) -> bool {
     matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
 
-async fn exchange<S>(get: &HttpGet, stream: S) -> Result<Response<()>, HttpGetError>
+async fn exchange<S>(get: &HttpGet, stream: S) -> Result<Response<Bytes>, HttpGetError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -243,16 +245,17 @@ where
     tasks.spawn(connection);
     let bad_url = |_error| HttpGetError::BadUrl { url: get.path.clone() };
     let mut request =
-        Request::get(get.path.as_str()).body(Empty::<bytes::Bytes>::new()).map_err(bad_url)?;
+        Request::get(get.path.as_str()).body(Empty::<Bytes>::new()).map_err(bad_url)?;
     let headers = request.headers_mut();
     headers.clone_from(&get.headers);
     let host = HeaderValue::try_from(get.authority());
     let host = host.map_err(|_| HttpGetError::BadUrl { url: get.authority() })?;
     headers.entry(HOST).or_insert(host);
     let (head, body) = sender.send_request(request).await.map_err(no_answer)?.into_parts();
-    // For the server's sake: what it says, and whether it says it to the end, does not matter.
-    Limited::new(body, BODY_BYTES_MAX).collect().await.ok();
-    Ok(Response::from_parts(head, ()))
+    // Also for the server's sake. Whether it says all of it, and at what length, does not matter.
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let body = body.map_or_else(|_unfinished| Bytes::new(), Collected::to_bytes);
+    Ok(Response::from_parts(head, body))
 }
 
 #[cfg(test)]
@@ -344,7 +347,8 @@ mod tests {
             format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n")
         };
         let (port, mut server) = serve(vec![to("/two"), LAST.to_owned()]).await;
-        assert_eq!(send(get(Scheme::Http, port)).await.unwrap().status(), 500);
+        let response = send(get(Scheme::Http, port)).await.unwrap();
+        assert_eq!((response.status().as_u16(), &**response.body()), (500, &b"no"[..]));
         let asked = server.join_next().await.unwrap().unwrap();
         assert_eq!(asked, ["GET /one HTTP/1.1", "GET /two HTTP/1.1"]);
         let (port, _server) = serve(vec![to("http://other.example/")]).await;

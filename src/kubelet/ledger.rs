@@ -132,11 +132,12 @@ impl Ledger {
         let freed = {
             let mut entries = self.entries.lock().expect("no panics under this lock");
             entries.deferred.remove(uid);
-            entries.gone.insert(uid.to_owned());
-            match entries.taken.remove(uid) {
-                Some(_) => std::mem::take(&mut entries.deferred),
-                None => return,
+            // One that an earlier process took, and that this one has only seen end, was counted too.
+            let was_here = entries.gone.insert(uid.to_owned());
+            if entries.taken.remove(uid).is_none() && !was_here {
+                return;
             }
+            std::mem::take(&mut entries.deferred)
         };
         self.ring_all(&freed);
     }
@@ -196,6 +197,21 @@ mod tests {
         check(&[], &other(), Some("Deferred"));
         // Bound, and not taken yet.
         check(&[], &[pod("other", "2", None)], None);
+    }
+
+    #[test]
+    fn who_waits_hears_of_an_end_that_an_earlier_process_began() {
+        let (rung, heard) = std::sync::mpsc::channel();
+        let ledger = Ledger::new(Arc::new(move |uid| rung.send(uid.to_owned()).unwrap()));
+        let known = [pod("own", "1", Some(TAKEN)), pod("other", "2", Some(TAKEN))];
+        ledger.note(Occupant::of(&known[0]));
+        let asked = || ledger.ask("own", amounts("3"), &known, &amounts("4"));
+        assert_eq!(asked().unwrap_err().reason, "Deferred");
+        ledger.release("other");
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["own"]);
+        assert_eq!(asked(), Ok(()));
+        ledger.release("other");
+        assert_eq!(heard.try_iter().count(), 0);
     }
 
     #[test]

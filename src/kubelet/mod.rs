@@ -52,6 +52,8 @@ use node::{NodeConfig, NodeKeeper};
 use references::ReferenceCaches;
 use shutdown::Shutdown;
 use static_pods::StaticPods;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::DirBuilder;
 use std::io;
 use std::net::IpAddr;
@@ -77,7 +79,25 @@ pub struct Parts {
     pub network: Arc<dyn PodNetwork>,
     /// Services, which containers are told of. Shared with whoever else needs them.
     pub services: Arc<Cache<Service>>,
+    /// What else of this node is measured, by the name below `/metrics` where it is shown.
+    pub further_metrics: BTreeMap<&'static str, Exposed>,
     pub clock: Clock,
+}
+
+/// Says what somebody else on this node has measured, in the text format of Prometheus.
+#[derive(Clone)]
+pub struct Exposed(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl Exposed {
+    pub fn new(text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(text))
+    }
+}
+
+impl fmt::Debug for Exposed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Exposed")
+    }
 }
 
 /// A kubelet that works. Its tasks belong to whoever started it.
@@ -103,6 +123,11 @@ impl Kubelet {
         &self.node_name
     }
 
+    /// Waits until this node's name is another machine's, and says what was said of it.
+    pub async fn name_lost(&self) -> String {
+        self.keeper.name_lost().await
+    }
+
     /// Whether an address is one that pods of this node have.
     #[must_use]
     pub fn is_pod_address(&self, address: IpAddr) -> bool {
@@ -123,6 +148,12 @@ impl Kubelet {
         !self.shared.config.shutdown_grace.is_off()
     }
 
+    /// The longest that [`shut_down`](Self::shut_down) takes.
+    #[must_use]
+    pub fn shuts_down_within(&self) -> Duration {
+        shutdown::within(&self.shared.config.shutdown_grace)
+    }
+
     /// Ends all pods, as the machine goes down. Returns when they have ended, or had their time.
     pub async fn shut_down(&self) {
         shutdown::run(&self.shared).await;
@@ -138,7 +169,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
     let HostFacts { memory_bytes, processors, .. } = HostFacts::observe()?;
     DirBuilder::new().recursive(true).mode(0o750).create(&config.volumes.pods_dir)?;
     let statics = StaticPods::load(config.static_pods_dir.clone(), &config.node.name)?;
-    let Parts { client, runtime, network, services, clock } = parts;
+    let Parts { client, runtime, network, services, further_metrics, clock } = parts;
     let reporter = Reporter { component: "kubelet".to_owned(), host: config.node.name.clone() };
     let events = EventRecorder::start(client.clone(), reporter, clock.clone(), tasks);
     let node_config = NodeConfig {
@@ -181,6 +212,7 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<Kube
         events,
         clock,
         services,
+        further_metrics,
         keeper: keeper.clone(),
         share: NodeShare { milli_cpu: u64::from(processors) * 1_000, memory_bytes },
         confinement,

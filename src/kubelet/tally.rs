@@ -7,65 +7,19 @@ mod metered;
 pub(super) use metered::Metered;
 
 use super::pod::ProbeKind;
+use crate::stdx::exposition::{BOUNDS, Durations};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// The bounds of what durations are counted by, in seconds: `DefBuckets` of Prometheus' client.
-const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// The same for starts of pods: upstream `podStartupDurationBuckets`.
+/// By which starts of pods are counted, in seconds: upstream `podStartupDurationBuckets`.
 const START_BOUNDS: &[f64] = &[
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0,
     300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
 ];
 
-/// The most bounds that there are for anything.
-const BOUNDS_MAX: usize = START_BOUNDS.len();
-
 /// Probes of more containers than this are not counted, until others are gone.
 const PROBES_MAX: usize = 4_096;
-
-/// Durations by how long they were.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Durations {
-    bounds: &'static [f64],
-    /// Those up to each bound, and above the bound before it; the one after is above all.
-    counts: [u64; BOUNDS_MAX + 1],
-    pub(super) seconds: f64,
-}
-
-impl Default for Durations {
-    fn default() -> Self {
-        Self::by(BOUNDS)
-    }
-}
-
-impl Durations {
-    fn by(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: [0; BOUNDS_MAX + 1], seconds: 0.0 }
-    }
-
-    fn note(&mut self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let at =
-            self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
-        self.counts[at] += 1;
-        self.seconds += seconds;
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// Each bound, with how many were not above it.
-    pub(super) fn up_to(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.bounds.iter().copied().zip(self.counts.iter().scan(0, |sum, count| {
-            *sum += count;
-            Some(*sum)
-        }))
-    }
-}
 
 /// What has come of something that is done again and again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

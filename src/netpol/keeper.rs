@@ -11,7 +11,8 @@ use super::view::{NamespaceView, PodView};
 use crate::client::watch::{Item, Watcher};
 use crate::client::{Client, ResourceType, Selection, Watched};
 use crate::stdx::{Backoff, chain};
-use crate::sys::nft::{self, RemovedTables};
+use crate::sys::nft::{Author, Heard};
+use crate::sys::nft_text;
 use crate::sys::process::ProcessError;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use std::io;
@@ -40,6 +41,7 @@ pub(super) struct Keeper {
     applied: watch::Sender<u64>,
     /// Tells of each look at policies.
     looked: watch::Sender<()>,
+    author: Author,
 }
 
 impl Keeper {
@@ -51,6 +53,7 @@ impl Keeper {
             has_policies: watch::Sender::new(false),
             applied: watch::Sender::new(0),
             looked: watch::Sender::new(()),
+            author: Author::default(),
         }
     }
 
@@ -101,11 +104,17 @@ impl Keeper {
 
     async fn watch_rules(&self) {
         let watching = async {
-            let mut removed = RemovedTables::watch()?;
+            let mut others = self.author.others(TABLE)?;
             loop {
-                removed.removed(TABLE).await?;
-                self.is_lost.store(true, Ordering::Relaxed);
-                self.changed.notify_one();
+                let is_lost = match others.changed().await? {
+                    Heard::Changed => true,
+                    // Most likely they were our own.
+                    Heard::TooMuch => !nft_text::has_table(TABLE).await.unwrap_or(true),
+                };
+                if is_lost {
+                    self.is_lost.store(true, Ordering::Relaxed);
+                    self.changed.notify_one();
+                }
             }
         };
         let failure: Result<(), io::Error> = watching.await;
@@ -151,16 +160,16 @@ impl Keeper {
         loop {
             self.changed.notified().await;
             let Some((world, change)) = self.lock().complete() else { continue };
-            // Taking the last rules away is heard as well.
+            // Without rules there is nothing to lose.
             if self.is_lost.swap(false, Ordering::Relaxed)
                 && has.as_ref().is_some_and(|has| !has.is_empty())
             {
-                warn!("somebody removed the rules of network policies; they are written again");
+                warn!("somebody changed the rules of network policies; they are written again");
                 has = None;
             }
             let wanted = plan(&world);
             drop(world);
-            match apply(has.as_ref(), &wanted).await {
+            match self.apply(has.as_ref(), &wanted).await {
                 Ok(()) => {
                     tell(has.as_ref(), &wanted);
                     (has, failures) = (Some(wanted), 0);
@@ -177,18 +186,18 @@ impl Keeper {
         }
     }
 
+    async fn apply(&self, has: Option<&Model>, wanted: &Model) -> Result<(), ProcessError> {
+        match has {
+            None => self.author.apply(&whole(wanted)).await,
+            Some(has) => {
+                self.author.apply(&changes(has, wanted)).await?;
+                self.author.apply(&leftovers(has, wanted)).await
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no panics under this lock")
-    }
-}
-
-async fn apply(has: Option<&Model>, wanted: &Model) -> Result<(), ProcessError> {
-    match has {
-        None => nft::apply(&whole(wanted)).await,
-        Some(has) => {
-            nft::apply(&changes(has, wanted)).await?;
-            nft::apply(&leftovers(has, wanted)).await
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 use super::policy::Direction;
 use crate::api::ObjectKey;
 use crate::network::Protocol;
+use crate::stdx::fnv1a_64;
+pub(super) use crate::sys::nft::Family;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,28 +12,6 @@ use std::net::IpAddr;
 /// How much of a policy's name is in the names of its chains and sets, in bytes. The kernel takes
 /// 255 for a whole name, which still has a hash before it and what it is for after it.
 const READABLE_BYTES_MAX: usize = 160;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-impl Family {
-    pub(super) const BOTH: [Self; 2] = [Self::Ipv4, Self::Ipv6];
-
-    pub(super) fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
-    }
-
-    /// As nftables calls it.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "ip",
-            Self::Ipv6 => "ip6",
-        }
-    }
-}
 
 /// The addresses that a rule means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,8 +118,7 @@ pub(super) fn policy_chain(policy: &ObjectKey, direction: Direction) -> String {
     format!("policy-{hash}-{readable}-{}", direction.as_str())
 }
 
-/// FNV-1a: short, and the same wherever it is made.
+/// Short, and the same wherever it is made.
 fn hash(text: &str) -> String {
-    let mixed = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mixed))
+    format!("{:016x}", fnv1a_64(text.bytes()))
 }

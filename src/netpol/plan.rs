@@ -175,7 +175,7 @@ impl Compiler<'_> {
     /// Makes a set for each family that has members.
     fn sets(&mut self, purpose: &str, members: &Members) -> Vec<SetName> {
         let mut names = Vec::new();
-        for family in Family::BOTH {
+        for family in Family::ALL {
             if let Some(members) = members.of_family(family) {
                 let name = format!("{}-{purpose}-{}", self.chain, family.as_str());
                 let name = SetName { family, name };

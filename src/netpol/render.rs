@@ -29,7 +29,7 @@ pub(super) fn whole(model: &Model) -> Batch {
         return batch;
     }
     batch.add_table();
-    for family in Family::BOTH {
+    for family in Family::ALL {
         let address = type_of(family);
         batch.add_set(isolated(family), &[address], SetKind::Values);
         batch.add_set(own(family), &[address, address], SetKind::Values);
@@ -79,7 +79,7 @@ pub(super) fn leftovers(old: &Model, new: &Model) -> Batch {
 /// Packets that connection tracking makes no sense of have no client and no server.
 fn what_is_no_connection(batch: &mut Batch) {
     let chain = Direction::Egress.as_str();
-    for family in Family::BOTH {
+    for family in Family::ALL {
         for side in ["saddr", "daddr"] {
             let lost = in_state(&["invalid", "untracked"]);
             let address = payload(family.as_str(), side);
@@ -94,12 +94,12 @@ fn ask(batch: &mut Batch, direction: Direction, model: &Model) {
     // Errors about connections that are there, such as packets that are too large.
     let icmp = equals(meta(MetaKey::L4proto), any_of(&["icmp", "ipv6-icmp"]));
     batch.add_rule(chain, vec![in_state(&["related"]), icmp, accept()]);
-    for family in Family::BOTH {
+    for family in Family::ALL {
         // Nobody is kept from itself, through a Service or a port of the node.
         let ends = concat(vec![client(family), server(family)]);
         batch.add_rule(chain, vec![equals(ends, members(own(family))), accept()]);
     }
-    for family in Family::BOTH {
+    for family in Family::ALL {
         let pod = pod(direction, family);
         batch.add_rule(chain, vec![decide_by(pod, pods(direction, family))]);
     }
@@ -169,7 +169,7 @@ fn change_set(batch: &mut Batch, set: &SetName, old: Option<&Members>, new: &Mem
 
 fn change_verdicts(batch: &mut Batch, old: &Model, new: &Model) {
     for direction in Direction::BOTH {
-        for family in Family::BOTH {
+        for family in Family::ALL {
             let is_here =
                 |key: &&(Direction, IpAddr)| key.0 == direction && Family::of(key.1) == family;
             let map = pods(direction, family);
@@ -193,7 +193,7 @@ fn target(verdict: &Verdict) -> Target {
 }
 
 fn change_isolated(batch: &mut Batch, old: &BTreeSet<IpAddr>, new: &BTreeSet<IpAddr>) {
-    for family in Family::BOTH {
+    for family in Family::ALL {
         let of_family = |pod: &&IpAddr| Family::of(**pod) == family;
         let gone: Vec<_> = old.difference(new).filter(of_family).collect();
         let come: Vec<_> = new.difference(old).filter(of_family).collect();

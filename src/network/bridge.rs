@@ -1,15 +1,19 @@
 //! The pod network made of one bridge: carries out what `plan` and `render` decide.
 
 use super::bandwidth::Bucket;
-use super::link::{self, PodEnd};
+use super::link::{self, PodEnd, closed};
+use super::losses::{Here, Loss, Losses};
+use super::operations::Operations;
+use super::passing;
 use super::plan::{gateway, host_interface, host_port_taken, pick_address};
 use super::records::{self, Record};
 use super::render::{self, Model, TABLE};
 use super::shaping;
 use super::{Attached, Attachment, NetworkError, PodNetwork, failed};
-use crate::stdx::{Tasks, chain, fault};
+use crate::stdx::{Backoff, Tasks, chain, fault};
 use crate::sys::namespace;
-use crate::sys::nft::{self, Batch, RemovedTables};
+use crate::sys::nft::{Author, Batch};
+use crate::sys::sysctl;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
@@ -21,8 +25,12 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tokio_util::task::TaskTracker;
-use tracing::warn;
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// Interfaces that could not be made again are tried again after this.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// What the network of a node is to be.
 #[derive(Clone, Debug)]
@@ -41,8 +49,7 @@ pub struct BridgeConfig {
 #[derive(Debug)]
 pub struct BridgeNetwork {
     inner: Arc<Inner>,
-    /// What was begun goes on to its end, also where nobody waits for it any more.
-    operations: TaskTracker,
+    operations: Operations,
 }
 
 #[derive(Debug)]
@@ -55,6 +62,7 @@ struct Inner {
     attaching: tokio::sync::Mutex<()>,
     /// Held while nft runs, so that batches reach the kernel in the order they were made in.
     rules: tokio::sync::Mutex<()>,
+    author: Author,
 }
 
 #[derive(Debug)]
@@ -94,13 +102,19 @@ impl BridgeNetwork {
         });
         let state = Mutex::new(State { bridge: None, records, last: BTreeMap::new() });
         let (attaching, rules) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        let inner = Arc::new(Inner { config, netlink, state, attaching, rules });
+        let author = Author::default();
+        let inner = Arc::new(Inner { config, netlink, state, attaching, rules, author });
         let (of_rules, shutdown) = (Arc::clone(&inner), tasks.shutdown());
         tasks.spawn("pod-network-rules", async move {
             shutdown.run_until_cancelled(of_rules.keep_rules()).await;
             shutdown.cancelled().await;
         });
-        Ok(Self { inner, operations: TaskTracker::new() })
+        let (of_interfaces, shutdown) = (Arc::clone(&inner), tasks.shutdown());
+        tasks.spawn("pod-network-interfaces", async move {
+            shutdown.run_until_cancelled(of_interfaces.keep_interfaces()).await;
+            shutdown.cancelled().await;
+        });
+        Ok(Self { inner, operations: Operations::default() })
     }
 
     /// Takes everything away again: all attachments, the bridge and the rules.
@@ -110,19 +124,15 @@ impl BridgeNetwork {
     pub async fn remove(&self) -> Result<(), NetworkError> {
         self.inner.detach_all_but(&BTreeSet::new()).await?;
         let name = &self.inner.config.bridge;
-        link::remove(&self.inner.netlink, name).await.map_err(failed("removing the bridge"))?;
-        self.inner.lock().bridge = None;
+        {
+            let _turn = self.inner.attaching.lock().await;
+            // Nobody makes it again.
+            self.inner.lock().bridge = None;
+            link::remove(&self.inner.netlink, name).await.map_err(failed("removing the bridge"))?;
+        }
         let mut batch = Batch::new(TABLE);
         batch.delete_table();
         self.inner.apply(batch).await
-    }
-
-    fn to_its_end<T: Send + 'static>(
-        &self,
-        operation: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, NetworkError>> {
-        let running = self.operations.spawn(operation);
-        async move { running.await.map_err(failed("an operation of the pod network"))? }.boxed()
     }
 }
 
@@ -133,12 +143,12 @@ impl PodNetwork for BridgeNetwork {
 
     fn attach(&self, attachment: Attachment) -> BoxFuture<'_, Result<Vec<IpAddr>, NetworkError>> {
         let inner = Arc::clone(&self.inner);
-        self.to_its_end(async move { inner.attach(attachment).await })
+        self.operations.to_its_end(async move { inner.attach(attachment).await })
     }
 
     fn detach(&self, sandbox: &str) -> BoxFuture<'_, Result<(), NetworkError>> {
         let (inner, sandbox) = (Arc::clone(&self.inner), sandbox.to_owned());
-        self.to_its_end(async move { inner.detach(&sandbox).await })
+        self.operations.to_its_end(async move { inner.detach(&sandbox).await })
     }
 
     fn attached(&self) -> Vec<Attached> {
@@ -155,17 +165,24 @@ impl Inner {
         if ranges.is_empty() {
             return Err(NetworkError::NotConfigured);
         }
+        // Nobody comes or goes between what is written down and what is made of it.
+        let _turn = self.attaching.lock().await;
+        self.set_up(&ranges).await?;
+        self.write_rules(&ranges).await
+    }
+
+    /// Makes the bridge, or completes what is there. Nobody may be attached or detached meanwhile.
+    async fn set_up(&self, ranges: &[IpNet]) -> Result<Bridge, NetworkError> {
         let name = &self.config.bridge;
         let uplink = link::uplink_mtu(&self.netlink).await.map_err(failed("finding the uplink"))?;
         let mtu = uplink.saturating_sub(self.config.overhead);
-        let index = link::ensure_bridge(&self.netlink, name, &ranges, mtu)
+        let index = link::ensure_bridge(&self.netlink, name, ranges, mtu)
             .await
             .map_err(failed(format!("making the bridge {name}")))?;
-        set_forwarding(name, &ranges).map_err(failed("switching on forwarding"))?;
-        // Nobody comes or goes between what is written down and the rules that are made of it.
-        let _turn = self.attaching.lock().await;
-        self.lock().bridge = Some(Bridge { index, mtu, ranges: ranges.clone() });
-        self.write_rules(&ranges).await
+        set_forwarding(name, ranges).map_err(failed("switching on forwarding"))?;
+        let bridge = Bridge { index, mtu, ranges: ranges.to_vec() };
+        self.lock().bridge = Some(bridge.clone());
+        Ok(bridge)
     }
 
     /// Writes all rules anew. Nobody may be attached or detached meanwhile.
@@ -178,28 +195,100 @@ impl Inner {
         self.apply(batch).await
     }
 
-    /// Writes the rules again whenever somebody takes them away.
+    /// Writes the rules again whenever somebody changes them.
     async fn keep_rules(&self) {
-        let mut removed = match RemovedTables::watch() {
-            Ok(removed) => removed,
+        let mut others = match self.author.others(TABLE) {
+            Ok(others) => others,
             Err(error) => {
-                warn!(error = chain(&error), "rules that somebody removes are not written again");
+                warn!(error = chain(&error), "rules that somebody changes are not written again");
                 return;
             }
         };
         loop {
-            if let Err(error) = removed.removed(TABLE).await {
-                warn!(error = chain(&error), "rules that somebody removes are not written again");
+            // Where there was too much to tell, our own rules are too few to be the reason.
+            if let Err(error) = others.changed().await {
+                warn!(error = chain(&error), "rules that somebody changes are not written again");
                 return;
             }
             let _turn = self.attaching.lock().await;
             let ranges = self.lock().bridge.as_ref().map(|bridge| bridge.ranges.clone());
             let Some(ranges) = ranges else { continue };
-            warn!("somebody removed the rules of the pod network; they are written again");
+            warn!("somebody changed the rules of the pod network; they are written again");
             if let Err(error) = self.write_rules(&ranges).await {
                 warn!(error = chain(&error), "the rules of the pod network cannot be written");
             }
         }
+    }
+
+    /// Makes the bridge and pods' interfaces again whenever somebody takes them away.
+    async fn keep_interfaces(&self) {
+        let error = match Losses::listen() {
+            Ok((listening, losses)) => tokio::select! {
+                () = listening => closed(),
+                error = self.mend_losses(losses) => error,
+            },
+            Err(error) => error,
+        };
+        warn!(error = chain(&error), "interfaces that somebody removes are not made again");
+    }
+
+    async fn mend_losses(&self, mut losses: Losses) -> io::Error {
+        let mut lost = Loss::default();
+        let mut failures = 0;
+        loop {
+            let heard = losses.next(&mut lost, self);
+            let heard = match failures {
+                0 => heard.await,
+                _ => timeout(RETRY.delay(failures), heard).await.unwrap_or(Ok(())),
+            };
+            if let Err(error) = heard {
+                return error;
+            }
+            match self.mend(&lost).await {
+                Ok(()) => (lost, failures) = (Loss::default(), 0),
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        warn!(error = chain(&error), "pods are off the network");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes again what was lost of the bridge and of pods that are there still.
+    async fn mend(&self, lost: &Loss) -> Result<(), NetworkError> {
+        let _turn = self.attaching.lock().await;
+        let Some(before) = self.lock().bridge.clone() else { return Ok(()) };
+        let bridge = match lost.of_bridge {
+            true => self.set_up(&before.ranges).await?,
+            false => before.clone(),
+        };
+        let is_new = bridge.index != before.index;
+        if is_new {
+            warn!(bridge = self.config.bridge, "somebody removed the bridge; it is made again");
+        }
+        let records: Vec<_> = self.lock().records.values().cloned().collect();
+        let mut result = Ok(());
+        for record in &records {
+            let interface = host_interface(&record.attachment.sandbox);
+            let is_lost = is_new
+                || lost.interfaces.contains(&interface)
+                || lost.is_unknown && !self.has(&interface).await?;
+            if !is_lost {
+                continue;
+            }
+            match self.connect(&bridge, record).await {
+                Ok(()) => info!(pod = %record.attachment.pod, "back on the network"),
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    async fn has(&self, interface: &str) -> Result<bool, NetworkError> {
+        let found = link::exists(&self.netlink, interface).await;
+        found.map_err(failed("looking for a pod's interface"))
     }
 
     async fn attach(&self, attachment: Attachment) -> Result<Vec<IpAddr>, NetworkError> {
@@ -249,13 +338,12 @@ impl Inner {
     async fn connect(&self, bridge: &Bridge, record: &Record) -> Result<(), NetworkError> {
         let Attachment { sandbox, pod, namespace, bandwidth, .. } = &record.attachment;
         let interface = host_interface(sandbox);
-        let has_pair = link::exists(&self.netlink, &interface)
-            .await
-            .map_err(failed("looking for a pod's interface"))?;
-        if !has_pair {
+        if !self.has(&interface).await? {
             let file = File::open(namespace)
                 .map_err(failed(format!("opening the network namespace of pod {pod}")))?;
-            link::add_pair(&self.netlink, &interface, file.as_fd(), bridge.mtu)
+            let first = record.addresses.first().ok_or(NetworkError::NotConfigured)?;
+            let inside = (file.as_fd(), *first);
+            link::add_pair(&self.netlink, &interface, inside, bridge.mtu)
                 .await
                 .map_err(failed(format!("making the interface of pod {pod}")))?;
             fault::point("network: interface made");
@@ -276,6 +364,9 @@ impl Inner {
         configure_inside(namespace, end)
             .await
             .map_err(failed(format!("configuring the interface of pod {pod}")))?;
+        passing::until_passing(&self.netlink, &[index, bridge.index])
+            .await
+            .map_err(failed(format!("waiting for the interface of pod {pod}")))?;
         fault::point("network: interface configured");
         let mut batch = Batch::new(TABLE);
         render::open_ports(&mut batch, record);
@@ -327,11 +418,25 @@ impl Inner {
             return Ok(());
         }
         let _turn = self.rules.lock().await;
-        nft::apply(&batch).await.map_err(failed("changing the pod network's rules"))
+        self.author.apply(&batch).await.map_err(failed("changing the pod network's rules"))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no panics under this lock")
+    }
+}
+
+impl Here for Inner {
+    fn is_bridge(&self, interface: &str) -> bool {
+        interface == self.config.bridge
+    }
+
+    fn is_bridge_index(&self, index: u32) -> bool {
+        self.lock().bridge.as_ref().is_some_and(|bridge| bridge.index == index)
+    }
+
+    fn is_of_pod(&self, interface: &str) -> bool {
+        self.lock().records.keys().any(|sandbox| host_interface(sandbox) == interface)
     }
 }
 
@@ -343,28 +448,32 @@ async fn configure_inside(namespace: &Path, end: PodEnd) -> io::Result<()> {
     let opened = tokio::task::spawn_blocking(move || {
         namespace::run_in_network(&namespace, move || {
             let _context = runtime.enter();
-            rtnetlink::new_connection()
+            rtnetlink::new_multicast_connection(&passing::CHANGES_INSIDE)
         })
     });
-    let (connection, handle, _) = opened.await.map_err(io::Error::other)???;
+    let (connection, handle, mut heard) = opened.await.map_err(io::Error::other)???;
+    let configured = async {
+        let interface = link::configure_pod(&handle, &end).await.map_err(io::Error::other)?;
+        passing::until_ready(&handle, &mut heard, interface, &end.addresses).await
+    };
     tokio::select! {
-        done = link::configure_pod(&handle, &end) => done.map_err(io::Error::other),
-        () = connection => Err(io::Error::other("the netlink socket closed")),
+        done = configured => done,
+        () = connection => Err(closed()),
     }
 }
 
 /// Lets the node pass packets on between its pods and the world.
 fn set_forwarding(bridge: &str, ranges: &[IpNet]) -> io::Result<()> {
     if ranges.iter().any(|range| range.addr().is_ipv4()) {
-        set_sysctl("net/ipv4/ip_forward", "1")?;
+        sysctl::set("net/ipv4/ip_forward", "1")?;
         // Host ports on 127.0.0.1 lead to pods.
-        set_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+        sysctl::set(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
     }
     if ranges.iter().any(|range| range.addr().is_ipv6()) {
         // Pods are no routers.
-        set_sysctl(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
+        sysctl::set(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
         go_on_hearing_routers()?;
-        set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        sysctl::set("net/ipv6/conf/all/forwarding", "1")?;
     }
     Ok(())
 }
@@ -388,14 +497,4 @@ fn go_on_hearing_routers() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Writes only what differs: some hosts have /proc/sys read-only with the right value there.
-fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
-    let path = Path::new("/proc/sys").join(name);
-    if fs::read_to_string(&path)?.trim() == value {
-        return Ok(());
-    }
-    fs::write(&path, value)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

@@ -1,12 +1,12 @@
 //! Interfaces, addresses and routes, over netlink: thin effects.
 
 use super::bandwidth::Bucket;
-use super::plan::{self, DefaultRoute, bridge_hardware_address, gateway};
+use super::plan::{self, DefaultRoute, gateway, hardware_address, link_local_address};
 use super::shaping;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{
@@ -15,6 +15,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use rtnetlink::{RouteMessageBuilder, packet_core::ErrorMessage};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -25,6 +26,9 @@ const MTU_DEFAULT: u32 = 1500;
 const POD_INTERFACE: &str = "eth0";
 
 const LOOPBACK: &str = "lo";
+
+/// The network of addresses that are good on one wire only.
+const LINK_LOCAL_BITS: u8 = 64;
 
 type Result<T> = std::result::Result<T, rtnetlink::Error>;
 
@@ -41,7 +45,7 @@ pub(super) async fn ensure_bridge(
         None => {
             let bridge = LinkBridge::new(name).mtu(mtu).up();
             let bridge = match ranges.first() {
-                Some(range) => bridge.address(bridge_hardware_address(gateway(range)).to_vec()),
+                Some(range) => bridge.address(hardware_address(gateway(range)).to_vec()),
                 None => bridge,
             };
             let bridge = bridge.build();
@@ -54,18 +58,55 @@ pub(super) async fn ensure_bridge(
     for range in ranges {
         add_address(handle, index, gateway(range), range.prefix_len()).await?;
     }
+    if ranges.iter().any(|range| range.addr().is_ipv6()) {
+        // The node asks for a neighbour with this address where the packet is not its own. The one
+        // that the kernel would choose is not good before the first pod has been there for a second
+        // or two.
+        let hardware = hardware_address(gateway(&ranges[0]));
+        add_address(handle, index, link_local_address(hardware).into(), LINK_LOCAL_BITS).await?;
+    }
+    remove_other_addresses(handle, index, ranges).await?;
     Ok(index)
 }
 
-/// Makes a veth pair: one end here, the other in the namespace behind `namespace`.
+/// A node that was deleted and comes again may have been given other ranges: those before are
+/// another node's then, and no longer behind this bridge.
+async fn remove_other_addresses(handle: &Handle, index: u32, ranges: &[IpNet]) -> Result<()> {
+    let mut addresses = handle.address().get().set_link_index_filter(index).execute();
+    let mut others = Vec::new();
+    while let Some(message) = addresses.try_next().await? {
+        let has = |address: &IpAddr| {
+            ranges.iter().any(|range| {
+                gateway(range) == *address && range.prefix_len() == message.header.prefix_len
+            })
+        };
+        let address = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        });
+        // Of its own accord an interface has addresses of the link.
+        let is_of_link = message.header.scope == AddressScope::Link;
+        if !is_of_link && address.is_some_and(|address| !has(&address)) {
+            others.push(message);
+        }
+    }
+    for message in others {
+        handle.address().del(message).execute().await?;
+    }
+    Ok(())
+}
+
+/// Makes a veth pair: one end here, the other, which is to have `address`, in the namespace behind
+/// `namespace`.
 pub(super) async fn add_pair(
     handle: &Handle,
     name: &str,
-    namespace: BorrowedFd<'_>,
+    (namespace, address): (BorrowedFd<'_>, IpAddr),
     mtu: u32,
 ) -> Result<()> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(POD_INTERFACE.to_owned())
+        .address(hardware_address(address).to_vec())
         .mtu(mtu)
         .setns_by_fd(namespace.as_raw_fd())
         .build();
@@ -97,8 +138,9 @@ pub(super) struct PodEnd {
     pub(super) egress: Option<Bucket>,
 }
 
-/// Gives the pod's end its addresses and the way to everything else. `handle` is inside.
-pub(super) async fn configure_pod(handle: &Handle, end: &PodEnd) -> Result<()> {
+/// Gives the pod's end its addresses and the way to everything else. `handle` is inside. Returns the
+/// interface's index.
+pub(super) async fn configure_pod(handle: &Handle, end: &PodEnd) -> Result<u32> {
     let loopback = index_of(handle, LOOPBACK).await?;
     set_up(handle, loopback).await?;
     let index = index_of(handle, POD_INTERFACE).await?;
@@ -114,7 +156,7 @@ pub(super) async fn configure_pod(handle: &Handle, end: &PodEnd) -> Result<()> {
     for gateway in &end.gateways {
         add_default_route(handle, index, *gateway).await?;
     }
-    Ok(())
+    Ok(index)
 }
 
 /// Adds an address that is good at once: nobody else on the bridge can have it, so the kernel need
@@ -241,4 +283,9 @@ pub(super) fn has_code(error: &rtnetlink::Error, errno: i32) -> bool {
         }
         _ => false,
     }
+}
+
+/// Nothing is heard of the kernel any more.
+pub(super) fn closed() -> io::Error {
+    io::Error::other("the netlink socket closed")
 }

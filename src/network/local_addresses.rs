@@ -2,12 +2,11 @@
 //! it is clear whose they are and what goes with them.
 
 use super::NetworkError;
-use super::link::{self, add_address};
+use super::link::{self, add_address, closed};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec};
 use std::error::Error;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -48,6 +47,15 @@ async fn carry(
     addresses: &[IpAddr],
 ) -> Result<(), rtnetlink::Error> {
     let index = ensure(handle, interface).await?;
+    give(handle, index, addresses).await
+}
+
+/// Has an interface carry exactly these addresses, each alone in its network.
+pub(super) async fn give(
+    handle: &Handle,
+    index: u32,
+    addresses: &[IpAddr],
+) -> Result<(), rtnetlink::Error> {
     let mut messages = handle.address().get().set_link_index_filter(index).execute();
     let mut stale = Vec::new();
     while let Some(message) = messages.try_next().await? {
@@ -71,14 +79,14 @@ fn is_wanted(address: IpAddr, wanted: &[IpAddr]) -> bool {
     is_link_local || wanted.contains(&address)
 }
 
-fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+pub(super) fn address_of(message: &AddressMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     })
 }
 
-async fn ensure(handle: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {
+pub(super) async fn ensure(handle: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {
     if !link::exists(handle, name).await? {
         handle.link().add(LinkBridge::new(name).up().build()).execute().await?;
     }
@@ -88,10 +96,9 @@ async fn ensure(handle: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {
     Ok(index)
 }
 
-fn because(operation: String, source: impl Error + Send + Sync + 'static) -> NetworkError {
+pub(super) fn because(
+    operation: String,
+    source: impl Error + Send + Sync + 'static,
+) -> NetworkError {
     NetworkError::Failed { operation, source: Arc::new(source) }
-}
-
-fn closed() -> io::Error {
-    io::Error::other("the netlink socket closed")
 }

@@ -10,8 +10,12 @@ mod bridge;
 mod cni;
 mod link;
 pub mod local_addresses;
+mod losses;
+mod operations;
 pub mod overlay;
+mod passing;
 mod plan;
+pub mod range_routes;
 mod records;
 mod render;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::Attachment;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The kernel's limit for the name of an interface, in bytes.
 const INTERFACE_NAME_BYTES_MAX: usize = 15;
@@ -13,11 +13,12 @@ pub(super) fn gateway(range: &IpNet) -> IpAddr {
     hosts(range).next().unwrap_or_else(|| range.addr())
 }
 
-/// The bridge's own hardware address: its IPv4 address after two bytes that no maker has. Without one
-/// of its own the kernel lends it that of a port, another one as ports come and go, and pods would
-/// go on sending to the old one for a while.
-pub(super) fn bridge_hardware_address(gateway: IpAddr) -> [u8; 6] {
-    let [a, b, c, d] = match gateway {
+/// The hardware address of whoever has `address` on the bridge: two bytes that no maker has, and its
+/// IPv4 address. The kernel would make one up for each interface of a pod and lend the bridge that of
+/// a port, another one as ports come and go: after a change everybody would go on sending to the old
+/// one for a while.
+pub(super) fn hardware_address(address: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match address {
         IpAddr::V4(address) => address.octets(),
         IpAddr::V6(address) => {
             let bytes = address.octets();
@@ -25,6 +26,13 @@ pub(super) fn bridge_hardware_address(gateway: IpAddr) -> [u8; 6] {
         }
     };
     [0x0a, 0x58, a, b, c, d]
+}
+
+/// The address of IPv6 that belongs to a hardware address (RFC 4291, appendix A), and with which its
+/// owner asks for neighbours.
+pub(super) fn link_local_address([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let pair = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
 /// A way out of the node.
@@ -126,10 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn the_bridge_has_a_hardware_address_of_its_own() {
-        let address = |gateway: &str| bridge_hardware_address(gateway.parse().unwrap());
+    fn hardware_addresses_come_with_addresses() {
+        let address = |address: &str| hardware_address(address.parse().unwrap());
         assert_eq!(address("10.42.0.1"), [0x0a, 0x58, 10, 42, 0, 1]);
         assert_eq!(address("fd00:0:0:7::1"), [0x0a, 0x58, 0, 7, 0, 1]);
+    }
+
+    #[test]
+    fn hardware_addresses_have_addresses_of_ipv6() {
+        let address = link_local_address([0x0a, 0x58, 10, 42, 0, 1]);
+        assert_eq!(address.to_string(), "fe80::858:aff:fe2a:1");
     }
 
     #[test]

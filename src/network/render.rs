@@ -6,8 +6,8 @@
 use super::records::Record;
 use super::{HostPort, Protocol};
 use crate::sys::nft::{
-    self, Batch, Expr, Hook, Type, differs, equals, jump, look_up, meta, number, payload, prefix,
-    text,
+    self, Batch, Expr, Family, Hook, Type, differs, equals, jump, look_up, meta, number, payload,
+    prefix, text,
 };
 use ipnet::IpNet;
 use nftables::expr::MetaKey;
@@ -78,9 +78,9 @@ fn masquerade(batch: &mut Batch, model: &Model<'_>) {
     batch.add_rule("postrouting", vec![marked, nft::masquerade()]);
     // Out of the cluster only the node's address has a way back.
     for pods in model.pod_cidrs {
-        let family = nft::family(pods.addr());
+        let family = Family::of(pods.addr()).as_str();
         let mut rule = vec![equals(payload(family, "saddr"), prefix(*pods))];
-        let same_family = |range: &&IpNet| nft::family(range.addr()) == family;
+        let same_family = |range: &&IpNet| Family::of(range.addr()).as_str() == family;
         for range in model.cluster_cidrs.iter().filter(same_family) {
             rule.push(differs(payload(family, "daddr"), prefix(*range)));
         }
@@ -128,7 +128,7 @@ pub(super) fn open_ports(batch: &mut Batch, record: &Record) {
         let chain = chain_name(port, address);
         batch.add_chain(&chain);
         batch.flush_chain(&chain);
-        let family = nft::family(address);
+        let family = Family::of(address).as_str();
         let own = equals(payload(family, "saddr"), text(address.to_string()));
         batch.add_rule(&chain, vec![own, nft::set_mark(MASQUERADE_MARK)]);
         let protocol = equals(meta(MetaKey::L4proto), text(port.protocol.as_str()));
@@ -184,6 +184,6 @@ fn chain_name(port: &HostPort, address: IpAddr) -> String {
     let HostPort { protocol, host_address, host_port, .. } = port;
     let place = host_address.map_or(String::new(), |address| format!("-{address}"));
     let place = place.replace([':', '.'], "_");
-    let family = nft::family(address);
+    let family = Family::of(address).as_str();
     format!("host-{}-{host_port}{place}-{family}", Protocol::as_str(*protocol))
 }

@@ -5,20 +5,13 @@ use super::render::{Model, TABLE, base, close_ports, open_ports};
 use super::{Bandwidth, HostPort, PodTraits, Protocol};
 use crate::api::ObjectKey;
 use crate::network::Attachment;
+use crate::stdx::check_golden;
 use crate::sys::nft::Batch;
-use std::path::Path;
 
 /// `UPDATE_GOLDEN=1` rewrites the file.
 #[track_caller]
 fn check(name: &str, batch: &Batch) {
-    let path = Path::new("tests/golden/network").join(name);
-    let actual = batch.to_lines();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(actual, expected, "{}", path.display());
+    check_golden(&format!("network/{name}"), &batch.to_lines());
 }
 
 fn record(host_address: Option<&str>) -> Record {

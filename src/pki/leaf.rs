@@ -127,7 +127,8 @@ fn serves(certificate: &X509Certificate<'_>, purpose: &Purpose<'_>) -> bool {
     }
 }
 
-fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+/// The names and addresses that a certificate is for.
+pub(super) fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension.iter().flat_map(|extension| &extension.value.general_names);
     names

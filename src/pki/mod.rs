@@ -8,6 +8,7 @@
 mod any_server;
 mod authority;
 mod der;
+mod foreign;
 mod inventory;
 mod issue;
 mod join_token;
@@ -18,8 +19,11 @@ mod request;
 mod subject;
 mod tls;
 mod token_key;
+mod untimely;
+mod wireguard_key;
 
 pub use any_server::AnyServer;
+pub use foreign::{CertifiedKey, certified_key, names_in, self_signed};
 pub use inventory::{Held, HeldFacts, discard_leaves, inventory, not_after};
 pub use issue::{IssueError, Issuer, Terms, Usage};
 pub use join_token::{AuthorityHash, BadToken, BootstrapToken, JoinToken};
@@ -30,6 +34,8 @@ pub use request::{BadRequest, CertificateRequest};
 pub use subject::{BadCertificate, CertificateUser};
 pub use tls::{Acceptor, ClientProof, ServerTls, TlsError};
 pub use token_key::{TOKEN_KEY_FILE, TokenAlgorithm, TokenKey};
+pub use untimely::Untimely;
+pub use wireguard_key::WireGuardKey;
 
 use authority::Authority;
 use jiff::Timestamp;
@@ -89,6 +95,11 @@ pub enum PkiError {
          delete the Node object, and the machine can join again", path.display()
     )]
     DamagedNodeKey { path: PathBuf, why: String },
+    #[error(
+        "{} is not a key of WireGuard: {why}; remove it, and this node gets a new one, which the \
+         others are told", path.display()
+    )]
+    DamagedWireGuardKey { path: PathBuf, why: String },
     #[error("failed to make {name}")]
     Make {
         name: String,

@@ -1,5 +1,6 @@
 //! Whom a verified client certificate speaks for.
 
+use super::node_key::fingerprint;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -8,6 +9,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub struct CertificateUser {
     pub user: String,
     pub groups: Vec<String>,
+    /// Stands for the key that the certificate is of, as [`NodeKey::fingerprint`](super::NodeKey) does.
+    pub key: String,
 }
 
 /// Why a client certificate names nobody.
@@ -41,6 +44,10 @@ impl CertificateUser {
             .filter(|name| !name.is_empty())
             .ok_or(BadCertificate::Nameless)?;
         let groups = subject.iter_organization().filter_map(|name| name.as_str().ok());
-        Ok(Self { user: user.to_owned(), groups: groups.map(str::to_owned).collect() })
+        Ok(Self {
+            user: user.to_owned(),
+            groups: groups.map(str::to_owned).collect(),
+            key: fingerprint(certificate.public_key().raw),
+        })
     }
 }

@@ -7,6 +7,7 @@
 
 use super::Leaf;
 use crate::stdx::Clock;
+use crate::sys::tcp::refuse_plain_http;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -22,6 +23,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -122,6 +124,19 @@ impl Acceptor {
         let stream = self.tls.accept(stream).await?;
         let proof = self.judge(stream.get_ref().1.peer_certificates().unwrap_or_default());
         Ok((stream, proof))
+    }
+
+    /// As [`Acceptor::accept`], of a connection over the network. Who speaks plain HTTP is told what is
+    /// wanted here.
+    ///
+    /// # Errors
+    /// Where the client goes, breaks the protocol or speaks another.
+    pub async fn accept_client(
+        &self,
+        mut stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, ClientProof)> {
+        refuse_plain_http(&mut stream).await?;
+        self.accept(stream).await
     }
 
     /// The handshake has shown that the first of the chain is the client's own.

@@ -3,7 +3,7 @@
 //! Upstream sigs.k8s.io/sig-storage-lib-external-provisioner `shouldProvision` and
 //! `provisionClaimOperation`, and external-resizer for what has become larger.
 
-use super::{CLASS, PROVISIONER, PROVISIONERS};
+use super::{CLASS, LOCAL_PROVISIONERS, PROVISIONER};
 use crate::api::Quantity;
 use crate::api::volume::{
     capacity, claim_of, is_allowed_by, is_fully_bound, requested, selected_node, volume_name,
@@ -90,7 +90,8 @@ fn provision(view: &ClaimView) -> Plan {
     let claim = &*view.claim;
     let (Some(class), Some(spec)) = (&view.class, &claim.spec) else { return Plan::default() };
     let wants = STORAGE_PROVISIONER.iter().find_map(|name| annotation(&claim.metadata, name));
-    let is_ours = wants == Some(&class.provisioner) && PROVISIONERS.contains(&&*class.provisioner);
+    let is_ours =
+        wants == Some(&class.provisioner) && LOCAL_PROVISIONERS.contains(&&*class.provisioner);
     let is_waited_for = view.volume.is_none() && claim.metadata.deletion_timestamp.is_none();
     let Some(node) = chosen_node(view, class).filter(|_| is_ours && is_waited_for) else {
         return Plan::default();

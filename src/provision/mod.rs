@@ -16,7 +16,7 @@ mod tests;
 pub mod volume;
 
 use crate::api::ObjectKey;
-use crate::api::volume::{claim_class, claim_of, selected_node, volume_name};
+use crate::api::volume::{LOCAL_PROVISIONERS, claim_class, claim_of, selected_node, volume_name};
 use crate::client::{
     Cache, Client, ClientError, EventRecorder, Reporter, ResourceType, Seen, Selection, key_of,
 };
@@ -36,10 +36,7 @@ use tracing::warn;
 use volume::VolumeView;
 
 /// Who makes the volumes of the class `local-path`.
-pub const PROVISIONER: &str = "kinglet.dev/local-path";
-
-/// Classes that users bring from k3s name this one; they are served as well.
-const PROVISIONERS: &[&str] = &[PROVISIONER, "rancher.io/local-path"];
+pub const PROVISIONER: &str = LOCAL_PROVISIONERS[0];
 
 /// The class that every cluster begins with.
 pub const CLASS: &str = "local-path";
@@ -56,6 +53,15 @@ pub struct Config {
     pub clock: Clock,
 }
 
+/// Who makes the class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// This part, where there is none of its name.
+    Own,
+    /// That of a server. Others may not make classes.
+    Elsewhere,
+}
+
 /// What a provisioner works with.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -65,6 +71,7 @@ pub struct Parts {
     pub volumes: Arc<Cache<PersistentVolume>>,
     pub classes: Arc<Cache<StorageClass>>,
     pub nodes: Arc<Cache<Node>>,
+    pub class: Class,
 }
 
 impl Parts {
@@ -77,6 +84,7 @@ impl Parts {
             volumes: Cache::start(client.clone(), everything(), tasks),
             classes: Cache::start(client.clone(), everything(), tasks),
             nodes: Cache::start(client.clone(), everything(), tasks),
+            class: Class::Own,
             client,
         }
     }
@@ -100,7 +108,9 @@ pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> io::Result<()> 
     let shutdown = tasks.shutdown();
     tasks.spawn(LocalProvisioner::NAME, async move {
         let begun = async {
-            make_class(&provisioner.parts.client).await;
+            if provisioner.parts.class == Class::Own {
+                make_class(&provisioner.parts.client).await;
+            }
             provisioner.sweep(directories).await;
         };
         if shutdown.run_until_cancelled(begun).await.is_some() {

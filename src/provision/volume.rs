@@ -3,7 +3,7 @@
 //! Upstream sigs.k8s.io/sig-storage-lib-external-provisioner `shouldDelete` and
 //! `deleteVolumeOperation`.
 
-use super::PROVISIONERS;
+use super::LOCAL_PROVISIONERS;
 use super::claim::{FINALIZER, HOSTNAME, PROVISIONED_BY, hostname};
 use crate::client::object_reference;
 use crate::control::{Detail, Plan, Planned, Report, Write};
@@ -73,7 +73,7 @@ pub(super) fn is_of_node(volume: &PersistentVolume, node: Option<&Arc<Node>>) ->
         hostnames.flat_map(|expression| expression.values.iter().flatten())
     });
     let own = node.map(|node| hostname(node));
-    by.is_some_and(|by| PROVISIONERS.contains(&by.as_str()))
+    by.is_some_and(|by| LOCAL_PROVISIONERS.contains(&by.as_str()))
         && own.is_some()
         && names.next().map(String::as_str) == own
 }

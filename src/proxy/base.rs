@@ -5,6 +5,7 @@
 
 use super::element::Family;
 use crate::network::Protocol;
+use crate::stdx::fnv1a_32;
 
 /// The table with the rules of Services. The pod network has one of its own.
 pub(super) const TABLE: &str = "kinglet-services";
@@ -34,9 +35,7 @@ pub(super) const MARKER_PREFIX: &str = "base-";
 
 /// A chain whose name says which base a table has: where it is there, the base need not be looked at.
 pub(super) fn marker() -> String {
-    // FNV-1a.
-    let mixed = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    format!("{MARKER_PREFIX}{:08x}", base().bytes().fold(0x811c_9dc5, mixed))
+    format!("{MARKER_PREFIX}{:08x}", fnv1a_32(base().bytes()))
 }
 
 fn sets(text: &mut String, family: Family) {
@@ -90,7 +89,10 @@ const JUMPS: &[(&str, &[&str])] = &[
     ("arriving", &["jump services"]),
     ("own", &["jump services"]),
     ("refuse-here", &["ct state new jump refuse-node-ports", "ct state new jump refuse"]),
-    ("refuse-through", &["ct state new jump refuse", "ct state new jump refuse-cluster-addresses"]),
+    (
+        "refuse-through",
+        &["ct state vmap { new : goto judge-through, invalid : goto judge-invalid }"],
+    ),
     ("refuse-own", &["ct state new jump refuse", "ct state new jump refuse-cluster-addresses"]),
     ("leaving", &["jump masquerade-marked"]),
 ];
@@ -145,6 +147,10 @@ const CHAINS: &[(&str, &[&str])] = &[
             "ip6 daddr @service-ranges-ip6 fib daddr type != local drop",
         ],
     ),
+    ("judge-through", &["jump refuse", "jump refuse-cluster-addresses"]),
+    // What the kernel cannot make out of a connection it does not translate: the client of a Service
+    // would hear of a connection to a pod, which it has not, and end it for both (kubernetes#74839).
+    ("judge-invalid", &["ip saddr @pods-ip drop", "ip6 saddr @pods-ip6 drop"]),
     ("rejection", &["reject"]),
     ("mark-masquerade", &["meta mark set meta mark or 0x4000"]),
     (

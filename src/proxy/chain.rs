@@ -59,6 +59,12 @@ pub(super) enum Way {
     ExternalLocal { count: u32, local: u32 },
 }
 
+impl From<Counted> for Chain {
+    fn from(counted: Counted) -> Self {
+        Self::Counted(counted)
+    }
+}
+
 impl fmt::Display for Chain {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -41,9 +41,13 @@ impl Dirty {
         taken
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().order.is_empty()
+    }
+
     /// Waits until there is one to take.
     pub(super) async fn wait(&self) {
-        while self.lock().order.is_empty() {
+        while self.is_empty() {
             self.changed.notified().await;
         }
     }

@@ -5,31 +5,10 @@
 
 use super::chain::Chain;
 use crate::network::Protocol;
+pub(super) use crate::sys::nft::Family;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-impl Family {
-    pub(super) const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
-
-    pub(super) fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
-    }
-
-    /// `ip`, `ip6`: what packets of the family are called, and how its sets end.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "ip",
-            Self::Ipv6 => "ip6",
-        }
-    }
-}
 
 /// Where packets for a Service arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

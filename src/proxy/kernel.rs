@@ -10,10 +10,13 @@ use super::ledger::{Changes, Ledger, Owner, Strays};
 use super::listing::Listing;
 use super::script::{self, Script};
 use super::sticky;
+use super::tally::Refusals;
 use crate::stdx::{Backoff, chain};
+use crate::sys::nft::{Author, Heard, Others};
 use crate::sys::nft_text;
 use crate::sys::process::ProcessError;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -31,16 +34,20 @@ const CHAIN_REST: Duration = Duration::from_secs(1);
 /// What is known of the kernel's table.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
+    author: Author,
     /// The chains that come and go with Services.
     chains: BTreeSet<String>,
     /// Those of them that are empty and may be deleted when they are due.
     emptied: BTreeMap<String, Instant>,
     /// The table is not there, or is another version's: the next transaction makes it anew.
     is_strange: bool,
+    /// Somebody has changed the table: whatever it says of itself, it may lack something.
+    is_distrusted: bool,
     /// Services whose rules were refused.
     refused: BTreeMap<Owner, Retry>,
     /// nft could not be run at all.
     broken: Option<Retry>,
+    refusals: Refusals,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +69,8 @@ pub(super) struct Applied {
     pub(super) refused: Vec<(Owner, String)>,
     /// All else that was pending is in the kernel.
     pub(super) is_done: bool,
+    /// Nobody's rules can be changed, since now, for this reason.
+    pub(super) broken: Option<String>,
 }
 
 impl Kernel {
@@ -74,6 +83,15 @@ impl Kernel {
         refused.chain(self.emptied.values().copied()).min()
     }
 
+    /// Listens to what others do to the table.
+    pub(super) fn others(&self) -> io::Result<Others> {
+        self.author.others(TABLE)
+    }
+
+    pub(super) fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+
     /// The owner wants something else than was refused.
     pub(super) fn changed(&mut self, owner: &Owner) {
         self.refused.remove(owner);
@@ -81,10 +99,37 @@ impl Kernel {
 
     /// Looks at the kernel before the first change, so that what an earlier process left goes on.
     pub(super) async fn take_over(&mut self, ledger: &mut Ledger, now: Instant) -> Applied {
-        match self.read(ledger).await {
-            Ok(strays) => self.apply_with(ledger, strays, now).await,
-            Err(error) => self.give_up(&error, now),
+        let read = self.read(ledger).await;
+        let strays = match read {
+            Ok(strays) => strays,
+            Err(error) => return self.give_up(&error, now),
+        };
+        // What no Service is to blame for is not looked for Service by Service.
+        if self.is_strange
+            && let Err(error) = nft_text::check(script::trial()).await
+        {
+            return self.give_up(&error, now);
         }
+        self.apply_with(ledger, strays, now).await
+    }
+
+    /// Somebody has changed the table. What they did is not looked for: all of it is made anew, in one
+    /// transaction. That costs nobody anything but ports with affinity, which forget their clients.
+    pub(super) async fn look_again(
+        &mut self,
+        heard: Heard,
+        ledger: &mut Ledger,
+        now: Instant,
+    ) -> Applied {
+        match heard {
+            Heard::Changed => {
+                warn!("somebody has changed the rules of Services; they are made anew");
+                self.is_distrusted = true;
+            }
+            // Most likely it was our own: what is there is compared with what should be.
+            Heard::TooMuch => info!("the rules of Services are compared with the kernel's"),
+        }
+        self.take_over(ledger, now).await
     }
 
     /// Brings the kernel up to date.
@@ -196,13 +241,17 @@ impl Kernel {
             "the rules of Services cannot be changed; tried again in {} s",
             retry.due.saturating_duration_since(now).as_secs()
         );
+        let broken = self.broken.is_none().then(|| chain(error));
         self.broken = Some(retry);
-        Applied::default()
+        Applied { broken, ..Applied::default() }
     }
 
     /// Compares the kernel's table with the ledger.
     async fn read(&mut self, ledger: &mut Ledger) -> Result<Strays, ProcessError> {
-        let printed = nft_text::list(TABLE).await?;
+        let printed = match self.is_distrusted {
+            true => None,
+            false => nft_text::list(TABLE).await?,
+        };
         let listing =
             printed.map(|printed| Listing::parse(&printed, sticky::PREFIX)).unwrap_or_default();
         self.is_strange = !listing.chains.contains(&base::marker());
@@ -215,8 +264,11 @@ impl Kernel {
     async fn run(&mut self, changes: &Changes, now: Instant) -> Result<(), ProcessError> {
         let Script { text, made, emptied } = script::script(changes, &self.chains);
         let text = if self.is_strange { script::anew() + &text } else { text };
-        nft_text::run(text).await?;
-        self.is_strange = false;
+        if let Err(error) = self.author.run(text).await {
+            self.refusals.transactions += 1;
+            return Err(error);
+        }
+        (self.is_strange, self.is_distrusted) = (false, false);
         for chain in &made {
             self.emptied.remove(chain);
         }
@@ -239,11 +291,12 @@ impl Kernel {
         if due.is_empty() {
             return;
         }
-        match nft_text::run(script::deletion(&due)).await {
+        match self.author.run(script::deletion(&due)).await {
             Ok(()) => {
                 self.emptied.retain(|chain, _| !due.contains(chain));
             }
             Err(error) => {
+                self.refusals.cleanups += 1;
                 info!(error = chain(&error), "chains of Services that are gone stay a while");
                 for chain in due {
                     self.emptied.insert(chain, now + BACKOFF.longest);

@@ -13,7 +13,9 @@ mod conntrack;
 mod dirty;
 mod element;
 mod endpoints;
+mod exposition;
 mod follow;
+mod followed;
 mod health;
 mod kernel;
 mod ledger;
@@ -23,24 +25,31 @@ mod listing;
 mod model;
 #[cfg(test)]
 mod model_tests;
+mod ranges;
 mod render;
 #[cfg(test)]
 mod render_tests;
 mod script;
 mod slices;
 mod sticky;
+mod tally;
 mod topology;
 
 use crate::client::{Cache, EventRecorder};
-use crate::stdx::Tasks;
+use crate::stdx::{Clock, Tasks};
 use crate::sys::nft_text;
 use crate::sys::process::ProcessError;
-use follow::{Followed, Follower};
+use element::Family;
+use follow::Follower;
+use followed::Followed;
+use health::{NodeHealth, Progress, serve_status};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tally::Tally;
 
 /// Who this is to the API server.
 pub const IDENTITY: &str = "system:kube-proxy";
@@ -55,8 +64,10 @@ pub struct Config {
     pub node_ips: Vec<IpAddr>,
     /// All pods of the cluster.
     pub cluster_cidrs: Vec<IpNet>,
-    /// All addresses that Services can have.
+    /// Addresses that Services can have, besides those of ServiceCIDRs.
     pub service_cidrs: Vec<IpNet>,
+    /// The interface that these lead to, for this node's own packets. 15 bytes at most.
+    pub interface: String,
 }
 
 /// What a proxy works with.
@@ -66,16 +77,66 @@ pub struct Parts {
     pub endpoint_slices: Arc<Cache<EndpointSlice>>,
     /// This node, at least.
     pub nodes: Arc<Cache<Node>>,
+    pub service_cidrs: Arc<Cache<ServiceCIDR>>,
     pub recorder: EventRecorder,
+    pub clock: Clock,
+}
+
+/// A proxy that works. Its tasks belong to whoever started it.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    progress: Arc<Progress>,
+    tally: Arc<Tally>,
+    /// What this node serves.
+    families: Vec<Family>,
+}
+
+impl Proxy {
+    /// What it has counted, in the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        exposition::render(&self.tally.counts(), self.progress.state(), &self.families)
+    }
 }
 
 /// Keeps the rules of Services until the tasks are stopped. The rules stay then: pods go on.
-pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) {
-    let followed = Followed::start(&config, parts);
+pub fn start(config: Config, parts: Parts, tasks: &mut Tasks) -> Proxy {
+    let families = families(&config.cluster_cidrs);
+    let proxy = Proxy { progress: Arc::default(), tally: Arc::default(), families };
+    let health = NodeHealth {
+        node_name: config.node_name.clone(),
+        nodes: Arc::clone(&parts.nodes),
+        families: proxy.families.iter().map(|family| exposition::name(*family)).collect(),
+        progress: Arc::clone(&proxy.progress),
+        tally: Arc::clone(&proxy.tally),
+        clock: parts.clock.clone(),
+    };
+    let followed = Followed::start(&config, parts, &proxy);
     let shutdown = tasks.shutdown();
     tasks.spawn("service-proxy", async move {
         shutdown.run_until_cancelled(Follower::new(config, followed).run()).await;
     });
+    let shutdown = tasks.shutdown();
+    tasks.spawn("proxy-health", async move {
+        shutdown.run_until_cancelled(health.serve()).await;
+    });
+    let shutdown = tasks.shutdown();
+    let told = proxy.clone();
+    tasks.spawn("proxy-status", async move {
+        shutdown.run_until_cancelled(serve_status(told)).await;
+    });
+    proxy
+}
+
+/// Those that pods have, the first of them first.
+fn families(ranges: &[IpNet]) -> Vec<Family> {
+    let mut families = Vec::new();
+    for family in ranges.iter().map(|range| Family::of(range.addr())) {
+        if !families.contains(&family) {
+            families.push(family);
+        }
+    }
+    families
 }
 
 /// Takes all rules of Services away. Succeeds where there are none.

@@ -10,13 +10,13 @@ use crate::network::Protocol;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Says that somebody else sees to a Service.
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
-/// Says that a slice belongs to a headless Service.
+/// Says that a slice belongs to a headless Service; a Service with it is to be taken for one.
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Says of which Service a slice is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -89,8 +89,13 @@ pub(super) struct HealthCheck {
 /// The Service that a slice belongs to, unless it is not for us.
 pub(super) fn service_of(slice: &EndpointSlice) -> Option<&str> {
     let labels = slice.metadata.labels.as_ref()?;
-    let is_ours = !labels.contains_key(PROXY_NAME) && !labels.contains_key(HEADLESS);
-    labels.get(SERVICE_NAME).map(String::as_str).filter(|name| is_ours && !name.is_empty())
+    labels.get(SERVICE_NAME).map(String::as_str).filter(|name| is_ours(labels) && !name.is_empty())
+}
+
+/// Upstream's proxies watch neither Services nor slices with one of these (cmd/kube-proxy/app/server.go,
+/// `Run`, v1.35).
+fn is_ours(labels: &BTreeMap<String, String>) -> bool {
+    !labels.contains_key(PROXY_NAME) && !labels.contains_key(HEADLESS)
 }
 
 /// The ports of a Service. None where it needs no rules.
@@ -137,10 +142,7 @@ pub(super) fn health_check(
 /// The specification of a Service that has an address of its own.
 fn spec_to_serve(service: &Service) -> Option<&ServiceSpec> {
     let labels = service.metadata.labels.as_ref();
-    if labels.is_some_and(|labels| labels.contains_key(PROXY_NAME)) {
-        return None;
-    }
-    let spec = service.spec.as_ref()?;
+    let spec = service.spec.as_ref().filter(|_| labels.is_none_or(is_ours))?;
     let has_address =
         spec.cluster_ip.as_deref().is_some_and(|address| !matches!(address, "" | "None"));
     (has_address && spec.type_.as_deref() != Some("ExternalName")).then_some(spec)

@@ -67,10 +67,12 @@ fn services_without_an_address_need_no_rules() {
     check(json!({"clusterIP": "None", "clusterIPs": ["None"]}), &[]);
     check(json!({"clusterIP": "", "clusterIPs": []}), &[]);
     check(json!({"type": "ExternalName", "externalName": "example.org"}), &[]);
-    let mut others = service(json!({}));
-    let label = "service.kubernetes.io/service-proxy-name".to_owned();
-    others.metadata.labels = Some([(label, "mesh".to_owned())].into());
-    check_service(&others, &[]);
+    for label in ["service-proxy-name", "headless"] {
+        let mut others = service(json!({}));
+        let label = format!("service.kubernetes.io/{label}");
+        others.metadata.labels = Some([(label, "mesh".to_owned())].into());
+        check_service(&others, &[]);
+    }
 }
 
 #[test]

@@ -6,23 +6,17 @@ use super::model::{NodeView, ports};
 use super::render;
 use super::script::{self, Script, script};
 use crate::api::ObjectKey;
+use crate::stdx::check_golden;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// `UPDATE_GOLDEN=1` rewrites the file.
 #[track_caller]
 fn check(name: &str, actual: &str) {
-    let path = Path::new("tests/golden/proxy").join(format!("{name}.nft"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(actual, expected, "{}", path.display());
+    check_golden(&format!("proxy/{name}.nft"), actual);
 }
 
 /// A node with Services, and what nft was told of each change.

@@ -2,7 +2,8 @@
 //! leads to it, and nothing leads to it any more before it goes.
 
 use super::base::{self, TABLE};
-use super::chain::needed_for;
+use super::chain::{Counted, Keys, Way, needed_for};
+use super::element::Value;
 use super::ledger::{Change, Changes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,6 +27,21 @@ pub(super) fn anew() -> String {
         "add table inet {TABLE}\ndelete table inet {TABLE}\n{}add chain inet {TABLE} {marker}\n",
         base::base()
     )
+}
+
+/// All kinds of rules that there are, for nft and the kernel to say whether they know them.
+pub(super) fn trial() -> String {
+    let counted = [Keys::AddressAndPort, Keys::NodePort]
+        .map(|keys| Counted { keys, way: Way::ExternalLocal { count: 1, local: 1 } });
+    let chains = counted.into_iter().flat_map(|counted| needed_for(&Value::Goto(counted.into())));
+    let mut text = anew();
+    for chain in chains {
+        text.push_str(&format!("add chain inet {TABLE} {chain}\n"));
+        for rule in chain.rules() {
+            text.push_str(&format!("add rule inet {TABLE} {chain} {rule}\n"));
+        }
+    }
+    text
 }
 
 /// Takes the table away, whether it is there or not.

@@ -8,6 +8,7 @@ use super::chain::{MARK, insiders_go_to, masquerade_outsiders};
 use super::element::Family;
 use super::model::Port;
 use super::topology::Policy;
+use crate::stdx::fnv1a_64;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -173,7 +174,7 @@ impl Names {
         let (protocol, ip) = (port.protocol.as_str(), port.family().as_str());
         let mut name = format!("{protocol}-{ip}/{}", port.name);
         // Two long names may be the same up to here.
-        let hash = fnv(&name);
+        let hash = fnv1a_64(name.bytes());
         name.truncate(NAME_BYTES_MAX);
         Self(format!("{PREFIX}{hash:016x}/{name}"))
     }
@@ -181,10 +182,4 @@ impl Names {
     fn of(&self, what: &str) -> Arc<str> {
         format!("{}/{what}", self.0).into()
     }
-}
-
-/// FNV-1a: the same for every version of kinglet that sees the name.
-fn fnv(text: &str) -> u64 {
-    let mixed = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, mixed)
 }

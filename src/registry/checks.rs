@@ -1,5 +1,6 @@
 //! Checks of single fields, shared by the kinds.
 
+use super::schema::ZERO_TIME_SECONDS;
 use crate::api::{FieldError, FieldPath, names};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
@@ -185,6 +186,9 @@ pub(super) fn conditions(conditions: &[Condition], path: &FieldPath) -> Vec<Fiel
             let path = path.child("observedGeneration");
             let detail = "must be greater than or equal to zero";
             errors.push(FieldError::invalid(&path, generation, detail));
+        }
+        if condition.last_transition_time.0.as_second() == ZERO_TIME_SECONDS {
+            errors.push(FieldError::required(&path.child("lastTransitionTime"), ""));
         }
         let (reason, reason_path) = (&condition.reason, path.child("reason"));
         errors.extend(required(&reason_path, reason, names::condition_reason));

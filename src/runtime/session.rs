@@ -38,7 +38,7 @@ pub enum Control {
 /// A process, for who talks to it. Whoever drops this is gone for the process: see
 /// [`Runtime::open_exec`](super::Runtime::open_exec).
 pub struct Session {
-    /// Dropped before [`SessionProcess::close_input`].
+    /// Dropped before [`Control::CloseInput`].
     pub stdin: Option<Input>,
     pub stdout: Output,
     /// `None` with a terminal, which has one output.

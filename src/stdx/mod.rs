@@ -9,7 +9,11 @@ mod blocking;
 mod clock;
 mod entropy;
 mod error;
+pub mod exposition;
 pub mod fault;
+mod fnv;
+#[cfg(test)]
+mod golden;
 pub mod http;
 mod tasks;
 
@@ -19,4 +23,7 @@ pub use blocking::blocking;
 pub use clock::{Clock, Settings, monotonic};
 pub use entropy::Entropy;
 pub use error::chain;
+pub use fnv::{fnv1a_32, fnv1a_64};
+#[cfg(test)]
+pub(crate) use golden::check_golden;
 pub use tasks::{Tasks, TasksError};

@@ -3,7 +3,9 @@
 use super::super::spdy::tests::Client;
 use super::*;
 use futures_util::{SinkExt as _, StreamExt as _};
+use std::sync::Arc;
 use tokio::io::DuplexStream;
+use tokio::sync::Notify;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -112,6 +114,65 @@ async fn web_sockets_carry_a_command() {
             }
             assert_eq!((said[1].trim_end_matches('.'), said[2].as_str()), ("hello there", "!"));
             assert!(said[3].contains(outcome), "{}", said[3]);
+        };
+        tokio::join!(serving, talk);
+    }
+}
+
+/// A command that says `pieces` times so many bytes, and then that it is over.
+async fn talkative(mut streams: Streams, pieces: usize, over: Arc<Notify>) -> Outcome {
+    let mut stdout = streams.stdout.take().unwrap();
+    for _ in 0..pieces {
+        stdout.send(Bytes::from_static(&[b'x'; PIECE_BYTES])).await.unwrap();
+    }
+    stdout.finish().await;
+    over.notify_one();
+    Outcome::Succeeded
+}
+
+const PIECE_BYTES: usize = 2_000;
+
+/// However much waits to be sent when the command ends, and with as little room as there may be.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_late_has_everything() {
+    const ONE: Wanted = Wanted { stdin: false, stdout: true, stderr: false, tty: false };
+    let late = async |over: &Notify| {
+        // A command that waits for room ends only when something is read.
+        tokio::time::timeout(Duration::from_secs(1), over.notified()).await.ok();
+    };
+    for pieces in 0..30 {
+        let over = Arc::new(Notify::new());
+        let work = |over: &Arc<Notify>| {
+            let over = Arc::clone(over);
+            move |streams| talkative(streams, pieces, over)
+        };
+        let headers = request("websocket", "v5.channel.k8s.io");
+        let (near, serving) = connect(&headers, ONE, work(&over));
+        let talk = async {
+            let mut client = web_socket(near).await;
+            late(&over).await;
+            let (mut said, mut outcome) = (0, String::new());
+            while let Some(Ok(Message::Binary(bytes))) = client.next().await {
+                match bytes[0] {
+                    1 => said += bytes.len() - 1,
+                    _ => outcome.push_str(std::str::from_utf8(&bytes[1..]).unwrap()),
+                }
+            }
+            assert_eq!(said, pieces * PIECE_BYTES);
+            assert!(outcome.contains("Success"), "{pieces} pieces: {outcome}");
+        };
+        tokio::join!(serving, talk);
+
+        let headers = request("SPDY/3.1", "v4.channel.k8s.io");
+        let (near, serving) = connect(&headers, ONE, work(&over));
+        let talk = async {
+            let mut client = Client::new(near);
+            client.open(1, &[("streamtype", "error")]).await;
+            client.open(3, &[("streamtype", "stdout")]).await;
+            late(&over).await;
+            let all = client.read_all().await;
+            assert!(all.iter().any(|line| line.contains("Success")), "{pieces} pieces: {all:?}");
+            assert_eq!(all.last().unwrap(), "go away");
         };
         tokio::join!(serving, talk);
     }

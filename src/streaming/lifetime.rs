@@ -1,17 +1,19 @@
 //! How long a connection with streams lives: as its work does, unless its peer goes first.
 
+use super::pieces::Outgoing;
 use crate::stdx::http::ByteStream;
 use crate::stdx::monotonic;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, ReadHalf};
+use tokio::sync::mpsc;
 
 /// A connection on which nothing has been said for so long is closed: the kubelet's
 /// `streamingConnectionIdleTimeout`.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// After all is said, the peer has so long to take it.
-pub(super) const FLUSH_WITHIN: Duration = Duration::from_secs(60);
+const FLUSH_WITHIN: Duration = Duration::from_secs(60);
 
 /// After all is taken, the peer has so long to close: a connection that is closed with something
 /// unread in it is reset, and what the peer has not read yet is lost with it.
@@ -39,6 +41,25 @@ impl LastUse {
             }
             tokio::time::sleep_until(due.into()).await;
         }
+    }
+}
+
+/// Has `writing`, which sends what is in `queue`, send the rest and a close, while `reading` goes on:
+/// pings are answered meanwhile. Says whether the peer could take all of it, in time and before it
+/// went.
+pub(super) async fn close<E, R>(
+    queue: &mpsc::Sender<Outgoing>,
+    writing: impl Future<Output = Result<(), E>>,
+    reading: impl Future<Output = R>,
+) -> bool {
+    let sending = async {
+        // The queue may be full: there is room for the close only once something has been sent.
+        let (_unless_broken, written) = tokio::join!(queue.send(Outgoing::Close), writing);
+        written
+    };
+    tokio::select! {
+        sent = tokio::time::timeout(FLUSH_WITHIN, sending) => matches!(sent, Ok(Ok(()))),
+        _ended = reading => false,
     }
 }
 

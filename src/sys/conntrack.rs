@@ -3,29 +3,14 @@
 //! Spoken over netlink (nfnetlink_conntrack, linux/netfilter/nfnetlink_conntrack.h), so that no
 //! program is needed. Everything here blocks for as long as the kernel takes.
 
-use rtnetlink::sys::{Socket, SocketAddr as KernelAddress, protocols::NETLINK_NETFILTER};
+use super::netlink::{ACKNOWLEDGE, DUMP, attributes, connect, find, message, pad, read};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// The most that the kernel sends at once.
-const READ_BYTES: usize = 64 << 10;
-
-const MESSAGE_HEADER_BYTES: usize = 16;
-/// Family, version and resource, after the message's own header.
-const FAMILY_HEADER_BYTES: usize = 4;
-const ATTRIBUTE_HEADER_BYTES: usize = 4;
-const ALIGNMENT: usize = 4;
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
-
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-
-const REQUEST: u16 = 1;
-const ACKNOWLEDGE: u16 = 4;
-const DUMP: u16 = 0x300;
 
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -37,9 +22,6 @@ const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_FROM_PORT: u16 = 2;
 const PROTOCOL_TO_PORT: u16 = 3;
-
-/// The kernel marks attributes with others inside, and those in network byte order.
-const ATTRIBUTE_KIND: u16 = 0x3fff;
 
 /// A flow of UDP packets that the kernel remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +48,12 @@ impl Flow {
 /// # Errors
 /// Where the kernel has no conntrack, or this process may not ask.
 pub fn udp_flows() -> io::Result<Vec<Flow>> {
-    let socket = connect()?;
+    let socket = connect(NETLINK_NETFILTER)?;
     let mut flows = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).expect("the families have small numbers");
-        socket.send(&message(GET, REQUEST | DUMP, family, &[]), 0)?;
-        while read(&socket, |kind, family, attributes| {
+        socket.send(&message(GET, DUMP, of_family(family), &[]), 0)?;
+        while read(&socket, |kind, [family, ..], attributes| {
             if kind == SUBSYSTEM {
                 flows.extend(udp_flow(family, attributes));
             }
@@ -86,10 +68,10 @@ pub fn udp_flows() -> io::Result<Vec<Flow>> {
 /// # Errors
 /// Where the kernel refuses.
 pub fn forget(flows: &[Flow]) -> io::Result<usize> {
-    let socket = connect()?;
+    let socket = connect(NETLINK_NETFILTER)?;
     let mut forgotten = 0;
     for flow in flows {
-        let request = message(DELETE, REQUEST | ACKNOWLEDGE, flow.family, &flow.identity);
+        let request = message(DELETE, ACKNOWLEDGE, of_family(flow.family), &flow.identity);
         socket.send(&request, 0)?;
         match read(&socket, |_, _, _| {}) {
             Ok(_) => forgotten += 1,
@@ -101,77 +83,9 @@ pub fn forget(flows: &[Flow]) -> io::Result<usize> {
     Ok(forgotten)
 }
 
-fn connect() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&KernelAddress::new(0, 0))?;
-    Ok(socket)
-}
-
-/// A request. `attributes` are encoded already.
-fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = MESSAGE_HEADER_BYTES + FAMILY_HEADER_BYTES + attributes.len();
-    let length = u32::try_from(length).expect("requests are small");
-    let mut message = Vec::new();
-    message.extend(length.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend([family, 0, 0, 0]);
-    message.extend(attributes);
-    message
-}
-
-/// Reads what the kernel sends at once and gives it away by message. Says whether there is more.
-fn read(socket: &Socket, mut take: impl FnMut(u16, u8, &[u8])) -> io::Result<bool> {
-    let mut buffer = Vec::with_capacity(READ_BYTES);
-    socket.recv(&mut buffer, 0)?;
-    let mut rest = buffer.as_slice();
-    while let Some((kind, body, after)) = split_message(rest) {
-        rest = after;
-        match kind {
-            DONE => return Ok(false),
-            ERROR => {
-                let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                return match code {
-                    0 => Ok(false),
-                    code => Err(io::Error::from_raw_os_error(-code)),
-                };
-            }
-            kind => {
-                if let Some((header, attributes)) = body.split_at_checked(FAMILY_HEADER_BYTES) {
-                    take(kind, header[0], attributes);
-                }
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// The kind and the body of the first message, and what follows it.
-fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?);
-    let length = usize::try_from(length).ok()?;
-    let kind = u16::from_ne_bytes([*bytes.get(4)?, *bytes.get(5)?]);
-    let body = bytes.get(MESSAGE_HEADER_BYTES..length)?;
-    let after = bytes.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
-    Some((kind, body, after))
-}
-
-/// Each attribute with its kind and its header.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-        let kind = u16::from_ne_bytes([*bytes.get(2)?, *bytes.get(3)?]) & ATTRIBUTE_KIND;
-        let whole = bytes.get(..length).filter(|whole| whole.len() >= ATTRIBUTE_HEADER_BYTES)?;
-        bytes = bytes.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
-        Some((kind, whole))
-    })
-}
-
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    let (_, whole) = attributes(bytes).find(|(found, _)| *found == kind)?;
-    whole.get(ATTRIBUTE_HEADER_BYTES..)
+/// Family, version and resource: what follows the header of a message of netfilter's.
+fn of_family(family: u8) -> [u8; 4] {
+    [family, 0, 0, 0]
 }
 
 /// `None` where it is no flow of UDP.
@@ -187,7 +101,7 @@ fn udp_flow(family: u8, bytes: &[u8]) -> Option<Flow> {
     for (kind, whole) in attributes(bytes) {
         if matches!(kind, TUPLE_ORIGINAL | ID | ZONE) {
             identity.extend(whole);
-            identity.resize(identity.len().next_multiple_of(ALIGNMENT), 0);
+            pad(&mut identity);
         }
     }
     Some(Flow { to, answered_by, family, identity })
@@ -221,15 +135,8 @@ impl Tuple<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::netlink::attribute;
     use super::*;
-
-    fn attribute(kind: u16, body: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(ATTRIBUTE_HEADER_BYTES + body.len()).unwrap();
-        let mut whole = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        whole.extend(body);
-        whole.resize(whole.len().next_multiple_of(ALIGNMENT), 0);
-        whole
-    }
 
     fn tuple(kind: u16, protocol: u8, from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
         let addresses = [attribute(1, &from.0), attribute(2, &to.0)].concat();
@@ -266,14 +173,5 @@ mod tests {
         assert_eq!(udp_flow(2, &[]), None);
         assert_eq!(udp_flow(2, &[1, 0, 1, 0, 9]), None);
         assert_eq!(udp_flow(2, &[255, 255, 1, 0]), None);
-        assert!(split_message(&[4, 0, 0, 0, 1, 0]).is_none());
-        assert!(split_message(&[255; 16]).is_none());
-    }
-
-    #[test]
-    fn requests_are_as_long_as_they_say() {
-        let request = message(DELETE, REQUEST | ACKNOWLEDGE, 2, &[1, 2, 3, 4]);
-        let (kind, body, after) = split_message(&request).unwrap();
-        assert_eq!((kind, body, after), (DELETE, &[2, 0, 0, 0, 1, 2, 3, 4][..], &[][..]));
     }
 }

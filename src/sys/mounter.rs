@@ -1,7 +1,7 @@
 //! Mounts file systems of other machines in a process of its own. The kernel may wait for minutes for
 //! a server that says nothing, and nothing but its end takes a process out of that wait.
 //!
-//! Start at [`mount`], which starts this same executable again as [`run`].
+//! Start at [`mount()`], which starts this same executable again as [`run`].
 
 use super::mount::{self, NetworkMount};
 use super::process::{ProcessError, Program};
@@ -43,7 +43,7 @@ pub async fn mount(target: &Path, wanted: &NetworkMount, within: Duration) -> io
 /// What the process does: it prints the kernel's error number, and zero where it is mounted.
 ///
 /// # Errors
-/// Where what it reads is not what [`mount`] writes.
+/// Where what it reads is not what [`mount()`] writes.
 pub fn run() -> io::Result<()> {
     let mut input = Vec::new();
     io::stdin().read_to_end(&mut input)?;

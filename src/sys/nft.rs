@@ -1,17 +1,21 @@
 //! nftables: a batch of commands in one transaction, and the expressions they are made of.
 //!
-//! Start at [`Batch`], which is plain data, and [`apply()`], which hands it to the `nft` program. The
-//! types are the `nftables` crate's; this file gives them short constructors, and its own runner,
+//! Start at [`Batch`], which is plain data, and [`Author`], which hands it to the `nft` program and hears
+//! when others change the same table. The types are the `nftables` crate's; this file gives them short constructors, and its own runner,
 //! because the crate's loses nft's error text.
 
+mod author;
 mod elements;
-mod watch;
+mod heard;
+mod version;
 
+pub use author::Author;
 pub use elements::{
     SetKind, Target, accept, any_of, decide_by, in_state, jump_to, members, numbers, original,
     reply,
 };
-pub use watch::RemovedTables;
+pub use heard::{Heard, Others};
+pub use version::{UnusableNft, ensure_usable};
 
 use nftables::expr::{
     BinaryOperation, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
@@ -25,16 +29,12 @@ use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::process::{ProcessError, Program};
+use super::process::ProcessError;
 
 pub type Expr = Expression<'static>;
 pub type Stmt = Statement<'static>;
 pub use nftables::schema::SetType as Type;
-
-/// A transaction that takes longer than this is given up; the kernel then has none of it.
-const APPLY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Commands for one `inet` table, applied together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,22 +196,12 @@ impl Batch {
     }
 }
 
-/// Applies a batch in one transaction.
+/// Applies a batch in one transaction, on behalf of nobody who listens: see [`Author::apply`].
 ///
 /// # Errors
 /// Where nft is missing ([`ProcessError::Start`]) or refuses; nothing has changed then.
 pub async fn apply(batch: &Batch) -> Result<(), ProcessError> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let json = json!({ "nftables": batch.commands }).to_string();
-    Program::new("nft")
-        .args(["-j", "-f", "-"])
-        .input(json)
-        .deadline(APPLY_DEADLINE)
-        .run_checked()
-        .await
-        .map(|_| ())
+    Author::default().apply(batch).await
 }
 
 #[must_use]
@@ -254,10 +244,31 @@ pub fn prefix(range: ipnet::IpNet) -> Expr {
     Expression::Named(NamedExpression::Prefix(Prefix { addr, len: u32::from(range.prefix_len()) }))
 }
 
-/// `ip` or `ip6`, whichever `address` is of.
-#[must_use]
-pub fn family(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "ip" } else { "ip6" }
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
+
+    /// That of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+
+    /// `ip` or `ip6`: what packets of the family are called, and how our names of its sets end.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ip",
+            Self::Ipv6 => "ip6",
+        }
+    }
 }
 
 #[must_use]

@@ -3,6 +3,7 @@
 //! Text says what `nft --json` of Debian 12 (1.0.6) cannot: maps whose keys or values have no named
 //! type. And where nft refuses a script, it says at which line and why.
 
+use super::nft::Author;
 use super::process::{ProcessError, Program};
 use serde_json::Value;
 use std::time::Duration;
@@ -13,15 +14,20 @@ const RUN_DEADLINE: Duration = Duration::from_secs(30);
 /// A table that takes more than this to print cannot be looked at: about a million elements.
 const LISTING_BYTES_MAX: usize = 256 << 20;
 
-/// Runs a script as one transaction.
+/// Runs a script as one transaction, on behalf of nobody who listens: see [`Author::run`].
 ///
 /// # Errors
 /// Where nft is missing ([`ProcessError::Start`]) or refuses; nothing has changed then.
 pub async fn run(script: String) -> Result<(), ProcessError> {
-    if script.is_empty() {
-        return Ok(());
-    }
-    let nft = Program::new("nft").args(["-f", "-"]).input(script).deadline(RUN_DEADLINE);
+    Author::default().run(script).await
+}
+
+/// Has nft and the kernel look at a script without doing anything.
+///
+/// # Errors
+/// Where nft is missing or the script would be refused.
+pub async fn check(script: String) -> Result<(), ProcessError> {
+    let nft = Program::new("nft").args(["--check", "-f", "-"]).input(script).deadline(RUN_DEADLINE);
     nft.run_checked().await.map(|_| ())
 }
 
@@ -31,13 +37,20 @@ pub async fn run(script: String) -> Result<(), ProcessError> {
 /// # Errors
 /// Where nft is missing or says something else than JSON.
 pub async fn list(table: &str) -> Result<Option<Value>, ProcessError> {
-    let tables = print(&["list", "tables", "inet"]).await?;
-    let is_it = |object: &Value| object["table"]["name"] == table;
-    let is_there = tables["nftables"].as_array().is_some_and(|all| all.iter().any(is_it));
-    if !is_there {
+    if !has_table(table).await? {
         return Ok(None);
     }
     print(&["list", "table", "inet", table]).await.map(Some)
+}
+
+/// Whether there is a table of that name of the family `inet`. Costs the same whatever is in it.
+///
+/// # Errors
+/// As [`list`].
+pub async fn has_table(table: &str) -> Result<bool, ProcessError> {
+    let tables = print(&["list", "tables", "inet"]).await?;
+    let is_it = |object: &Value| object["table"]["name"] == table;
+    Ok(tables["nftables"].as_array().is_some_and(|all| all.iter().any(is_it)))
 }
 
 async fn print(what: &[&str]) -> Result<Value, ProcessError> {

@@ -46,6 +46,13 @@ pub struct Program {
     output_bytes_max: usize,
 }
 
+/// A program that was started. It is killed where this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    program: Program,
+    child: Child,
+}
+
 /// How a program ended and what it printed.
 #[derive(Clone, Debug)]
 pub struct Finished {
@@ -158,18 +165,7 @@ impl Program {
     /// Where it cannot be started or breaks a limit; it is killed then, as it is when the future
     /// is dropped.
     pub async fn run(self) -> Result<Finished, ProcessError> {
-        let program = self.name();
-        let mut child = self
-            .spawn()
-            .map_err(|source| ProcessError::Start { program: program.clone(), source })?;
-        match tokio::time::timeout(self.deadline, exchange(&mut child, &self)).await {
-            Ok(Ok(finished)) => Ok(finished),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-                Err(ProcessError::TooMuchOutput { program, bytes_max: self.output_bytes_max })
-            }
-            Ok(Err(source)) => Err(ProcessError::Exchange { program, source }),
-            Err(_elapsed) => Err(ProcessError::Deadline { program, deadline: self.deadline }),
-        }
+        self.start()?.finish().await
     }
 
     /// As [`Program::run`], where an exit status other than zero is an error.
@@ -177,13 +173,18 @@ impl Program {
     /// # Errors
     /// As [`Program::run`], and [`ProcessError::Failed`] with what the program said.
     pub async fn run_checked(self) -> Result<Finished, ProcessError> {
-        let program = self.name();
-        let finished = self.run().await?;
-        if finished.status.success() {
-            return Ok(finished);
+        self.start()?.finish_checked().await
+    }
+
+    /// Starts the program, which has not read any of its input yet.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(self) -> Result<Running, ProcessError> {
+        match self.spawn() {
+            Ok(child) => Ok(Running { program: self, child }),
+            Err(source) => Err(ProcessError::Start { program: self.name(), source }),
         }
-        let outcome = describe(finished.status);
-        Err(ProcessError::Failed { program, outcome, said: last_words(&finished.stderr) })
     }
 
     fn spawn(&self) -> io::Result<Child> {
@@ -223,6 +224,46 @@ impl Program {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
+    }
+}
+
+impl Running {
+    /// The process's number, while it has one.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// As [`Program::run`].
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub async fn finish(mut self) -> Result<Finished, ProcessError> {
+        let Self { program: settings, child } = &mut self;
+        let (program, deadline) = (settings.name(), settings.deadline);
+        match tokio::time::timeout(deadline, exchange(child, settings)).await {
+            Ok(Ok(finished)) => Ok(finished),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                let bytes_max = settings.output_bytes_max;
+                Err(ProcessError::TooMuchOutput { program, bytes_max })
+            }
+            Ok(Err(source)) => Err(ProcessError::Exchange { program, source }),
+            Err(_elapsed) => Err(ProcessError::Deadline { program, deadline }),
+        }
+    }
+
+    /// As [`Program::run_checked`].
+    ///
+    /// # Errors
+    /// As [`Program::run_checked`].
+    pub async fn finish_checked(self) -> Result<Finished, ProcessError> {
+        let program = self.program.name();
+        let finished = self.finish().await?;
+        if finished.status.success() {
+            return Ok(finished);
+        }
+        let outcome = describe(finished.status);
+        Err(ProcessError::Failed { program, outcome, said: last_words(&finished.stderr) })
     }
 }
 

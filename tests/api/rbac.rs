@@ -67,6 +67,28 @@ async fn strangers_learn_health_and_version_only() {
     assert_eq!(account.get("/openid/v1/jwks").await.code, 200);
 }
 
+/// As with upstream's `withAuthorization`: who may only update makes nothing new by it.
+#[tokio::test]
+async fn an_update_that_creates_takes_the_right_to_create() {
+    let api = Api::start().await;
+    let alice = api.user("alice");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let (path, lease) = (format!("{leases}/a"), json!({"metadata": {"name": "a"}, "spec": {}}));
+    api.grant("alice", &[rule(&["update"], "coordination.k8s.io", &["leases"])]).await;
+    let (code, _, message) = alice.put(&path, &lease).await.refused();
+    assert_eq!(
+        (code, message.as_str()),
+        (
+            403,
+            "leases.coordination.k8s.io \"a\" is forbidden: User \"alice\" cannot create resource \
+             \"leases\" in API group \"coordination.k8s.io\" in the namespace \"default\""
+        )
+    );
+    assert_eq!(api.get(&path).await.code, 404);
+    let created = api.put(&path, &lease).await.ok();
+    alice.put(&path, &created).await.ok();
+}
+
 #[tokio::test]
 async fn what_is_given_counts_at_once_and_where_it_is_given() {
     let api = Api::start().await;

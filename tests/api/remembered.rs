@@ -5,20 +5,64 @@ use futures_util::future::BoxFuture;
 use kinglet::api::Revision;
 use kinglet::storage::{
     Commit, CommitError, Key, ListRequest, Lookup, Page, ReadError, Sqlite, Store, Watch,
-    WatchError, WatchRequest,
+    WatchError, WatchItem, WatchRequest,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-/// A store that remembers what was read.
+/// For everything that was written to be heard of.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A store that remembers what was read, and what those who watch have been told.
 #[derive(Debug)]
 struct Watched {
     store: Arc<Sqlite>,
     reads: Mutex<Vec<String>>,
+    told: watch::Sender<Told>,
+}
+
+/// By the number of a watch in the order in which they were asked for, the revision through which
+/// all is told and done with. `None`: it is not open yet.
+type Told = Vec<Option<Revision>>;
+
+/// A watch that says how far it has come. Whoever asks for the next item is done with those before.
+#[derive(Debug)]
+struct Followed {
+    inner: Box<dyn Watch>,
+    number: usize,
+    progress: bool,
+    told: watch::Sender<Told>,
+}
+
+impl Followed {
+    fn tell(&self) {
+        let revision = self.inner.delivered();
+        self.told.send_modify(|told| told[self.number] = Some(revision));
+    }
+}
+
+impl Watch for Followed {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchItem, WatchError>> {
+        Box::pin(async move {
+            loop {
+                self.tell();
+                let item = self.inner.next().await?;
+                if self.progress || !matches!(item, WatchItem::Progress(_)) {
+                    return Ok(item);
+                }
+            }
+        })
+    }
+
+    fn delivered(&self) -> Revision {
+        self.inner.delivered()
+    }
 }
 
 impl Store for Watched {
@@ -45,7 +89,17 @@ impl Store for Watched {
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Box<dyn Watch>, WatchError>> {
-        self.store.watch(request)
+        let progress = request.progress;
+        let mut number = 0;
+        self.told.send_modify(|told| {
+            number = told.len();
+            told.push(None);
+        });
+        Box::pin(async move {
+            let inner = self.store.watch(WatchRequest { progress: true, ..request }).await?;
+            let told = self.told.clone();
+            Ok(Box::new(Followed { inner, number, progress, told }) as Box<dyn Watch>)
+        })
     }
 
     fn compact(&self, through: Revision) -> BoxFuture<'_, Result<(), CommitError>> {
@@ -61,9 +115,23 @@ struct Rig {
 impl Rig {
     async fn start() -> Self {
         let own = store();
-        let store = Arc::new(Watched { store: Arc::clone(&own), reads: Mutex::default() });
+        let (store, reads, told) = (Arc::clone(&own), Mutex::default(), watch::Sender::default());
+        let store = Arc::new(Watched { store, reads, told });
         let shared: Arc<dyn Store> = Arc::<Watched>::clone(&store);
         Self { api: Api::over(shared, own, config()).await, store }
+    }
+
+    /// Waits until everybody has heard of everything that was written.
+    async fn settled(&self) {
+        let now = self.store.revision();
+        let mut told = self.store.told.subscribe();
+        let all = |told: &Told| told.iter().all(|told| told.is_some_and(|told| told >= now));
+        tokio::time::timeout(DEADLINE, told.wait_for(all)).await.expect("all hear of it").unwrap();
+    }
+
+    /// What is read while a ConfigMap and a Pod are created.
+    async fn reads_of_both(&self, name: &str) -> Vec<String> {
+        [self.reads(MAPS, &map(name)).await, self.reads(PODS, &pod(name)).await].concat()
     }
 
     /// What is read while this is created.
@@ -86,12 +154,15 @@ fn pod(name: &str) -> Value {
 #[tokio::test]
 async fn nothing_is_read_while_nothing_changes() {
     let rig = Rig::start().await;
-    rig.reads(MAPS, &map("a")).await;
-    rig.reads(PODS, &pod("a")).await;
+    // What the server has written itself it hears of once more, and then forgets it for nothing.
+    let read = rig.reads_of_both("first").await;
+    assert!(!read.is_empty());
+    rig.settled().await;
+    rig.reads_of_both("second").await;
+    assert_eq!(rig.reads_of_both("third").await, Vec::<String>::new());
     // What has changed meanwhile, of the kinds that were asked for, is nothing that this rests on.
     rig.api.post("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).await.ok();
-    assert_eq!(rig.reads(MAPS, &map("b")).await, Vec::<String>::new());
-    assert_eq!(rig.reads(PODS, &pod("b")).await, Vec::<String>::new());
+    assert_eq!(rig.reads_of_both("last").await, Vec::<String>::new());
 }
 
 #[tokio::test]

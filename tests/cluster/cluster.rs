@@ -1,6 +1,6 @@
 //! The cluster that these tests run on.
 
-use crate::support::{Api, eventually};
+use crate::support::{Api, DEADLINE, eventually};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kinglet::api::pod::{is_active, is_ready};
@@ -67,6 +67,7 @@ impl Cluster {
             root_ca: Arc::from("the authority"),
             signers: signers(),
             load_balancer: Some(controllers::LoadBalancer { reserved: Vec::new() }),
+            has_ingress: true,
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);
@@ -113,7 +114,7 @@ impl Cluster {
         is_reached: impl Fn(&Deployment) -> bool,
     ) -> Deployment {
         let mut last = None;
-        let reached = tokio::time::timeout(Duration::from_secs(10), async {
+        let reached = tokio::time::timeout(DEADLINE, async {
             loop {
                 let deployment = self.deployment(name).await;
                 let observed = deployment.status.as_ref().and_then(|it| it.observed_generation);
@@ -167,7 +168,7 @@ impl Cluster {
     ) -> K {
         let key = ObjectKey::namespaced("default", name);
         let mut last = None;
-        let reached = tokio::time::timeout(Duration::from_secs(10), async {
+        let reached = tokio::time::timeout(DEADLINE, async {
             loop {
                 let object = self.client.get::<K>(&key).await.unwrap();
                 if is_reached(&object) {

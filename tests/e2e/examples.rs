@@ -24,6 +24,7 @@ fn the_examples_run_and_leave_nothing() {
     for what in ["deployment/hello", "statefulset/ledger", "daemonset/node-facts"] {
         machine.kubectl(&["rollout", "status", what, "--timeout=90s"]);
     }
+    the_page_is_reached(&machine);
     the_ledger_keeps_its_entries(&machine);
     the_pipeline_completes(&machine);
     the_daemon_sees_its_host(&machine);
@@ -34,6 +35,20 @@ fn the_examples_run_and_leave_nothing() {
     machine.eventually("all is gone", || machine.kubectl(rest).is_empty());
     machine.stop(Signal::SIGTERM);
     machine.killall();
+}
+
+/// From the node by the Service, and from outside by the Ingress.
+fn the_page_is_reached(machine: &Machine) {
+    let of_service = &["get", "service", "hello", "-o", "jsonpath={.spec.clusterIP}"];
+    let of_ingress = "jsonpath={.status.loadBalancer.ingress[0].ip}";
+    let of_ingress = &["get", "ingress", "hello", "-o", of_ingress];
+    for get in [&of_service[..], &of_ingress[..]] {
+        machine.eventually("the page is there", || {
+            let url = format!("http://{}/", machine.kubectl(get));
+            let page = machine.try_run("curl", &["-fsS", "--max-time", "10", &url]).stdout;
+            String::from_utf8_lossy(&page).contains("Hello from a Deployment of three")
+        });
+    }
 }
 
 /// Its pods may be replaced, be counted in their budget, and write what they do at their end.

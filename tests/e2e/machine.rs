@@ -20,7 +20,7 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How much longer than [`DEADLINE`] and the like a slow machine may take, as one that is emulated.
-fn patience() -> u32 {
+pub fn patience() -> u32 {
     let asked = std::env::var("KINGLET_TEST_PATIENCE");
     asked.ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
@@ -52,12 +52,21 @@ pub struct Machine {
     server: Option<Child>,
     /// Arguments of the server, besides the usual.
     pub further: Vec<&'static str>,
+    /// Of the server's or agent's process, besides the usual.
+    pub environment: Vec<(&'static str, String)>,
+    /// What this machine's agent calls its server, where that is not its address.
+    pub server_url: Option<&'static str>,
     registry: Option<Child>,
 }
 
 impl Machine {
     pub fn new() -> Self {
         Self::build("one", "192.0.2.10", None)
+    }
+
+    /// One with another address, perhaps of IPv6.
+    pub fn at(address: &'static str) -> Self {
+        Self::build("one", address, None)
     }
 
     /// One of several on a wire. Its name has ten bytes at most; its address is in 192.0.2.0/24.
@@ -78,6 +87,8 @@ impl Machine {
             mounts: None,
             server: None,
             further: Vec::new(),
+            environment: Vec::new(),
+            server_url: None,
             registry: None,
         };
         machine.make_network();
@@ -91,7 +102,8 @@ impl Machine {
         machine
     }
 
-    fn part(&mut self) {
+    /// Gives it mounts of its own from now on.
+    pub fn part(&mut self) {
         #[expect(clippy::disallowed_methods, reason = "the child is what keeps the namespace")]
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "slave", "sleep", "infinity"]);
@@ -106,16 +118,24 @@ impl Machine {
     fn make_network(&self) {
         let pins = [(Kind::Network, self.network.clone())];
         namespace::make_pinned(&pins, namespace::loopback_up).unwrap();
-        let address = format!("{}/24", self.address);
+        let is_ipv6 = self.address.contains(':');
+        let address = format!("{}/{}", self.address, if is_ipv6 { 64 } else { 24 });
         if let Some(lan) = &self.lan {
             lan.plug(self.name, &self.network, &[&address]);
             return;
         }
         // The node's address. A veth pair stands in for a network card: it leads nowhere.
         self.run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
-        self.run("ip", &["addr", "add", &address, "dev", "up0"]);
+        self.add_address(&address);
         self.run("ip", &["link", "set", "up0", "up"]);
         self.run("ip", &["link", "set", "up1", "up"]);
+    }
+
+    /// Gives the machine a further address, such as `192.0.2.10/24`.
+    pub fn add_address(&self, address: &str) {
+        // No time is spent on asking whether somebody else has it.
+        let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        self.run("ip", &[&["addr", "add", address, "dev", "up0"], nodad].concat());
     }
 
     /// Where a file of the machine is seen from outside, also below what is mounted in it alone.
@@ -265,7 +285,11 @@ impl Machine {
 
     /// Starts an agent, which joins with `token` where one is given, and waits for nothing.
     pub fn spawn_agent(&mut self, server: &Self, token: Option<&str>) {
-        let url = format!("https://{}:6443", server.address);
+        let url = match (self.server_url, server.address.contains(':')) {
+            (Some(url), _) => url.to_owned(),
+            (None, true) => format!("https://[{}]:6443", server.address),
+            (None, false) => format!("https://{}:6443", server.address),
+        };
         let mut arguments = self.node_arguments();
         arguments.extend(["--server".to_owned(), url]);
         arguments.extend(token.into_iter().flat_map(|it| ["--token".to_owned(), it.to_owned()]));
@@ -358,7 +382,13 @@ impl Machine {
             .append(true)
             .open(self.path("server.log"))
             .unwrap();
-        let mut command = self.command(&executable(), words);
+        // Whoever leads to the program is not to have what is meant for the program.
+        let environment: Vec<_> =
+            self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let executable = executable();
+        let all = environment.iter().chain([&executable]).map(String::as_str);
+        let all: Vec<_> = all.chain(words.iter().copied()).collect();
+        let mut command = self.command("env", &all);
         // Tests may have it end in the middle of things: see `stdx::fault`.
         command.env("KINGLET_FAULT_FILE", self.path("fault"));
         command.stdout(Stdio::null()).stderr(log);
@@ -381,6 +411,23 @@ impl Machine {
         if signal != nix::sys::signal::Signal::SIGKILL {
             assert_eq!(status.code(), Some(0), "{:?}:\n{}", status.signal(), self.server_log());
         }
+    }
+
+    /// The processes of web servers in pods of this machine.
+    pub fn web_servers(&self) -> Vec<String> {
+        let id = kinglet::daemon::Layout::of(&self.path("data")).id();
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let found = processes.filter(|process| {
+            let read = |name: &str| std::fs::read_to_string(process.path().join(name));
+            read("cgroup").is_ok_and(|text| text.contains(&format!("kinglet-{id}/")))
+                && read("cmdline").is_ok_and(|text| text.starts_with("httpd"))
+        });
+        found.map(|process| process.file_name().into_string().unwrap()).collect()
+    }
+
+    /// Sends a signal to the server and waits for nothing.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.server_pid()), signal).unwrap();
     }
 
     /// Whether the server has ended by itself, or been killed, since it was started.

@@ -7,16 +7,20 @@
 
 mod access;
 mod account;
+mod agents;
+mod apart;
 mod autoscaling;
 mod deployment;
 mod drain;
 mod everyday;
 mod examples;
+mod families;
 mod faults;
 mod full_disk;
 mod hostile;
 mod hundred;
 mod idle;
+mod ingress;
 mod interactive;
 mod killed;
 #[path = "../support/lan.rs"]
@@ -33,9 +37,11 @@ mod push;
 mod reboot;
 mod remote_kubelet;
 mod restart;
+mod services;
 mod shutdown;
 mod storage;
 mod streams;
 mod talk;
 mod two_machines;
+mod wireguard;
 mod workloads;

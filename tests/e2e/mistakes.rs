@@ -1,6 +1,7 @@
 //! Mistakes get one clear error and change nothing.
 
 use super::machine::Machine;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn two_servers_do_not_share_a_data_directory_or_a_port() {
@@ -72,4 +73,17 @@ fn bad_manifests_are_refused_by_name() {
     refused_with(&["--validate=false"], unknown, "no matches for kind \"Nothing\"");
     machine.stop(nix::sys::signal::Signal::SIGTERM);
     machine.killall();
+}
+
+#[test]
+fn an_old_nft_is_told_with_what_helps() {
+    let machine = Machine::apart();
+    let old = machine.path("nft");
+    std::fs::write(&old, "#!/bin/sh\necho 'nftables v0.9.8 (E.D.S.)'\n").unwrap();
+    std::fs::set_permissions(&old, PermissionsExt::from_mode(0o755)).unwrap();
+    machine.run("mount", &["--bind", old.to_str().unwrap(), "/usr/sbin/nft"]);
+    let output = machine.second_server(&[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(said.contains("1.0.1 or later is needed: update the package nftables"), "{said}");
 }

@@ -5,10 +5,10 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-const DNS: &str = "10.43.0.10:53";
+const DNS: &str = "10.43.0.10";
 
 const SHOP: &str = "
 apiVersion: v1
@@ -54,6 +54,8 @@ fn names_are_answered_on_the_node_and_in_pods() {
     changes_are_seen_at_once(&machine);
     pods_ask(&machine);
     overrides_are_taken(&machine);
+    let measured = machine.kubectl(&["get", "--raw", "/api/v1/nodes/one/proxy/metrics/dns"]);
+    assert!(measured.contains("coredns_dns_requests_total{type=\"A\"} "), "{measured}");
     let service = machine.kubectl(&["-n", "kube-system", "get", "service", "kube-dns"]);
     assert!(service.contains("10.43.0.10") && service.contains("53/UDP,53/TCP"), "{service}");
     machine.stop(Signal::SIGTERM);
@@ -65,6 +67,27 @@ fn names_are_answered_on_the_node_and_in_pods() {
     machine.stop(Signal::SIGTERM);
     machine.killall();
     assert!(!machine.run("ip", &["-o", "link"]).contains("kinglet-dns"));
+}
+
+#[test]
+fn a_port_that_somebody_has_is_taken_when_it_is_free() {
+    let mut machine = Machine::new();
+    let other = machine.inside(|| UdpSocket::bind(("0.0.0.0", 53)).unwrap());
+    machine.start();
+    machine.eventually("who has the port is asked for", || {
+        let events = machine.kubectl(&["get", "events"]);
+        events.contains("DNSPortTaken") && events.contains("10.43.0.10:53")
+    });
+    let name = "kubernetes.default.svc.cluster.local";
+    assert_ne!(told(&machine, name, RecordType::A), "NoError 10.43.0.1");
+    drop(other);
+    machine.eventually("names are answered", || {
+        told(&machine, name, RecordType::A) == "NoError 10.43.0.1"
+    });
+    machine
+        .eventually("so it is said", || machine.kubectl(&["get", "events"]).contains("DNSAnswers"));
+    machine.stop(Signal::SIGTERM);
+    machine.killall();
 }
 
 fn services_have_names(machine: &Machine) {
@@ -132,13 +155,18 @@ fn question(name: &str, kind: RecordType) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// Code and answers as short text; `none` where nobody answers.
 fn told(machine: &Machine, name: &str, kind: RecordType) -> String {
-    let question = question(name, kind);
+    told_at(DNS, machine, name, kind)
+}
+
+/// What the DNS at an address says: code and answers as short text; `none` where nobody answers.
+pub fn told_at(dns: &str, machine: &Machine, name: &str, kind: RecordType) -> String {
+    let (question, dns) = (question(name, kind), dns.parse::<IpAddr>().unwrap());
     let answer = machine.inside(|| {
-        let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+        let any = if dns.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).ok()?;
         socket.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-        socket.connect(DNS).ok()?;
+        socket.connect((dns, 53)).ok()?;
         socket.send(&question).ok()?;
         let mut buffer = vec![0; 2_000];
         let length = socket.recv(&mut buffer).ok()?;
@@ -149,9 +177,14 @@ fn told(machine: &Machine, name: &str, kind: RecordType) -> String {
 }
 
 fn by_stream(machine: &Machine, name: &str, kind: RecordType) -> Option<String> {
-    let question = question(name, kind);
+    by_stream_at(DNS, machine, name, kind)
+}
+
+/// As [`told_at`], by TCP.
+pub fn by_stream_at(dns: &str, machine: &Machine, name: &str, kind: RecordType) -> Option<String> {
+    let (question, dns) = (question(name, kind), dns.parse::<IpAddr>().unwrap());
     machine.inside(|| {
-        let mut stream = TcpStream::connect(DNS).ok()?;
+        let mut stream = TcpStream::connect((dns, 53)).ok()?;
         let length = u16::try_from(question.len()).ok()?;
         stream.write_all(&[&length.to_be_bytes()[..], &question].concat()).ok()?;
         let mut length = [0; 2];

@@ -147,9 +147,9 @@ pub(crate) async fn open(directory: &Path) -> Result<Images, RuntimeError> {
     .await
 }
 
-/// Waits until something is so, and fails after ten seconds.
+/// Waits until something is so, and fails after a minute.
 pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Duration::from_secs(10);
+    let deadline = Duration::from_secs(60);
     let look = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

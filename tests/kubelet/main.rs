@@ -14,6 +14,7 @@ mod hooks;
 mod image_volumes;
 mod lifecycle;
 mod logs;
+mod nodes;
 mod objects;
 mod probes;
 mod pulls;

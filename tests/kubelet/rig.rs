@@ -336,7 +336,8 @@ fn run(
         node: NodeSettings {
             external_addresses: Vec::new(),
             cloud: kinglet::kubelet::node::Cloud::None,
-            annotations: [].into(),
+            key: None,
+            wireguard_key: None,
             name: NODE.to_owned(),
             addresses: vec!["192.0.2.7".parse().unwrap()],
             labels: [].into(),
@@ -369,6 +370,7 @@ fn run(
         runtime: Arc::<FakeRuntime>::clone(runtime),
         network: Arc::<FakeNetwork>::clone(network),
         services,
+        further_metrics: std::collections::BTreeMap::new(),
         clock: time.clock(),
     };
     let kubelet = start(config, parts, &mut tasks).unwrap();

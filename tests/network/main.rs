@@ -6,10 +6,12 @@
 #![expect(unreachable_pub, reason = "the wire is shared with other suites")]
 
 #[path = "../support/lan.rs"]
+#[expect(dead_code, reason = "other suites need more of the wire")]
 mod lan;
 mod wire;
 
 mod cni;
+mod losses;
 mod policies;
 #[path = "../support/mod.rs"]
 mod support;
@@ -31,6 +33,9 @@ use std::time::Duration;
 
 /// A connection on one machine takes no time; a lost packet is sent again after a second.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// On one machine a packet takes less, where its way is there.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// Runs `test` in a network namespace of its own, which stands for the node.
 fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
@@ -102,6 +107,16 @@ struct Pod {
 }
 
 impl Pod {
+    /// Whether a listener of this pod is reached at `to`, within a moment.
+    fn is_reached(&self, port: u16, to: SocketAddr, client: Option<&Self>) -> bool {
+        let _listener = namespace::run_in_network(&self.namespace, || listen(port)).unwrap();
+        let connect = move || TcpStream::connect_timeout(&to, MOMENT).is_ok();
+        match client {
+            Some(pod) => namespace::run_in_network(&pod.namespace, connect).unwrap(),
+            None => connect(),
+        }
+    }
+
     /// The peer that a listener of this pod sees when `client` connects to `to`.
     fn serve_once(&self, port: u16, to: SocketAddr, client: Option<&Self>) -> IpAddr {
         let listener = namespace::run_in_network(&self.namespace, || listen(port)).unwrap();
@@ -161,6 +176,30 @@ fn pods_reach_each_other_and_the_node_with_their_own_addresses() {
         }
         let from_node = b.serve_once(80, at(b.addresses[0], 80), None);
         assert_eq!(from_node.to_string(), "10.42.0.1");
+    });
+}
+
+#[test]
+fn the_first_packet_to_a_new_pod_arrives_at_once() {
+    on_a_node(async |directory| {
+        let (node, of_node) = (Node::start(&directory).await, directory.join("node"));
+        let first = node.add_pod("first", vec![]).await;
+        // Another one each time: an earlier listener may still have its own for a moment.
+        let mut ports = 5_000..;
+        let mut packets = |to: &Pod, from: &[&Path]| {
+            for address in &to.addresses {
+                for sender in from {
+                    let place = at(*address, ports.next().unwrap()).to_string();
+                    assert!(wire::is_heard(sender, &to.namespace, &place), "{place} of {sender:?}");
+                }
+            }
+        };
+        packets(&first, &[&of_node]);
+        for name in ["a", "b", "c", "d", "e"] {
+            let pod = node.add_pod(name, vec![]).await;
+            packets(&pod, &[&first.namespace, &of_node]);
+            packets(&first, &[&pod.namespace]);
+        }
     });
 }
 
@@ -303,22 +342,6 @@ fn a_pod_sends_and_receives_no_faster_than_it_may() {
         let other = node.add_pod("other", vec![]).await;
         let slow = Pod { namespace, addresses };
         slow.serve_once(80, at(slow.addresses[0], 80), Some(&other));
-    });
-}
-
-#[test]
-fn rules_that_somebody_removes_are_written_again() {
-    on_a_node(async |directory| {
-        let node = Node::start(&directory).await;
-        let server = node.add_pod("server", vec![port_80_on(8080)]).await;
-        let client = node.add_pod("client", vec![]).await;
-        let before = printed("nft", &["list", "ruleset"]).await;
-        printed("nft", &["flush", "ruleset"]).await;
-        support::eventually("the rules are there again", async || {
-            (printed("nft", &["list", "ruleset"]).await == before).then_some(())
-        })
-        .await;
-        server.serve_once(80, at("10.42.0.1".parse().unwrap(), 8080), Some(&client));
     });
 }
 

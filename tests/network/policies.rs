@@ -1,6 +1,7 @@
 //! NetworkPolicies for real: connections between pods of one node, under policies of an API server in
 //! this process.
 
+use crate::losses::{delete_rule, is_made_again_after};
 use crate::support::{Api, eventually};
 use crate::{CONNECT_DEADLINE, at, listen, on_a_node, port_80_on, printed};
 use kinglet::api::ObjectKey;
@@ -364,5 +365,39 @@ fn the_kernel_takes_all_that_can_be_said() {
         let saved = printed("nft", &["list", "ruleset"]).await;
         printed("nft", &["flush", "ruleset"]).await;
         Program::new("nft").args(["-f", "-"]).input(saved).run_checked().await.unwrap();
+    });
+}
+
+#[test]
+fn rules_that_somebody_changes_are_written_again() {
+    on_a_node(async |directory| {
+        let node = Node::start(&directory).await;
+        let server = node.add_pod("x", "server", vec![]).await;
+        let client = node.add_pod("y", "client", vec![]).await;
+        let ports = json!([{"port": 80}]);
+        let spec = json!({"podSelector": {}, "ingress": [{"ports": ports}]});
+        node.apply("only-80", &spec).await;
+        node.until("the policy", |rules| rules.contains("only-80")).await;
+        let deletion = delete_rule("kinglet-policies", "ingress").await;
+        let isolated = format!(
+            "delete element inet kinglet-policies isolated-ip {{ {} }}",
+            server.addresses[0]
+        );
+        is_made_again_after(
+            "kinglet-policies",
+            &[
+                &deletion,
+                &isolated,
+                "flush map inet kinglet-policies ingress-ip",
+                "delete chain inet kinglet-policies egress",
+                "flush table inet kinglet-policies",
+                "insert rule inet kinglet-policies ingress accept",
+                "delete table inet kinglet-policies",
+                "flush ruleset",
+            ],
+        )
+        .await;
+        client.connect(at(server.addresses[0], 80), CONNECT_DEADLINE).unwrap();
+        client.connect(at(server.addresses[0], 81), DROPPED_AFTER).unwrap_err();
     });
 }

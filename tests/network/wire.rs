@@ -18,7 +18,7 @@ fn machine(lan: &Lan, directory: &Path, name: &str, addresses: &[&str]) -> PathB
 }
 
 /// Whether a datagram from one machine to an address of another arrives.
-fn is_heard(from: &Path, to: &Path, address: &str) -> bool {
+pub fn is_heard(from: &Path, to: &Path, address: &str) -> bool {
     let address: SocketAddr = address.parse().unwrap();
     let unspecified = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let listener = namespace::run_in_network(to, || UdpSocket::bind(address).unwrap()).unwrap();

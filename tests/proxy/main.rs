@@ -7,8 +7,11 @@
 mod affinity;
 mod faults;
 mod golden;
+mod health;
 mod policies;
+mod ranges;
 mod rig;
 mod services;
+mod strays;
 #[path = "../support/mod.rs"]
 mod support;

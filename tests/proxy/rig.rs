@@ -6,7 +6,7 @@ use kinglet::api::ObjectKey;
 use kinglet::apiserver::Identity;
 use kinglet::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use kinglet::network::{Attachment, Bandwidth, BridgeConfig, BridgeNetwork, PodNetwork, PodTraits};
-use kinglet::proxy;
+use kinglet::proxy::{self, Proxy};
 use kinglet::stdx::{Clock, Tasks};
 use kinglet::sys::mount;
 use kinglet::sys::namespace::{self, Kind};
@@ -48,9 +48,8 @@ pub(crate) struct Node {
     pub(crate) api: Api,
     directory: PathBuf,
     network: BridgeNetwork,
-    /// End when they are dropped.
-    _network_tasks: Tasks,
-    proxy: Option<Tasks>,
+    network_tasks: Option<Tasks>,
+    proxy: Option<(Proxy, Tasks)>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,8 +78,6 @@ impl Node {
         let network = BridgeNetwork::open(settings, &mut tasks).unwrap();
         let ranges = vec!["10.42.0.0/24".parse().unwrap(), "fd42::/64".parse().unwrap()];
         network.configure(ranges).await.unwrap();
-        // Stands for the default route that a node has.
-        run("ip", "route add 10.43.0.0/16 dev kinglet0").await;
         let mut settings = config();
         settings.service_cidrs = service_cidrs();
         let api = Api::on(store(), settings).await;
@@ -88,7 +85,7 @@ impl Node {
             api,
             directory: directory.to_owned(),
             network,
-            _network_tasks: tasks,
+            network_tasks: Some(tasks),
             proxy: None,
         };
         node.start_proxy();
@@ -105,22 +102,36 @@ impl Node {
         let parts = proxy::Parts {
             services: Cache::start_unawaited(client.clone(), everything(), &mut tasks),
             endpoint_slices: Cache::start_unawaited(client.clone(), everything(), &mut tasks),
-            nodes: Cache::start_unawaited(client, everything(), &mut tasks),
+            nodes: Cache::start_unawaited(client.clone(), everything(), &mut tasks),
+            service_cidrs: Cache::start_unawaited(client, everything(), &mut tasks),
             recorder,
+            clock: Clock::system(),
         };
         let settings = proxy::Config {
             node_name: "here".to_owned(),
             node_ips: vec![NODE.parse().unwrap()],
             cluster_cidrs: cluster_cidrs(),
             service_cidrs: service_cidrs(),
+            interface: "kinglet-svc".to_owned(),
         };
-        proxy::start(settings, parts, &mut tasks);
-        self.proxy = Some(tasks);
+        let proxy = proxy::start(settings, parts, &mut tasks);
+        self.proxy = Some((proxy, tasks));
     }
 
     pub(crate) async fn stop_proxy(&mut self) {
-        let tasks = self.proxy.take().unwrap();
+        let (_, tasks) = self.proxy.take().unwrap();
         tasks.stop(Duration::from_secs(5)).await.unwrap();
+    }
+
+    /// Nobody writes rules again that are taken away.
+    pub(crate) async fn stop_all(&mut self) {
+        self.stop_proxy().await;
+        self.network_tasks.take().unwrap().stop(Duration::from_secs(5)).await.unwrap();
+    }
+
+    /// What the proxy has counted.
+    pub(crate) fn metrics(&self) -> String {
+        self.proxy.as_ref().unwrap().0.metrics()
     }
 
     /// A pod that says its name and who asks, on ports 80 and 81 of TCP and 53 of UDP.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long anything may take that is bound to happen.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) fn in_memory() -> Sqlite {
     Sqlite::open(Config::in_memory()).unwrap()

@@ -5,6 +5,7 @@
 //! by its kind ([`Admission::mutate`]), and all judge it afterwards ([`Admission::validate`]).
 //! Built-in kinds have been defaulted before, as upstream's decoder does.
 
+mod agent_volumes;
 mod certificate_approval;
 mod certificate_subject;
 mod claim_resize;
@@ -99,13 +100,15 @@ struct Plugin {
     judgement: Option<Judgement>,
 }
 
-/// In upstream's order (kubeapiserver pkg/kubeapiserver/options/plugins.go, v1.35). ResourceQuota,
+/// In upstream's order (kubeapiserver pkg/kubeapiserver/options/plugins.go, v1.35), with one of our own
+/// beside the one that it is like. ResourceQuota,
 /// the last, is not among them: it is the only one that writes ([`resource_quota::charge`]).
 const PLUGINS: &[Plugin] = &[
     namespace_lifecycle::PLUGIN,
     limit_ranger::PLUGIN,
     service_account::PLUGIN,
     node_restriction::PLUGIN,
+    agent_volumes::PLUGIN,
     node_taint::PLUGIN,
     pod_security::PLUGIN,
     priority::PLUGIN,
@@ -177,7 +180,7 @@ impl<'a> Admission<'a> {
         'a: 'b,
     {
         let Call { kind, namespace, identity, .. } = *self.call;
-        let (authorizer, topology) = (&self.call.server.authorizer, &*self.call.server.topology);
+        let (authorizer, topology) = (&self.call.server.authorizer, &self.call.server.topology);
         let entropy = self.entropy;
         Attributes { kind, namespace, identity, authorizer, topology, entropy, operation }
     }

@@ -6,16 +6,14 @@
 //! asks for it. As with upstream's informer, what changes in this moment may not be known yet.
 
 use super::super::follow::Follower;
+use super::super::node_facts::NodeFacts;
 use super::{Attributes, Facts, Mutation, Plugin};
 use crate::api::status::Status;
-use crate::stdx::chain;
-use crate::storage::{Entry, Event, Key};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, RwLock};
-use tracing::error;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "PodTopologyLabels",
@@ -24,8 +22,6 @@ pub(super) const PLUGIN: Plugin = Plugin {
 };
 
 const COPIED: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
-
-const NODES: &str = "/core/nodes/";
 
 /// Pods that come with their node. Those that are bound are labelled in the same write
 /// ([`verbs`](super::super::verbs)).
@@ -42,56 +38,26 @@ fn apply(attributes: &mut Attributes<'_>, _facts: &Facts<'_>) -> Result<(), Stat
 type Labels = BTreeMap<String, String>;
 
 /// The labels of nodes that their pods get.
-#[derive(Debug, Default)]
-pub(in super::super) struct NodeTopology(
-    /// By the name of the node; only those that have any.
-    RwLock<HashMap<String, Labels>>,
-);
+#[derive(Debug)]
+pub(in super::super) struct NodeTopology(Arc<NodeFacts<Labels>>);
 
 impl NodeTopology {
     /// With what keeps it knowing.
-    pub(in super::super) fn new() -> (Arc<Self>, Follower) {
-        let topology = Arc::<Self>::default();
-        let (on_list, on_event) = (Arc::clone(&topology), Arc::clone(&topology));
-        let follower = Follower::of_objects(
-            NODES,
-            move |entries: Vec<Entry>| on_list.begin(entries),
-            move |event: &Event| on_event.take(&event.key, event.value.as_deref()),
-        );
-        (topology, follower)
+    pub(in super::super) fn new() -> (Self, Follower) {
+        let (facts, follower) = NodeFacts::followed(labels);
+        (Self(facts), follower)
     }
 
     /// Gives a pod the labels of its node, in the place of what it had by these names. A node that
     /// is not known has none.
     pub(in super::super) fn label(&self, pod: &mut ObjectMeta, node: &str) {
-        let known = self.0.read().expect("no panics under this lock");
-        let Some(labels) = known.get(node) else { return };
-        pod.labels.get_or_insert_default().extend(labels.clone());
-    }
-
-    fn begin(&self, entries: Vec<Entry>) {
-        self.0.write().expect("no panics under this lock").clear();
-        entries.iter().for_each(|entry| self.take(&entry.key, Some(&entry.value)));
-    }
-
-    fn take(&self, key: &Key, value: Option<&[u8]>) {
-        let name = key.as_str().strip_prefix(NODES).unwrap_or_default();
-        let labels = value.map(labels).transpose().unwrap_or_else(|error| {
-            error!(error = chain(&error), ?key, "a node is unreadable");
-            None
-        });
-        let labels = labels.unwrap_or_default();
-        let mut known = self.0.write().expect("no panics under this lock");
-        if labels.is_empty() {
-            known.remove(name);
-        } else if known.get(name) != Some(&labels) {
-            known.insert(name.to_owned(), labels);
-        }
+        let Some(labels) = self.0.with(node, |labels| labels.cloned()) else { return };
+        pod.labels.get_or_insert_default().extend(labels);
     }
 }
 
 /// Those of a node that its pods get.
-fn labels(node: &[u8]) -> Result<Labels, serde_json::Error> {
+fn labels(node: &[u8]) -> Result<Option<Labels>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Node {
         #[serde(default)]
@@ -104,12 +70,13 @@ fn labels(node: &[u8]) -> Result<Labels, serde_json::Error> {
     }
     let mut labels = serde_json::from_slice::<Node>(node)?.metadata.labels;
     labels.retain(|name, _| COPIED.contains(&name.as_str()));
-    Ok(labels)
+    Ok(Some(labels).filter(|labels| !labels.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Key;
     use serde_json::{Value, json};
 
     const ZONE: &str = COPIED[0];
@@ -123,10 +90,10 @@ mod tests {
 
     #[test]
     fn a_pod_gets_the_labels_of_its_node_as_they_are() {
-        let topology = NodeTopology::default();
+        let topology = NodeTopology(Arc::new(NodeFacts::new(labels)));
         let key = Key::from("/core/nodes/a");
         let node = |labels: Value| json!({ "metadata": { "labels": labels } }).to_string();
-        let is = |text: &str| topology.take(&key, Some(text.as_bytes()));
+        let is = |text: &str| topology.0.take(&key, Some(text.as_bytes()));
 
         check(&topology, "a", json!(null), json!(null));
         is(&node(json!({ ZONE: "z", "topology.kubernetes.io/rack": "r", "os": "linux" })));
@@ -139,10 +106,10 @@ mod tests {
         is(r#"{"metadata":{"name":"a"}}"#);
         check(&topology, "a", json!(null), json!(null));
         is(&node(json!({ ZONE: "z" })));
-        topology.take(&key, None);
+        topology.0.take(&key, None);
         check(&topology, "a", json!(null), json!(null));
         is(&node(json!({ ZONE: "z" })));
-        topology.begin(Vec::new());
+        topology.0.begin(&[]);
         check(&topology, "a", json!(null), json!(null));
     }
 }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 pub(super) fn wants_node_ports(spec: &ServiceSpec) -> bool {
@@ -130,19 +130,6 @@ fn is_assignable(cidr: &IpNet, address: IpAddr) -> bool {
     cidr.contains(&address) && address != cidr.network() && !is_broadcast
 }
 
-pub(super) fn address_at(cidr: &IpNet, offset: u64) -> IpAddr {
-    match cidr.network() {
-        IpAddr::V4(first) => {
-            let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-            IpAddr::V4(Ipv4Addr::from_bits(first.to_bits().saturating_add(offset)))
-        }
-        IpAddr::V6(first) => {
-            let bits = first.to_bits().saturating_add(u128::from(offset));
-            IpAddr::V6(Ipv6Addr::from_bits(bits))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +140,6 @@ mod tests {
         let cidr: IpNet = "10.43.0.0/16".parse().unwrap();
         let band = Band::of_addresses(&cidr);
         assert_eq!(band, Band { first: 1, upper: 256, end: 65_535 });
-        assert_eq!(address_at(&cidr, 256).to_string(), "10.43.1.0");
         assert_eq!(band.all().count(), 65_534);
         assert!((0..100).all(|lot| band.by_lot(lot).unwrap() >= 256));
         let small = Band::of_addresses(&"10.0.0.0/29".parse().unwrap());

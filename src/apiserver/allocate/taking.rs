@@ -5,8 +5,9 @@ use super::super::errors;
 use super::super::keys;
 use super::super::metadata::whole_second;
 use super::super::server::Server;
-use super::plan::{self, Band};
+use super::plan::Band;
 use crate::api::ObjectKey;
+use crate::api::ranges::address_at;
 use crate::api::status::Status;
 use crate::registry::{self, Kind, Object};
 use crate::storage::{Entry, Key, ListRequest, Op};
@@ -187,9 +188,9 @@ impl<'a> Taking<'a> {
     /// Any free address of the first of these ranges that has one.
     pub(super) async fn take_any_address(&mut self, ranges: &[IpNet]) -> Result<IpAddr, Status> {
         for range in ranges {
-            let record = |offset| Record::Address(plan::address_at(range, offset));
+            let record = |offset| Record::Address(address_at(range, offset));
             if let Some(offset) = self.take_any(Band::of_addresses(range), record).await? {
-                return Ok(plan::address_at(range, offset));
+                return Ok(address_at(range, offset));
             }
         }
         Err(Status::internal("failed to allocate a serviceIP: range is full"))

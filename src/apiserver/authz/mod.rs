@@ -2,16 +2,19 @@
 //!
 //! Start at [`authorize`], then [`Authorizer::decide`]. The order is upstream's: the group
 //! `system:masters` may do everything, anybody may ask for health, then the Node
-//! authorizer ([`node`]) and RBAC. Architecture
+//! authorizer ([`node`]) and RBAC; what the proxies of nodes may read is decided in [`ingress`].
+//! Architecture
 //! invariant: decisions are made from what the server knows, without reading the store; before it
 //! says no, it waits until it knows what the store does.
 
+mod ingress;
 mod node;
 mod words;
 
+use self::ingress::IngressAuthorizer;
 use self::node::NodeAuthorizer;
 pub(super) use self::node::References;
-pub(super) use self::words::forbidden;
+use self::words::forbidden;
 use super::follow::Follower;
 use super::identity::{Identity, MASTERS, NODES};
 use super::query::Query;
@@ -54,6 +57,7 @@ pub(super) enum Decision {
 pub(super) struct Authorizer {
     policy: LivePolicy,
     nodes: NodeAuthorizer,
+    ingress: IngressAuthorizer,
 }
 
 /// Lets the request through or says why not.
@@ -65,10 +69,17 @@ pub(super) async fn authorize(
     identity: &Identity,
     asked: &Asked,
 ) -> Result<(), Status> {
-    let ask = Ask::of_request(identity, &asked.info, &asked.query);
-    match server.authorizer.judge(&ask, || server.store.revision()).await {
+    require(server, &Ask::of_request(identity, &asked.info, &asked.query)).await
+}
+
+/// As [`authorize`], for what a request comes to besides what its path says.
+///
+/// # Errors
+/// Forbidden, in upstream's words.
+pub(super) async fn require(server: &Server, ask: &Ask<'_>) -> Result<(), Status> {
+    match server.authorizer.judge(ask, || server.store.revision()).await {
         Decision::Allow(_) => Ok(()),
-        Decision::Deny(reason) => Err(forbidden(&ask, &reason)),
+        Decision::Deny(reason) => Err(forbidden(ask, &reason)),
     }
 }
 
@@ -123,8 +134,10 @@ impl Authorizer {
     pub(super) fn new() -> (Self, Vec<Follower>) {
         let (policy, follower) = LivePolicy::new();
         let (nodes, mut followers) = NodeAuthorizer::new();
+        let (ingress, further) = IngressAuthorizer::new();
         followers.push(follower);
-        (Self { policy, nodes }, followers)
+        followers.extend(further);
+        (Self { policy, nodes, ingress }, followers)
     }
 
     /// Decides from what is known now.
@@ -138,6 +151,9 @@ impl Authorizer {
                 Ok(()) => return Decision::Allow(None),
                 Err(why) => reasons.push(why),
             }
+        }
+        if IngressAuthorizer::concerns(ask) && self.ingress.allows(ask) {
+            return Decision::Allow(None);
         }
         match self.policy.read().decide(ask.asker(), &ask.action) {
             Verdict::Allowed(grant) => return Decision::Allow(Some(grant)),
@@ -160,6 +176,9 @@ impl Authorizer {
                 let newest = newest();
                 if node_of(ask.asker()).is_some() {
                     self.nodes.know(newest).await;
+                }
+                if IngressAuthorizer::concerns(ask) {
+                    self.ingress.know(newest).await;
                 }
                 // Where that takes too long, what is known decides.
                 self.know(newest).await;

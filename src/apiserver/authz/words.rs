@@ -8,7 +8,7 @@ use super::Ask;
 use crate::api::status::{Details, Reason, Status};
 
 /// `reason` is empty where there is nothing to say.
-pub(in super::super) fn forbidden(ask: &Ask<'_>, reason: &str) -> Status {
+pub(super) fn forbidden(ask: &Ask<'_>, reason: &str) -> Status {
     let user = ask.user;
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let (verb, group, resource, subresource, name, namespace) = match ask.action {

@@ -18,7 +18,7 @@ use crate::stdx::http::{HttpService, Request, read_whole};
 use crate::stdx::{Tasks, chain};
 use crate::storage::{Key, Watch, WatchError, WatchItem, WatchRequest};
 use bytes::Bytes;
-use futures_util::future::{FutureExt as _, select_all};
+use futures_util::future::{FutureExt as _, select_all, try_join_all};
 use http::{Method, StatusCode};
 use serde_json::Value;
 use std::io;
@@ -183,15 +183,26 @@ impl Fixture {
 struct Api(Arc<dyn HttpService>);
 
 impl Api {
+    /// Those of the whole cluster first, on which others rest: namespaces, the range of Services.
     async fn mend_all(&self, fixtures: &[Fixture]) -> Result<Found, BootstrapError> {
         let mut found = Found::Whole;
-        for fixture in fixtures {
-            let own = format!("{}/{}", fixture.collection_path(), fixture.name);
-            let steps = mend(fixture, self.get(&own).await?.as_ref());
-            for step in steps {
+        for is_of_cluster in [true, false] {
+            let stage = fixtures.iter().filter(|it| it.namespace.is_none() == is_of_cluster);
+            // Side by side, so that they share commits.
+            let mended = try_join_all(stage.map(|fixture| self.mend(fixture))).await?;
+            if mended.contains(&Found::Mended) {
                 found = Found::Mended;
-                self.take(fixture, &own, step).await?;
             }
+        }
+        Ok(found)
+    }
+
+    async fn mend(&self, fixture: &Fixture) -> Result<Found, BootstrapError> {
+        let own = format!("{}/{}", fixture.collection_path(), fixture.name);
+        let mut found = Found::Whole;
+        for step in mend(fixture, self.get(&own).await?.as_ref()) {
+            found = Found::Mended;
+            self.take(fixture, &own, step).await?;
         }
         Ok(found)
     }

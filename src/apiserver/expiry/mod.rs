@@ -13,7 +13,7 @@ use crate::api::Revision;
 use crate::registry;
 use crate::stdx::chain;
 use crate::storage::{
-    Commit, CommitError, Durability, Key, ListRequest, Op, ReadError, WatchError, WatchItem,
+    Commit, CommitError, Durability, Entry, Key, ListRequest, Op, ReadError, WatchError, WatchItem,
     WatchRequest,
 };
 use jiff::Timestamp;
@@ -56,8 +56,7 @@ pub(super) async fn expire_events(server: Arc<Server>) {
         let next = match look(&server, &prefix).await {
             Ok(Look { next: Some(next), .. }) => Some(next),
             Ok(Look { next: None, revision }) => match first(&server, &prefix, revision).await {
-                // When it is due, it says itself.
-                Ok(()) => None,
+                Ok(due) => due,
                 // The history since the look is not kept: look again.
                 Err(WatchError::Compacted { .. }) => continue,
                 Err(error) => failed(&error.into()),
@@ -118,15 +117,21 @@ async fn delete(server: &Server, mut due: Vec<(Key, Revision)>) -> Result<(), Co
     Ok(())
 }
 
-/// Waits for the first Event after `revision`.
-async fn first(server: &Server, prefix: &str, revision: Revision) -> Result<(), WatchError> {
+/// Waits for the first Event after `revision`. Says when it is due, if it is not yet: no other is
+/// due earlier, so nothing has to be read before.
+async fn first(
+    server: &Server,
+    prefix: &str,
+    revision: Revision,
+) -> Result<Option<Timestamp>, WatchError> {
     let request = WatchRequest { prefix: prefix.to_owned(), after: revision, progress: false };
     let mut watch = server.store.watch(request).await?;
     loop {
         if let WatchItem::Event(event) = watch.next().await?
-            && event.value.is_some()
+            && let Some(value) = event.value.clone()
         {
-            return Ok(());
+            let entry = Entry { key: event.key.clone(), value, revision: event.revision };
+            return Ok(plan(&[entry], server.config.clock.now(), server.config.event_ttl).next);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Policy::decide`]. [`rules`] says what one rule allows, and whether some rules cover
 //! others (nobody may give out more than they have); [`aggregate()`] fills roles that collect
-//! others; [`reviews`] checks questions; [`defaults`] are the roles and bindings of every cluster. Architecture invariant:
+//! others; [`reviews`] checks questions; [`defaults()`] are the roles and bindings of every cluster. Architecture invariant:
 //! everything here is pure but [`live`], which keeps the policy of a running server, and
 //! [`escalation`], which asks for it.
 

@@ -5,7 +5,7 @@
 //! The kubelet speaks every protocol that clients do, so that nothing is translated on the way, as
 //! upstream's API server does for its kubelets.
 
-use super::super::authz::{Ask, Decision, forbidden};
+use super::super::authz::{self, Ask};
 use super::super::rbac::Action;
 use super::super::request::Verb;
 use super::Call;
@@ -76,11 +76,7 @@ async fn authorize(call: &Call<'_>, subresource: &str) -> Result<(), Status> {
             namespace: call.namespace,
         },
     );
-    let server = call.server;
-    match server.authorizer.judge(&ask, || server.store.revision()).await {
-        Decision::Allow(_) => Ok(()),
-        Decision::Deny(reason) => Err(forbidden(&ask, &reason)),
-    }
+    authz::require(call.server, &ask).await
 }
 
 fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {

@@ -3,9 +3,11 @@
 
 use super::super::admission::{Admission, Operation};
 use super::super::allocate::{self, Reservation};
+use super::super::authz::{self, Ask};
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::query::WriteOptions;
-use super::super::rbac::check_escalation;
+use super::super::rbac::{Action, check_escalation};
+use super::super::request::Verb;
 use super::super::{errors, metadata};
 use super::Call;
 use super::create::{create_submitted, match_namespace};
@@ -37,6 +39,7 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
             // Whoever knows a uid means an object that has been, not a new one.
             check_uid(call, submitted.object.as_ref(), "")?;
             if call.kind.creates_on_update && part == Part::Object {
+                authorize_creation(call, &key).await?;
                 submitted.revision = None;
                 return create_submitted(call, submitted, options.dry_run).await;
             }
@@ -55,6 +58,21 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
         }
     }
     Err(modified(call, &key))
+}
+
+/// What creates takes the right to create as well (upstream `withAuthorization`, apiserver
+/// pkg/endpoints/handlers/update.go, v1.35).
+async fn authorize_creation(call: &Call<'_>, key: &ObjectKey) -> Result<(), Status> {
+    let facts = &call.kind.facts;
+    let action = Action::Resource {
+        verb: Verb::Create.as_str(),
+        group: &facts.group,
+        resource: &facts.plural,
+        subresource: "",
+        name: &key.name,
+        namespace: call.namespace,
+    };
+    authz::require(call.server, &Ask::of(call.identity, action)).await
 }
 
 pub(super) fn modified(call: &Call<'_>, key: &ObjectKey) -> Status {

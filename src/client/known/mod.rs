@@ -12,6 +12,7 @@ mod worth;
 pub(super) use journal::Journal;
 
 use super::ResourceType;
+use crate::stdx::fnv1a_64;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -41,7 +42,7 @@ impl LastKnown {
     fn path(&self, resource: &ResourceType, selection: &str) -> PathBuf {
         let plural = &*resource.plural;
         let directory = if plural == "secrets" { &self.memory } else { &self.directory };
-        directory.join(format!("{plural}-{:016x}.known", worth::mixed(selection)))
+        directory.join(format!("{plural}-{:016x}.known", fnv1a_64(selection.bytes())))
     }
 
     /// What is known of a selection, which is told by its path.

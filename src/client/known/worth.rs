@@ -3,6 +3,7 @@
 //! Nodes say every few minutes that they live, and pods of this node come back as this node has
 //! described them. Whoever starts without a server does without that.
 
+use crate::stdx::fnv1a_64;
 use serde_json::Value;
 
 /// Of a pod's status, what it is to others and what its own node cannot find out again.
@@ -12,7 +13,7 @@ const POD_STATUS: &[&str] = &["phase", "podIP", "podIPs", "hostIP", "startTime"]
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Kept {
     pub(super) text: String,
-    /// Two objects with the same are the same here.
+    /// Two objects with the same are the same here, also over restarts.
     pub(super) mark: u64,
 }
 
@@ -38,17 +39,11 @@ pub(super) fn kept(plural: &str, mut object: Value) -> Kept {
         "pods" => {
             let status = object["status"].take();
             let of_others: Vec<&Value> = POD_STATUS.iter().map(|name| &status[*name]).collect();
-            mixed(&format!("{object}{of_others:?}"))
+            fnv1a_64(format!("{object}{of_others:?}").bytes())
         }
-        _ => mixed(&text),
+        _ => fnv1a_64(text.bytes()),
     };
     Kept { text, mark }
-}
-
-/// FNV-1a: the same in every version, as marks are compared over restarts.
-pub(super) fn mixed(text: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 #[cfg(test)]

@@ -8,22 +8,24 @@ mod names;
 mod plan;
 mod signers;
 
-pub use names::NODE_KEY;
+pub use names::Verdict;
 pub use plan::{Observed, Permission, plan};
 pub use signers::Signers;
 
 use super::Caches;
 use crate::api::ObjectKey;
-use crate::client::{Cache, Client, ResourceType, Seen, key_of};
+use crate::api::node::key_of_node;
+use crate::client::{Cache, Client, ClientError, ResourceType, Seen, key_of, revision_of};
 use crate::control::{Attempt, Controller, Plan, Queue};
 use crate::pki::CertificateRequest;
 use crate::stdx::chain;
+use jiff::Timestamp;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
-use names::{Claim, Made, NODE_PREFIX};
+use names::{Claim, NODE_PREFIX};
 use plan::{NodeRequest, Stage, stage};
 use signers::KUBELET_CLIENT;
 use std::sync::Arc;
@@ -59,11 +61,16 @@ impl CertificateController {
             }
         });
         let (changed, requests) = (queue.clone(), Arc::clone(&self.requests));
-        let addresses = |node: &Arc<Node>| node.status.as_ref()?.addresses.clone();
+        // Whose name it is, and where it is: what a node may have and show depends on it.
+        let matters = |node: &Arc<Node>| {
+            (
+                key_of_node(node).map(str::to_owned),
+                node.status.as_ref().and_then(|status| status.addresses.clone()),
+            )
+        };
         self.nodes.on_change(move |change| {
             let (old, new) = (change.old.as_ref(), change.new.as_ref());
-            if old.and_then(addresses) != new.and_then(addresses) {
-                // What a node may show depends on where it is.
+            if old.map(matters) != new.map(matters) {
                 let open = requests.list();
                 let open = open.iter().filter(|request| stage(request) != Stage::Done);
                 open.for_each(|request| changed.add(&key_of(&request.metadata)));
@@ -72,26 +79,49 @@ impl CertificateController {
         queue
     }
 
-    /// Why whoever asks may not have the name, though they may ask.
-    fn refusal(&self, request: &CertificateSigningRequest, kind: NodeRequest) -> Option<String> {
-        let wanted = CertificateRequest::parse(&request.spec.request.0).ok()?;
-        let name = wanted.common_name.strip_prefix(NODE_PREFIX)?;
-        let node = self.nodes.get(&ObjectKey::cluster(name));
+    /// Whether whoever asks may have the name, though they may ask. The Node is read, not looked up: a
+    /// request may be here before the cache has heard of what was done to the Node before it.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    async fn judge(
+        &self,
+        request: &CertificateSigningRequest,
+        kind: NodeRequest,
+        now: Timestamp,
+    ) -> Result<Verdict, ClientError> {
+        let Ok(wanted) = CertificateRequest::parse(&request.spec.request.0) else {
+            return Ok(Verdict::Free);
+        };
+        let Some(name) = wanted.common_name.strip_prefix(NODE_PREFIX) else {
+            return Ok(Verdict::Free);
+        };
         match kind {
-            NodeRequest::Own | NodeRequest::Agent => None,
-            NodeRequest::Serving => (!names::serves(&wanted, name, node.as_deref()))
-                .then(|| "the names are not the node's".to_owned()),
+            NodeRequest::Own | NodeRequest::Agent => Ok(Verdict::Free),
+            NodeRequest::Serving => {
+                let node = self.node(name).await?;
+                Ok(match names::serves(&wanted, name, node.as_ref()) {
+                    true => Verdict::Free,
+                    false => Verdict::Taken { why: "the names are not the node's".to_owned() },
+                })
+            }
             NodeRequest::Foreign => {
+                let node = self.node(name).await?;
                 let key = wanted.fingerprint();
-                let claim = Claim { node: name, key: &key, made: Made::of(request) };
                 let all = self.requests.list();
                 let parsed: Vec<_> = all.iter().filter_map(|other| open_claim(other)).collect();
-                let others: Vec<_> = parsed
-                    .iter()
-                    .map(|(other, node, key)| Claim { node, key, made: Made::of(other) })
-                    .collect();
-                names::refusal(&claim, node.as_deref(), &others)
+                let others: Vec<_> =
+                    parsed.iter().map(|(other, node, key)| claim(other, node, key)).collect();
+                Ok(names::judge(&claim(request, name, &key), node.as_ref(), &others, now))
             }
+        }
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Node>, ClientError> {
+        match self.client.get(&ObjectKey::cluster(name)).await {
+            Ok(node) => Ok(Some(node)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -125,6 +155,17 @@ impl CertificateController {
     }
 }
 
+fn claim<'a>(request: &CertificateSigningRequest, node: &'a str, key: &'a str) -> Claim<'a> {
+    let made = request.metadata.creation_timestamp.as_ref();
+    Claim {
+        node,
+        key,
+        made_at: made.map_or(Timestamp::MIN, |made| made.0),
+        revision: revision_of(&request.metadata).unwrap_or_default(),
+        is_granted: matches!(stage(request), Stage::Approved | Stage::Done),
+    }
+}
+
 /// The node that a request is for, and the key, where it is somebody's who is no node, and is not
 /// refused.
 fn open_claim(
@@ -151,17 +192,24 @@ impl Controller for CertificateController {
 
     async fn observe(&self, key: &ObjectKey, attempt: Attempt) -> Option<Observed> {
         let request = self.requests.get(key)?;
-        let (permissions, refusal) = (Vec::new(), None);
+        let (permissions, verdict) = (Vec::new(), Verdict::default());
         let mut observed =
-            Observed { request, permissions, refusal, signed: None, now: attempt.now };
+            Observed { request, permissions, verdict, signed: None, now: attempt.now };
         match stage(&observed.request) {
             Stage::Recognized(kinds) => {
                 for kind in kinds {
-                    let permission = self.review(&observed.request, kind.subresource()).await;
+                    let mut permission = self.review(&observed.request, kind.subresource()).await;
                     let is_enough = permission == Permission::Granted;
+                    if is_enough {
+                        match self.judge(&observed.request, kind, attempt.now).await {
+                            Ok(verdict) => observed.verdict = verdict,
+                            Err(error) => {
+                                permission = Permission::Unknown { why: chain(&error).to_string() };
+                            }
+                        }
+                    }
                     observed.permissions.push((kind, permission));
                     if is_enough {
-                        observed.refusal = self.refusal(&observed.request, kind);
                         break;
                     }
                 }

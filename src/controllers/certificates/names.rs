@@ -6,21 +6,32 @@
 //! certificate is signed with the key anyhow. Whoever wants the name for another machine deletes the
 //! Node.
 
+use crate::api::Revision;
+use crate::api::node::{key_of_node, name_taken};
 use crate::pki::CertificateRequest;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
 use std::net::IpAddr;
 
-/// A Node says here which key it has.
-pub const NODE_KEY: &str = "kinglet.dev/node-key";
-
-/// Before a node's name, that of its kubelet, and that of its other parts.
+/// Before a node's name, that of its kubelet.
 pub(super) const NODE_PREFIX: &str = "system:node:";
-pub(super) const AGENT_PREFIX: &str = "kinglet:agent:";
 
-/// Whoever was first gets so much time to make its Node.
+/// Whoever was first gets so much time to make its Node; then the name is the next one's.
 const REGISTERS_WITHIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// Whether somebody may have a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    #[default]
+    Free,
+    Taken {
+        why: String,
+    },
+    /// Another was first, and is about to make its Node: nobody knows before this.
+    Contested {
+        until: Timestamp,
+    },
+}
 
 /// A request for a node's certificate, by somebody who is no node.
 #[derive(Clone, Debug)]
@@ -28,55 +39,38 @@ pub(super) struct Claim<'a> {
     pub(super) node: &'a str,
     /// Of the key that it is signed with.
     pub(super) key: &'a str,
-    pub(super) made: Made<'a>,
+    pub(super) made_at: Timestamp,
+    /// Of two that wait for an answer, that of the earlier is lower.
+    pub(super) revision: Revision,
+    pub(super) is_granted: bool,
 }
 
-/// When a request was made: no two are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Made<'a> {
-    at: Timestamp,
-    name: &'a str,
-}
-
-impl<'a> Made<'a> {
-    pub(super) fn of(request: &'a CertificateSigningRequest) -> Self {
-        let at = request.metadata.creation_timestamp.as_ref();
-        Self {
-            at: at.map_or(Timestamp::MIN, |at| at.0),
-            name: request.metadata.name.as_deref().unwrap_or_default(),
-        }
-    }
-}
-
-/// Why somebody may not have a name; `None` where they may. `earlier` are the claims of others that
-/// were not refused.
-pub(super) fn refusal(
+/// Judges a claim that waits for its answer, by the Node of that name as it is now. `others` are the
+/// claims that were not refused; whichever was made before this one has to be among them.
+pub(super) fn judge(
     claim: &Claim<'_>,
     node: Option<&Node>,
-    earlier: &[Claim<'_>],
-) -> Option<String> {
+    others: &[Claim<'_>],
+    now: Timestamp,
+) -> Verdict {
     let name = claim.node;
     if let Some(node) = node {
-        let annotations = node.metadata.annotations.as_ref();
-        return match annotations.and_then(|all| all.get(NODE_KEY)) {
-            Some(key) if key == claim.key => None,
-            None if !has_reported(node) => None,
-            _ => Some(format!(
-                "the name {name} is that of another machine, whose key is not this one's; give this \
-                 machine another --node-name, or delete the Node {name} where the other is no more"
-            )),
+        return match key_of_node(node) {
+            Some(key) if key == claim.key => Verdict::Free,
+            None if !has_reported(node) => Verdict::Free,
+            _ => Verdict::Taken { why: name_taken(name) },
         };
     }
     let is_before = |other: &&Claim<'_>| {
-        let since = claim.made.at.duration_since(other.made.at);
         other.node == name
             && other.key != claim.key
-            && other.made < claim.made
-            && since <= REGISTERS_WITHIN
+            && (other.is_granted || other.revision < claim.revision)
     };
-    earlier.iter().any(|other| is_before(&other)).then(|| {
-        format!("another machine is about to join under the name {name}: names are for one machine")
-    })
+    let ends = others.iter().filter(is_before).map(|other| other.made_at + REGISTERS_WITHIN);
+    match ends.max().filter(|until| now < *until) {
+        Some(until) => Verdict::Contested { until },
+        None => Verdict::Free,
+    }
 }
 
 /// Whether a kubelet has ever said anything about the node. Somebody may have made its object first.
@@ -97,18 +91,29 @@ pub(super) fn serves(wanted: &CertificateRequest, name: &str, node: Option<&Node
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::node::NODE_KEY;
     use serde_json::{Value, json};
 
-    fn claim(key: &'static str, second: i64) -> Claim<'static> {
-        let at = Timestamp::from_second(1_800_000_000 + second).unwrap();
-        Claim { node: "two", key, made: Made { at, name: key } }
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
+    /// A claim that was made at this second.
+    fn claim(key: &'static str, second: u64) -> Claim<'static> {
+        let made_at = at(i64::try_from(second).unwrap());
+        Claim { node: "two", key, made_at, revision: Revision(second), is_granted: false }
+    }
+
+    /// What becomes of the claim of second 10 at that second.
     #[track_caller]
-    fn check(node: Option<Value>, earlier: &[Claim<'_>], expected: &str) {
+    fn check(node: Option<Value>, others: &[Claim<'_>], expected: &str) {
         let node: Option<Node> = node.map(|node| serde_json::from_value(node).unwrap());
-        let refusal = refusal(&claim("mine", 10), node.as_ref(), earlier);
-        assert!(refusal.as_deref().unwrap_or("free").starts_with(expected), "{refusal:?}");
+        let verdict = match judge(&claim("mine", 10), node.as_ref(), others, at(10)) {
+            Verdict::Free => "free".to_owned(),
+            Verdict::Taken { why } => why,
+            Verdict::Contested { until } => format!("until {}", until.duration_since(at(0))),
+        };
+        assert!(verdict.starts_with(expected), "{verdict:?}");
     }
 
     #[test]
@@ -135,12 +140,15 @@ mod tests {
 
     #[test]
     fn of_two_that_join_at_once_the_first_has_the_name() {
-        check(None, &[claim("theirs", 9)], "another machine is about to join");
+        check(None, &[claim("theirs", 9)], "until PT24S");
         check(None, &[claim("mine", 9)], "free");
         check(None, &[claim("theirs", 11)], "free");
-        check(None, &[claim("theirs", 10)], "free");
-        check(None, &[claim("a", 10)], "another machine is about to join");
-        check(None, &[claim("theirs", -6)], "free");
+        // It came later, and has had its answer earlier.
+        let granted = Claim { is_granted: true, ..claim("theirs", 11) };
+        check(None, &[granted], "until PT26S");
+        // It could have made its Node, and has not, or the Node was deleted.
+        let long_ago = Claim { made_at: at(-5), is_granted: true, ..claim("theirs", 0) };
+        check(None, &[long_ago], "free");
         check(None, &[Claim { node: "three", ..claim("theirs", 9) }], "free");
     }
 

@@ -1,10 +1,11 @@
 //! The decision about a request: approve it, write the certificate into it, or remove it.
 
-use super::names::{AGENT_PREFIX, NODE_PREFIX};
+use super::names::{NODE_PREFIX, Verdict};
 use super::signers::{
     CLIENT, KUBELET_CLIENT, KUBELET_SERVING, Signed, check_client, check_kubelet_client,
     check_serving, usages,
 };
+use crate::api::node::{AGENT_PREFIX, AGENTS};
 use crate::control::{Plan, Write};
 use crate::pki::{CertificateRequest, not_after};
 use jiff::{SignedDuration, Timestamp};
@@ -30,8 +31,8 @@ pub struct Observed {
     pub request: Arc<CertificateSigningRequest>,
     /// Of the kinds that the request is, in order, until one is granted.
     pub permissions: Vec<(NodeRequest, Permission)>,
-    /// Why whoever asks may not have the name that they ask for, though they may ask.
-    pub refusal: Option<String>,
+    /// Whether whoever asks may have the name that they ask for, where they may ask.
+    pub verdict: Verdict,
     /// What came of signing it, where it is approved and for one of our signers.
     pub signed: Option<Signed>,
     pub now: Timestamp,
@@ -44,9 +45,6 @@ pub enum Permission {
     Denied,
     Unknown { why: String },
 }
-
-/// The group of those who work on nodes beside the kubelet.
-const AGENTS: &str = "kinglet:agents";
 
 /// Requests that are approved without anybody being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +163,7 @@ fn is_of_agent(wanted: &CertificateRequest, user: &str) -> bool {
 
 pub fn plan(observed: &Observed) -> Plan {
     let request = &*observed.request;
-    let Observed { permissions, refusal, signed, now, .. } = observed;
+    let Observed { permissions, verdict, signed, now, .. } = observed;
     let goes_at = goes_at(request);
     if request.metadata.deletion_timestamp.is_some() {
         return Plan::default();
@@ -177,12 +175,14 @@ pub fn plan(observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     let mut is_unsettled =
         permissions.iter().any(|(_, it)| matches!(it, Permission::Unknown { .. }));
-    match (granted, refusal) {
-        (Some((NodeRequest::Serving, _)), Some(_)) | (None, _) => {}
-        (Some(_), Some(why)) => {
+    let mut looks_at = goes_at;
+    match (granted, verdict) {
+        (None, _) | (Some((NodeRequest::Serving, _)), Verdict::Taken { .. }) => {}
+        (Some(_), Verdict::Taken { why }) => {
             plan.then([Write::replace(&denied(request, why), Some("approval"))]);
         }
-        (Some((kind, _)), None) => {
+        (Some(_), Verdict::Contested { until }) => looks_at = Some(*until),
+        (Some((kind, _)), Verdict::Free) => {
             plan.then([Write::replace(&approved(request, *kind), Some("approval"))]);
         }
     }
@@ -199,11 +199,11 @@ pub fn plan(observed: &Observed) -> Plan {
         Some(Signed::Failed(_)) => is_unsettled = true,
         None => {}
     }
-    let until_gone = goes_at.map(|at| {
+    let until_then = looks_at.map(|at| {
         let left = Duration::try_from(at.duration_since(*now)).unwrap_or_default();
         left + Duration::from_secs(1)
     });
-    plan.recheck_after = if is_unsettled { Some(RETRY) } else { until_gone };
+    plan.recheck_after = if is_unsettled { Some(RETRY) } else { until_then };
     plan
 }
 
@@ -296,7 +296,7 @@ mod tests {
         Observed {
             request: Arc::new(serde_json::from_value(request).unwrap()),
             permissions: Vec::new(),
-            refusal: None,
+            verdict: Verdict::Free,
             signed: None,
             now: created + SignedDuration::from_mins(minutes),
         }
@@ -335,12 +335,17 @@ mod tests {
         case.permissions.truncate(1);
         check(&case, "");
         case.permissions = vec![(NodeRequest::Foreign, Permission::Granted)];
-        case.refusal = Some("the name is taken".to_owned());
+        case.verdict = Verdict::Taken { why: "the name is taken".to_owned() };
         check(&case, "Update \"Denied\": \"the name is taken\"");
         // What a port may show, somebody else may still decide.
         case.permissions = vec![(NodeRequest::Serving, Permission::Granted)];
         check(&case, "");
-        case.refusal = None;
+        let until = case.now + SignedDuration::from_secs(9);
+        case.permissions = vec![(NodeRequest::Foreign, Permission::Granted)];
+        case.verdict = Verdict::Contested { until };
+        check(&case, "");
+        assert_eq!(plan(&case).recheck_after, Some(Duration::from_secs(10)));
+        case.verdict = Verdict::Free;
         case.permissions = vec![(NodeRequest::Own, Permission::Unknown { why: "away".to_owned() })];
         assert_eq!(plan(&case).recheck_after, Some(RETRY));
     }

@@ -1,7 +1,7 @@
 //! Keeps claims that pods use, volumes that claims have, and classes of attributes that either
 //! names, from going before they are let go: by finalizers.
 //!
-//! Start at [`plan`]. Upstream pkg/controller/volume/pvcprotection, pvprotection and vacprotection
+//! Start at [`plan()`]. Upstream pkg/controller/volume/pvcprotection, pvprotection and vacprotection
 //! (v1.35).
 
 mod attributes_classes;

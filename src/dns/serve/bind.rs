@@ -12,26 +12,21 @@ const BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
 
-/// See [`bind`].
-#[derive(Debug)]
-pub(super) struct Sockets {
-    pub(super) udp: UdpSocket,
-    pub(super) tcp: TcpListener,
+/// A socket for datagrams, whether the address is on an interface by now or will be.
+pub(super) fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_recv_buffer_size(BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
-/// Both sockets, whether the address is on an interface by now or will be.
-pub(super) fn bind(address: SocketAddr) -> io::Result<Sockets> {
-    let udp = socket(address, Type::DGRAM, Protocol::UDP)?;
-    udp.set_recv_buffer_size(BUFFER_BYTES)?;
-    udp.bind(&address.into())?;
-    let tcp = socket(address, Type::STREAM, Protocol::TCP)?;
-    tcp.set_reuse_address(true)?;
-    // The same port for both, also where the kernel has chosen it.
-    let chosen = udp.local_addr()?.as_socket().unwrap_or(address);
-    tcp.bind(&chosen.into())?;
-    tcp.listen(BACKLOG)?;
-    let udp = UdpSocket::from_std(udp.into())?;
-    Ok(Sockets { udp, tcp: TcpListener::from_std(tcp.into())? })
+/// As [`datagrams`], for streams.
+pub(super) fn streams(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -1,11 +1,12 @@
 //! Questions by stream: each, and each answer, with its length before it (RFC 7766).
 
+use super::QUESTION_BYTES_MAX;
+use crate::dns::guests::Guests;
 use crate::dns::message::Transport;
 use crate::dns::resolver::{Resolver, Response};
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,10 +14,10 @@ use tokio::time::timeout;
 use tracing::debug;
 
 /// Further connections are closed at once.
-const CONNECTIONS_MAX: usize = 256;
+pub(in crate::dns) const CONNECTIONS_MAX: usize = 256;
 
 /// Nobody has more connections than this.
-const CONNECTIONS_OF_ONE_MAX: usize = 32;
+pub(in crate::dns) const CONNECTIONS_OF_ONE_MAX: usize = 32;
 
 /// A client that says nothing for so long, or does not finish what it says, is done.
 const IDLE: Duration = Duration::from_secs(10);
@@ -24,43 +25,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// When no connection can be accepted, for want of files, one may be after this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who has how many connections.
-type Guests = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// One connection of somebody, for as long as it lives.
-struct Seat {
-    guests: Guests,
-    guest: IpAddr,
-}
-
-impl Seat {
-    fn take(guests: &Guests, guest: IpAddr) -> Option<Self> {
-        let mut taken = guests.lock().expect("no panics under this lock");
-        let all: usize = taken.values().sum();
-        let own = taken.get(&guest).copied().unwrap_or_default();
-        if all >= CONNECTIONS_MAX || own >= CONNECTIONS_OF_ONE_MAX {
-            return None;
-        }
-        taken.insert(guest, own + 1);
-        Some(Self { guests: Arc::clone(guests), guest })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.guests.lock().expect("no panics under this lock");
-        if let Some(own) = taken.get_mut(&self.guest) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.guest);
-            }
-        }
-    }
-}
-
 /// Answers what comes in.
-pub(super) async fn serve(listener: TcpListener, resolver: &Arc<Resolver>) {
-    let guests = Guests::default();
+pub(in crate::dns) async fn serve(listener: TcpListener, resolver: &Arc<Resolver>) {
+    let guests = Guests::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
     loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -70,27 +37,34 @@ pub(super) async fn serve(listener: TcpListener, resolver: &Arc<Resolver>) {
                 continue;
             }
         };
-        let Some(seat) = Seat::take(&guests, client.ip()) else { continue };
+        let Some(seat) = guests.seat(client.ip()) else { continue };
         let own = Arc::clone(resolver);
         resolver.spawn(async move {
             let _seat = seat;
-            if let Err(error) = converse(stream, &own).await {
+            if let Err(error) = converse(stream, client.ip(), &own).await {
                 debug!(%error, %client, "a connection ends");
             }
         });
     }
 }
 
-async fn converse(mut stream: TcpStream, resolver: &Arc<Resolver>) -> io::Result<()> {
+async fn converse(
+    mut stream: TcpStream,
+    client: IpAddr,
+    resolver: &Arc<Resolver>,
+) -> io::Result<()> {
     let mut question = Vec::new();
     loop {
         let length = match timeout(IDLE, stream.read_u16()).await? {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             length => length?,
         };
+        if usize::from(length) > QUESTION_BYTES_MAX {
+            return Ok(());
+        }
         question.resize(length.into(), 0);
         timeout(IDLE, stream.read_exact(&mut question)).await??;
-        let answer = match resolver.respond(&question, Transport::Tcp) {
+        let answer = match resolver.respond(&question, Transport::Tcp, client) {
             Some(Response::Now(answer)) => answer,
             Some(Response::Later(answer)) => answer.await,
             // Whoever says such things is no client.

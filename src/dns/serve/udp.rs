@@ -1,14 +1,12 @@
 //! Questions by datagram.
 
+use super::QUESTION_BYTES_MAX;
 use crate::dns::message::Transport;
 use crate::dns::resolver::{Resolver, Response};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tracing::debug;
-
-/// Longer questions are cut, and so not understood: the longest that makes sense is a tenth of it.
-const QUESTION_BYTES_MAX: usize = 4_096;
 
 /// So many questions are answered before others in this process have their turn.
 const TURN_QUESTIONS: usize = 64;
@@ -32,7 +30,7 @@ pub(in crate::dns) async fn serve(socket: Arc<UdpSocket>, resolver: &Arc<Resolve
 }
 
 fn answer(socket: &Arc<UdpSocket>, resolver: &Arc<Resolver>, question: &[u8], client: SocketAddr) {
-    match resolver.respond(question, Transport::Udp) {
+    match resolver.respond(question, Transport::Udp, client.ip()) {
         Some(Response::Now(answer)) => send(socket, &answer, client),
         Some(Response::Later(answer)) => {
             let socket = Arc::clone(socket);

@@ -105,6 +105,15 @@ impl Claims {
         };
     }
 
+    /// What has failed is asked for again at once.
+    pub fn retry(&mut self) {
+        for entry in self.0.values_mut() {
+            if let Entry::Refused { retry_at, .. } = entry {
+                *retry_at = Timestamp::MIN;
+            }
+        }
+    }
+
     /// Nobody is asked any more: whoever was has come to nothing.
     pub fn give_up_asking(&mut self) {
         for entry in self.0.values_mut().filter(|entry| matches!(entry, Entry::Asked { .. })) {

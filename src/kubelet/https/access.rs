@@ -43,7 +43,7 @@ pub(super) struct User {
 }
 
 impl From<CertificateUser> for User {
-    fn from(CertificateUser { user, mut groups }: CertificateUser) -> Self {
+    fn from(CertificateUser { user, mut groups, .. }: CertificateUser) -> Self {
         groups.push("system:authenticated".to_owned());
         Self { name: user, groups, ..Self::default() }
     }

@@ -13,6 +13,7 @@ use crate::stdx::http::{
     ByteStream, Duplex, HttpService, Request, Response, Upgrade, full, read_whole,
 };
 use crate::stdx::{Tasks, chain};
+use crate::sys::tcp;
 use access::{Access, Denied, User};
 use bytes::Bytes;
 use http::StatusCode;
@@ -115,10 +116,10 @@ async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: Acceptor) {
 
 /// The handshake, and then the connection.
 async fn greet(port: Arc<Port>, stream: TcpStream, acceptor: Acceptor) {
-    if let Err(error) = set_options(&stream) {
+    if let Err(error) = tcp::prepare(&stream, PEER_SILENCE_MAX) {
         debug!(error = chain(&error), "socket options could not be set");
     }
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_client(stream)).await {
         Ok(Ok((stream, proof))) => {
             let user = user(proof);
             let (service, access) = (Arc::clone(&port.service), Some(Arc::clone(&port.access)));
@@ -128,17 +129,6 @@ async fn greet(port: Arc<Port>, stream: TcpStream, acceptor: Acceptor) {
         Ok(Err(error)) => debug!(error = chain(&error), "a TLS handshake failed"),
         Err(_elapsed) => {}
     }
-}
-
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(PEER_SILENCE_MAX / 2)
-        .with_interval(PEER_SILENCE_MAX / 6)
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(PEER_SILENCE_MAX))
 }
 
 /// Who the certificate at the other end speaks for, where it is good.

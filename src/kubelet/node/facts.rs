@@ -22,7 +22,10 @@ pub struct NodeSettings {
     pub external_addresses: Vec<IpAddr>,
     pub cloud: Cloud,
     pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
+    /// Stands for the key that guards the name, where there is one.
+    pub key: Option<String>,
+    /// By what WireGuard knows the node, where nodes reach each other by that.
+    pub wireguard_key: Option<String>,
     /// Given when the node registers; changed by others from then on.
     pub taints: Vec<Taint>,
     pub pods_max: u32,

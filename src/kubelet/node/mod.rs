@@ -10,6 +10,7 @@ pub use facts::{Cloud, NodeSettings};
 pub(super) use plan::KUBELET_VERSION;
 
 use crate::api::ObjectKey;
+use crate::api::node::name_taken;
 use crate::client::{Cache, Client, ClientError, Content, Patch, Selection};
 use crate::kubelet::eviction::plan::Pressure;
 use crate::network::{NetworkError, PodNetwork};
@@ -41,7 +42,7 @@ const RETRY: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(7) };
 
 /// A machine that goes down does not wait longer than this for the API server to hear of it.
-const TELL_SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const TELL_SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the node's keeper needs from outside.
 #[derive(Clone, Debug)]
@@ -69,7 +70,11 @@ struct Keeper {
     is_going_down: AtomicBool,
     changed: Notify,
     is_registered: watch::Sender<bool>,
+    /// What was said when the name turned out to be another machine's.
+    name_lost: watch::Sender<Option<String>>,
     network_ready: watch::Sender<bool>,
+    /// What the network was last told.
+    ranges: Mutex<Vec<IpNet>>,
 }
 
 impl NodeKeeper {
@@ -96,11 +101,19 @@ impl NodeKeeper {
             is_going_down: AtomicBool::new(false),
             changed: Notify::new(),
             is_registered: watch::Sender::new(false),
+            name_lost: watch::Sender::new(None),
             network_ready: watch::Sender::new(false),
+            ranges: Mutex::default(),
         });
         let listening = Arc::clone(&keeper);
         keeper.node.on_change(move |change| {
-            let is_there = change.new.is_some();
+            let node = change.new.as_deref();
+            let settings = &listening.config.settings;
+            let is_lost = node.is_some_and(|node| plan::is_anothers(settings, node));
+            if is_lost {
+                listening.lose_name(name_taken(&settings.name));
+            }
+            let is_there = node.is_some() && !is_lost;
             listening
                 .is_registered
                 .send_if_modified(|known| std::mem::replace(known, is_there) != is_there);
@@ -165,6 +178,17 @@ impl NodeKeeper {
         }
     }
 
+    /// Waits until the name is another machine's, and says what was said of it. There is nothing left
+    /// to do here then.
+    pub(super) async fn name_lost(&self) -> String {
+        let mut lost = self.0.name_lost.subscribe();
+        match lost.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The sender lives as long as its keeper.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+
     /// Waits until pods can be put on the network.
     pub async fn network_ready(&self) {
         wait_true(&self.0.network_ready).await;
@@ -173,7 +197,19 @@ impl NodeKeeper {
 
 impl Keeper {
     fn node(&self) -> Option<Arc<Node>> {
-        self.node.get(&ObjectKey::cluster(self.config.settings.name.clone()))
+        let node = self.node.get(&ObjectKey::cluster(self.config.settings.name.clone()))?;
+        (!plan::is_anothers(&self.config.settings, &node)).then_some(node)
+    }
+
+    fn lose_name(&self, why: String) {
+        self.name_lost.send_if_modified(|known| known.replace(why).is_none());
+    }
+
+    /// The API server may say before the Node does whose the name is.
+    fn heed(&self, error: &ClientError) {
+        if error.is_node_name_taken() {
+            self.lose_name(error.to_string());
+        }
     }
 
     async fn keep_status(&self, shutdown: CancellationToken) {
@@ -194,6 +230,9 @@ impl Keeper {
                 }
                 Err(error) => {
                     failures += 1;
+                    if let Some(error) = error.downcast_ref() {
+                        self.heed(error);
+                    }
                     if failures == 1 {
                         warn!(error = chain(&*error), "keeping the Node object failed; will retry");
                     }
@@ -261,16 +300,16 @@ impl Keeper {
         }
     }
 
-    /// Tells the network which addresses its pods get, as soon as the node has been given some.
+    /// Tells the network which addresses its pods get, as soon as the node has been given some, and
+    /// others, where it has been deleted and comes again.
     async fn configure_network(&self) -> Result<(), Failure> {
-        if *self.network_ready.borrow() {
-            return Ok(());
-        }
         let ranges = self.node().map(|node| pod_cidrs(&node)).unwrap_or_default();
-        if ranges.is_empty() {
+        let is_known = *self.ranges.lock().expect("no panics under this lock") == ranges;
+        if ranges.is_empty() || (is_known && *self.network_ready.borrow()) {
             return Ok(());
         }
-        let configured = self.network.configure(ranges).await;
+        let configured = self.network.configure(ranges.clone()).await;
+        *self.ranges.lock().expect("no panics under this lock") = ranges;
         let state = match &configured {
             Ok(()) => PartState::Ready,
             Err(error) => PartState::NotReady(chain(error)),
@@ -310,6 +349,7 @@ impl Keeper {
                 }
                 Some(Err(error)) => {
                     failures += 1;
+                    self.heed(&error);
                     if failures == 1 {
                         let error = chain(&error);
                         warn!(error, "renewing the node's lease failed; will retry");

@@ -4,6 +4,7 @@
 
 use super::facts::{Cloud, Facts, NodeSettings, PartState};
 use crate::api::Quantity;
+use crate::api::node::{NODE_KEY, WIREGUARD_KEY, key_of_node};
 use crate::api::pod::{amounts, is_extended_resource};
 use crate::client::key_of;
 use crate::kubelet::eviction::plan::{Pressure, Room, Signal, Threshold};
@@ -46,7 +47,14 @@ pub(super) enum Write {
     PatchStatus(Value),
 }
 
-/// What is to be written so that the Node object is true. Nothing, mostly.
+/// Whether the Node is another machine's, which has joined under the name since.
+pub(super) fn is_anothers(settings: &NodeSettings, node: &Node) -> bool {
+    let key = settings.key.as_deref();
+    key.is_some() && key_of_node(node).is_some_and(|other| Some(other) != key)
+}
+
+/// What is to be written so that the Node object is true. Nothing, mostly; never anything to one that
+/// is another machine's.
 pub(super) fn plan(
     settings: &NodeSettings,
     facts: &Facts,
@@ -57,6 +65,9 @@ pub(super) fn plan(
         return vec![Write::Create(Box::new(create(settings, facts, now)))];
     };
     let mut writes = Vec::new();
+    if is_anothers(settings, node) {
+        return writes;
+    }
     writes.extend(correct_metadata(settings, facts, node).map(Write::Patch));
     writes.extend(report(settings, facts, node, now).map(Write::PatchStatus));
     writes
@@ -75,10 +86,10 @@ pub(super) fn create(settings: &NodeSettings, facts: &Facts, now: Timestamp) -> 
             time_added: None,
         });
     }
-    let provided = provided_addresses(settings);
-    let provided = provided.map(|text| (PROVIDED_ADDRESSES.to_owned(), text));
+    let annotations =
+        own_annotations(settings).into_iter().chain([(NODE_KEY, settings.key.clone())]);
     let annotations: BTreeMap<_, _> =
-        settings.annotations.clone().into_iter().chain(provided).collect();
+        annotations.filter_map(|(name, text)| Some((name.to_owned(), text?))).collect();
     Node {
         metadata: ObjectMeta {
             name: Some(settings.name.clone()),
@@ -93,6 +104,14 @@ pub(super) fn create(settings: &NodeSettings, facts: &Facts, now: Timestamp) -> 
         }),
         status: Some(status(settings, facts, None, now)),
     }
+}
+
+/// What this node says and nobody else, or what is not to be said.
+fn own_annotations(settings: &NodeSettings) -> [(&'static str, Option<String>); 2] {
+    [
+        (PROVIDED_ADDRESSES, provided_addresses(settings)),
+        (WIREGUARD_KEY, settings.wireguard_key.clone()),
+    ]
 }
 
 /// What a cloud controller manager is to know of the node's addresses.
@@ -120,7 +139,7 @@ fn labels(settings: &NodeSettings, facts: &Facts) -> BTreeMap<String, String> {
     labels
 }
 
-/// Labels that are this node's own to say, and what it tells a cloud controller manager.
+/// Labels that are this node's own to say, and what it tells a cloud controller manager and other nodes.
 fn correct_metadata(settings: &NodeSettings, facts: &Facts, node: &Node) -> Option<Value> {
     let there = node.metadata.labels.as_ref();
     let wrong: Map<String, Value> = labels(settings, facts)
@@ -133,15 +152,14 @@ fn correct_metadata(settings: &NodeSettings, facts: &Facts, node: &Node) -> Opti
         metadata.insert("labels".to_owned(), Value::Object(wrong));
     }
     let told = |key: &str| node.metadata.annotations.as_ref().and_then(|all| all.get(key));
-    let provided = provided_addresses(settings);
-    let mut annotations: Map<String, Value> = settings
-        .annotations
-        .iter()
-        .filter(|(key, value)| told(key) != Some(value))
-        .map(|(key, value)| (key.clone(), Value::String(value.clone())))
-        .collect();
-    if told(PROVIDED_ADDRESSES) != provided.as_ref() {
-        annotations.insert(PROVIDED_ADDRESSES.to_owned(), json!(provided));
+    let mut annotations = Map::new();
+    if let Some(key) = settings.key.as_ref().filter(|key| told(NODE_KEY) != Some(key)) {
+        annotations.insert(NODE_KEY.to_owned(), json!(key));
+    }
+    for (name, text) in own_annotations(settings) {
+        if told(name) != text.as_ref() {
+            annotations.insert(name.to_owned(), json!(text));
+        }
     }
     if !annotations.is_empty() {
         metadata.insert("annotations".to_owned(), Value::Object(annotations));
@@ -178,7 +196,11 @@ fn report(settings: &NodeSettings, facts: &Facts, node: &Node, now: Timestamp) -
             .map(|items| items.iter().map(|item| json!({key: item[key]})).collect())
             .unwrap_or_default();
         if list == "addresses" {
-            status["addresses"] = replace(&status["addresses"]);
+            // A cloud controller manager may have said others in this moment.
+            match new.addresses == old.addresses {
+                true => drop(status.as_object_mut().and_then(|status| status.remove("addresses"))),
+                false => status["addresses"] = replace(&status["addresses"]),
+            }
         } else {
             status[format!("$setElementOrder/{list}")] = Value::Array(order);
         }
@@ -487,7 +509,8 @@ mod tests {
             addresses: vec!["192.0.2.1".parse().unwrap()],
             external_addresses: Vec::new(),
             cloud: Cloud::None,
-            annotations: BTreeMap::new(),
+            key: None,
+            wireguard_key: None,
             labels: BTreeMap::from([("tier".to_owned(), "edge".to_owned())]),
             taints: Vec::new(),
             pods_max: 110,
@@ -713,6 +736,10 @@ mod tests {
         let cloudy = NodeAddress { type_: "InternalIP".to_owned(), address: "10.0.0.9".to_owned() };
         node.status.as_mut().unwrap().addresses = Some(vec![cloudy]);
         assert_eq!(brief(&plan(&settings, &facts(), Some(&node), at(1))), [""; 0]);
+        // What else there is to say is said without a word about them.
+        let writes = plan(&settings, &facts(), Some(&node), at(600));
+        let [Write::PatchStatus(status)] = &writes[..] else { panic!("{writes:?}") };
+        assert_eq!(status["status"]["addresses"], Value::Null);
         // Without it the node speaks for itself again.
         settings.cloud = Cloud::None;
         let writes = plan(&settings, &facts(), Some(&node), at(2));
@@ -721,6 +748,49 @@ mod tests {
         };
         assert_eq!(metadata["metadata"]["annotations"], json!({PROVIDED_ADDRESSES: null}));
         assert_eq!(status["status"]["addresses"][0]["address"], "192.0.2.1");
+    }
+
+    #[test]
+    fn other_nodes_are_told_the_key_of_the_tunnel() {
+        let with_key = |key: Option<&str>| NodeSettings {
+            wireguard_key: key.map(str::to_owned),
+            ..settings()
+        };
+        let Write::Create(node) = plan(&with_key(Some("a")), &facts(), None, at(0)).remove(0)
+        else {
+            panic!("not registered")
+        };
+        assert_eq!(node.metadata.annotations.clone().unwrap()[WIREGUARD_KEY], "a");
+        for (key, said) in
+            [(Some("a"), None), (Some("b"), Some(json!("b"))), (None, Some(json!(null)))]
+        {
+            let patches: Vec<_> = plan(&with_key(key), &facts(), Some(&node), at(1))
+                .into_iter()
+                .filter_map(|write| match write {
+                    Write::Patch(patch) => Some(patch["metadata"]["annotations"].clone()),
+                    _ => None,
+                })
+                .collect();
+            let expected = said.map(|said| json!({WIREGUARD_KEY: said}));
+            assert_eq!(patches, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_another_machines_is_left_alone() {
+        let with_key = |key: &str| NodeSettings { key: Some(key.to_owned()), ..settings() };
+        let mut down = facts();
+        down.runtime = PartState::NotReady("containerd is gone".to_owned());
+        let writes = plan(&with_key("mine"), &facts(), None, at(0));
+        let [Write::Create(own)] = &*writes else { panic!("{writes:?}") };
+        assert_eq!(key_of_node(own), Some("mine"));
+        assert_eq!(brief(&plan(&with_key("mine"), &down, Some(own), at(1))), ["status"]);
+        assert_eq!(brief(&plan(&with_key("theirs"), &down, Some(own), at(1))), [""; 0]);
+        // Somebody has made the object, or an earlier version has.
+        let unguarded = registered(&facts());
+        let writes = plan(&with_key("mine"), &facts(), Some(&unguarded), at(1));
+        let [Write::Patch(patch)] = &*writes else { panic!("{writes:?}") };
+        assert_eq!(patch["metadata"]["annotations"], json!({NODE_KEY: "mine"}));
     }
 
     #[test]

@@ -170,6 +170,9 @@ impl PodPlan {
     }
 }
 
+/// A container cannot have ended this much later than now, unless the clock was set back since.
+const ENDED_AHEAD_MAX: SignedDuration = SignedDuration::from_mins(1);
+
 /// Containers are given at least this long to end: upstream `minimumGracePeriodInSeconds`.
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(2);
 
@@ -479,6 +482,8 @@ fn start_or_back_off(observed: &Observed<'_>, slot: Slot, plan: &mut PodPlan) {
     let crash = latest
         .and_then(ContainerFacts::finished_at)
         .zip(observed.memory.restarts.get(&container.name));
+    // One that ends in the future has ended before the clock was set back: nobody knows how long ago.
+    let crash = crash.filter(|(end, _)| end.duration_since(observed.now) < ENDED_AHEAD_MAX);
     if let Some((finished_at, restarts)) = crash {
         let wait = restarts.wait(image, finished_at);
         let until = finished_at.saturating_add(wait).unwrap_or(Timestamp::MAX);

@@ -106,6 +106,8 @@ fn crashes_are_waited_out() {
     memory.restarts.insert("a".to_owned(), restarts);
     check_pod(&pod, "s0 a:1@s0=exit1/995 b:0@s0=run", &memory, "wait:a at:1005");
     check_pod(&pod, "s0 a:1@s0=exit1/990 b:0@s0=run", &memory, "start:a2");
+    // The clock was set back by an hour since.
+    check_pod(&pod, "s0 a:1@s0=exit1/4595 b:0@s0=run", &memory, "start:a2");
     let facts = facts("s0 a:1@s0=exit1/995");
     let observed = Observed {
         pod: &pod,

@@ -97,7 +97,10 @@ impl Question {
         };
         match response.status().as_u16() {
             200..300 => Answer::Passed,
-            300..400 => Answer::Warned("Probe terminated redirects".to_owned()),
+            300..400 => {
+                let body = String::from_utf8_lossy(response.body());
+                Answer::Warned(format!("Probe terminated redirects, Response body: {body}"))
+            }
             code => Answer::Failed(format!("HTTP probe failed with statuscode: {code}")),
         }
     }

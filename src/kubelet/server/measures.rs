@@ -47,6 +47,9 @@ pub(super) async fn answer(
             let probes = shared.tally.probes(|uid| uids.contains(uid));
             stats::metrics::probes(&probes, load.started_at)
         }
+        ["metrics", name] if shared.further_metrics.contains_key(name) => {
+            (shared.further_metrics[name].0)()
+        }
         _ => return Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
     };
     Ok(plain(StatusCode::OK, text))

@@ -6,12 +6,13 @@
 pub mod plan;
 
 use super::eviction::Eviction;
+use super::node::TELL_SHUTDOWN_WITHIN;
 use super::worker::Shared;
 use crate::api::pod::is_terminal;
 use crate::client::{EventType, object_reference};
 use crate::stdx::monotonic;
 use k8s_openapi::api::core::v1::Pod;
-use plan::{Group, groups};
+use plan::{Group, ShutdownGrace, groups};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -48,6 +49,11 @@ impl Shutdown {
         let none = awaited.wait_for(|awaited| awaited.is_disjoint(uids));
         tokio::time::timeout_at(deadline.into(), none).await.is_ok()
     }
+}
+
+/// The longest that [`run`] takes.
+pub(super) fn within(grace: &ShutdownGrace) -> Duration {
+    TELL_SHUTDOWN_WITHIN + grace.whole() + TELL_WITHIN
 }
 
 /// Ends all pods, those that matter least first. The node says that it is not ready, and takes no

@@ -3,6 +3,7 @@
 
 use crate::api::pod::CRITICAL_PRIORITY;
 use jiff::SignedDuration;
+use std::time::Duration;
 
 /// How long pods of a priority, up to the next one that is named, may take to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,12 @@ impl ShutdownGrace {
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How long all of them may take, one range after the other.
+    #[must_use]
+    pub fn whole(&self) -> Duration {
+        self.0.iter().map(|step| step.grace.unsigned_abs()).sum()
     }
 }
 
@@ -115,6 +122,8 @@ mod tests {
             ShutdownGrace::by_priority(vec![step(1_000_000, 5), step(-5, 60), step(10, 7)]),
             "60:low,plain 5:high,critical",
         );
+        let grace = ShutdownGrace::by_priority(vec![step(10, 7), step(-5, 60)]).unwrap();
+        assert_eq!(grace.whole(), Duration::from_secs(67));
         check(
             ShutdownGrace::by_priority(vec![step(1, 5), step(1, 60)]),
             "priority 1 is named twice",

@@ -19,6 +19,10 @@ const REFRESH_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// (upstream `maxJitter`).
 const JITTER_SECONDS: u64 = 10;
 
+/// A token that was given later than this from now was given before the clock was set back: when it
+/// ends is not known any more.
+const GIVEN_AHEAD_MAX: SignedDuration = SignedDuration::from_mins(1);
+
 /// The life of a token for which none is given; the API server sets it, too.
 const EXPIRATION_SECONDS: i64 = 3_600;
 
@@ -55,6 +59,18 @@ impl Token {
         let used = life / 100 * REFRESH_AFTER_PERCENT;
         let after = used.min(REFRESH_AFTER).saturating_sub(jitter);
         self.issued_at.saturating_add(after).unwrap_or(self.expires_at)
+    }
+
+    /// The same by the clock of this machine, which may be hours off the one of whoever has made it:
+    /// it was given `now`, and its life begins.
+    fn given_at(self, now: Timestamp) -> Self {
+        let life = self.expires_at.duration_since(self.issued_at);
+        let expires_at = now.saturating_add(life).unwrap_or(Timestamp::MAX);
+        Self { issued_at: now, expires_at, ..self }
+    }
+
+    fn is_ahead_of(&self, now: Timestamp) -> bool {
+        self.issued_at.duration_since(now) > GIVEN_AHEAD_MAX
     }
 }
 
@@ -120,6 +136,12 @@ impl Entry {
             (None, None) => Timestamp::MIN,
         }
     }
+
+    fn is_due(&self, jitter: SignedDuration, now: Timestamp) -> bool {
+        let is_ahead = |token: &Arc<Token>| token.is_ahead_of(now);
+        let is_lost = self.failure.is_none() && self.token.as_ref().is_some_and(is_ahead);
+        is_lost || self.due_at(jitter) <= now
+    }
 }
 
 impl Tokens {
@@ -142,8 +164,7 @@ impl Tokens {
     /// What is to be asked for now. It counts as asked until [`take`](Self::take).
     pub fn due(&mut self, now: Timestamp) -> Vec<TokenAsk> {
         let jitter = self.jitter;
-        let due =
-            self.entries.iter_mut().filter(|(_, it)| !it.is_asked && it.due_at(jitter) <= now);
+        let due = self.entries.iter_mut().filter(|(_, it)| !it.is_asked && it.is_due(jitter, now));
         due.map(|(ask, entry)| {
             entry.is_asked = true;
             ask.clone()
@@ -164,7 +185,7 @@ impl Tokens {
         entry.is_asked = false;
         match answer {
             Ok(token) => {
-                entry.token = Some(Arc::new(token));
+                entry.token = Some(Arc::new(token.given_at(now)));
                 entry.failure = None;
             }
             Err(why) => {
@@ -175,6 +196,13 @@ impl Tokens {
                 let retry_at = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
                 entry.failure = Some(Failure { why, failures, retry_at });
             }
+        }
+    }
+
+    /// What has failed is asked for again at once.
+    pub fn retry(&mut self) {
+        for failure in self.entries.values_mut().filter_map(|entry| entry.failure.as_mut()) {
+            failure.retry_at = Timestamp::MIN;
         }
     }
 
@@ -260,6 +288,23 @@ mod tests {
         tokens.take(&both[1], Ok(token(1, 600)), at(1));
         assert_eq!(tokens.next_due(), Some(at(1 + 480 - 10)));
         assert_eq!(tokens.due(at(2_870)).len(), 2);
+    }
+
+    /// Its own clock is an hour off that of the server, either way, and then put right.
+    #[test]
+    fn clocks_that_differ_take_nothing_from_a_token() {
+        let ask = asks(&pod()).into_keys().nth(1).unwrap();
+        for ours in [-3_600, 3_600] {
+            let left = Tokens::new(&pod(), [(ask.clone(), token(10_000, 600))].into());
+            for mut tokens in [left, Tokens::new(&pod(), BTreeMap::new())] {
+                let now = at(10_100 + ours);
+                assert_eq!(tokens.due(now).len(), 2, "when it ends is not known: {ours}");
+                tokens.take(&ask, Ok(token(10_100, 600)), now);
+                assert!(matches!(tokens.known(now)[&ask], KnownToken::Given(_)), "{ours}");
+                assert_eq!(tokens.next_due(), Some(at(10_100 + ours + 480 - 10)));
+                assert_eq!(tokens.due(at(10_101)).len(), 1, "the clock is right: {ours}");
+            }
+        }
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl PodWorker {
 
     async fn wait(&mut self, poke: &Notify, until: Option<Timestamp>) {
         let clock = self.shared.clock.clone();
+        let mut settings = clock.settings();
         let alarm = async {
             match until {
                 Some(until) => clock.sleep_until(until).await,
@@ -183,11 +184,34 @@ impl PodWorker {
         };
         tokio::select! {
             () = poke.notified() => {}
+            () = settings.next() => self.retry_everything(),
             Some(done) = self.jobs.join_next() => self.take(done),
             () = alarm => {}
         }
         while let Some(done) = self.jobs.try_join_next() {
             self.take(done);
+        }
+    }
+
+    /// The clock was set, perhaps by hours, or the machine has slept: when what has failed was to be
+    /// tried again means nothing any more.
+    fn retry_everything(&mut self) {
+        for failure in [
+            &mut self.sandbox_failure,
+            &mut self.volume_failure,
+            &mut self.end_failure,
+            &mut self.deletion_failure,
+            &mut self.resizing.failure,
+        ] {
+            *failure = None;
+        }
+        self.start_failures.clear();
+        self.stop_failures.clear();
+        self.images.retain(|_, image| !matches!(image.progress, Progress::Failed { .. }));
+        self.reporter.retry();
+        self.claims.retry();
+        if let Some(tokens) = &mut self.tokens {
+            tokens.retry();
         }
     }
 

@@ -61,6 +61,11 @@ impl Reporter {
         Some(failure.retry_at)
     }
 
+    /// What has failed is tried again at once.
+    pub(super) fn retry(&mut self) {
+        self.failure = None;
+    }
+
     /// Whether the API has what was to be reported.
     pub(super) fn is_done(&self, pod: &BoundPod) -> bool {
         !self.under_way && self.change(pod, pod.uid()).is_none()

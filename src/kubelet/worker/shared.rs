@@ -4,7 +4,6 @@ use super::Bell;
 use crate::api::ObjectKey;
 use crate::api::pod::{Amounts, amounts};
 use crate::client::{Cache, Client, EventRecorder, key_of};
-use crate::kubelet::Config;
 use crate::kubelet::container::classes::NodeShare;
 use crate::kubelet::container::security::Confinement;
 use crate::kubelet::eviction::Evictions;
@@ -18,10 +17,12 @@ use crate::kubelet::shutdown::Shutdown;
 use crate::kubelet::static_pods::{StaticPods, is_static, mirrored};
 use crate::kubelet::tally::Tally;
 use crate::kubelet::volumes::VolumeBook;
+use crate::kubelet::{Config, Exposed};
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
 use crate::stdx::Clock;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -51,6 +52,7 @@ pub(in crate::kubelet) struct Shared {
     /// The pods that are bound to this node.
     pub(in crate::kubelet) pods: Arc<Cache<Pod>>,
     pub(in crate::kubelet) services: Arc<Cache<Service>>,
+    pub(in crate::kubelet) further_metrics: BTreeMap<&'static str, Exposed>,
     pub(in crate::kubelet) references: ReferenceCaches,
     pub(in crate::kubelet) images: ImageFetcher,
     pub(in crate::kubelet) keeper: NodeKeeper,

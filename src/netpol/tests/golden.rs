@@ -2,21 +2,14 @@
 
 use super::super::render::{changes, leftovers, whole};
 use super::{World, add_policy, attach, model};
+use crate::stdx::check_golden;
 use crate::sys::nft::Batch;
 use serde_json::json;
-use std::path::Path;
 
 /// `UPDATE_GOLDEN=1` rewrites the file.
 #[track_caller]
 fn check(name: &str, batch: &Batch) {
-    let path = Path::new("tests/golden/netpol").join(name);
-    let actual = batch.to_lines();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(actual, expected, "{}", path.display());
+    check_golden(&format!("netpol/{name}"), &batch.to_lines());
 }
 
 /// Two pods, of which one is isolated in both directions.

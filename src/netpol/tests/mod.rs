@@ -57,7 +57,7 @@ fn attach(world: &mut World, namespace: &str, name: &str) {
         sandbox: sandbox.clone(),
         pod: ObjectKey::namespaced(namespace, name),
         traits,
-        addresses: Family::BOTH.iter().map(|family| address(&sandbox, *family)).collect(),
+        addresses: Family::ALL.iter().map(|family| address(&sandbox, *family)).collect(),
     };
     world.attached.insert(sandbox, attached);
 }

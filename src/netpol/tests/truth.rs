@@ -28,7 +28,7 @@ fn check_world(world: &super::World, service: Service, exceptions: &[&str]) {
     let model = model(world);
     let names: Vec<_> =
         NAMESPACES.iter().flat_map(|one| PODS.map(|pod| format!("{one}/{pod}"))).collect();
-    for family in Family::BOTH {
+    for family in Family::ALL {
         for client in &names {
             for server in &names {
                 let ends = (address(client, family), address(server, family));

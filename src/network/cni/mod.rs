@@ -8,6 +8,7 @@ mod config;
 mod plugin;
 mod result;
 
+use super::operations::Operations;
 use super::records::{self, Record};
 use super::{Attached, Attachment, NetworkError, PodNetwork, failed};
 use crate::stdx::chain;
@@ -25,7 +26,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// What pods call their interface.
@@ -48,8 +48,7 @@ pub struct CniConfig {
 #[derive(Debug)]
 pub struct CniNetwork {
     inner: Arc<Inner>,
-    /// What was begun goes on to its end, also where nobody waits for it any more.
-    operations: TaskTracker,
+    operations: Operations,
 }
 
 #[derive(Debug)]
@@ -88,7 +87,7 @@ impl CniNetwork {
         let records = records::load(&config.state_directory).map_err(failed(reading))?;
         let state = Mutex::new(State { pod_cidrs: None, records });
         let inner = Inner { config, state, turn: tokio::sync::Mutex::default() };
-        Ok(Self { inner: Arc::new(inner), operations: TaskTracker::new() })
+        Ok(Self { inner: Arc::new(inner), operations: Operations::default() })
     }
 
     /// Takes all attachments away again.
@@ -97,14 +96,6 @@ impl CniNetwork {
     /// Where a plugin refuses; what is left can be taken away by another call.
     pub async fn remove(&self) -> Result<(), NetworkError> {
         self.inner.detach_all_but(&BTreeSet::new()).await
-    }
-
-    fn to_its_end<T: Send + 'static>(
-        &self,
-        operation: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, NetworkError>> {
-        let running = self.operations.spawn(operation);
-        async move { running.await.map_err(failed("an operation of the pod network"))? }.boxed()
     }
 }
 
@@ -121,12 +112,12 @@ impl PodNetwork for CniNetwork {
 
     fn attach(&self, attachment: Attachment) -> BoxFuture<'_, Result<Vec<IpAddr>, NetworkError>> {
         let inner = Arc::clone(&self.inner);
-        self.to_its_end(async move { inner.attach(attachment).await })
+        self.operations.to_its_end(async move { inner.attach(attachment).await })
     }
 
     fn detach(&self, sandbox: &str) -> BoxFuture<'_, Result<(), NetworkError>> {
         let (inner, sandbox) = (Arc::clone(&self.inner), sandbox.to_owned());
-        self.to_its_end(async move { inner.detach(&sandbox).await })
+        self.operations.to_its_end(async move { inner.detach(&sandbox).await })
     }
 
     fn attached(&self) -> Vec<Attached> {

@@ -11,7 +11,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use std::collections::BTreeSet;
@@ -209,7 +209,10 @@ fn entry_of_route(message: &RouteMessage) -> Option<Entry> {
         }
     }
     let range = IpNet::new(destination?, message.header.destination_prefix_length).ok()?;
-    Some(Entry::Route { range, via: via? })
+    Some(match via {
+        Some(via) => Entry::Route { range, via },
+        None => Entry::Through { range },
+    })
 }
 
 fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
@@ -229,6 +232,12 @@ pub(super) async fn apply(handle: &Handle, device: Option<u32>, change: Change) 
         Change::Remove(Entry::Route { range, via }) => {
             // By what it is alone: the device may be another by now.
             unless_gone(handle.route().del(route(None, range, via)).execute().await)
+        }
+        Change::Add(Entry::Through { range }) => {
+            handle.route().add(through(device, range)).replace().execute().await
+        }
+        Change::Remove(Entry::Through { range }) => {
+            unless_gone(handle.route().del(through(None, range)).execute().await)
         }
         Change::Add(entry) => {
             let Some(message) = neighbour(device, entry) else { return Ok(()) };
@@ -258,7 +267,7 @@ fn neighbour(device: Option<u32>, entry: Entry) -> Option<NeighbourMessage> {
                 if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
             (end, address)
         }
-        Entry::Route { .. } => return None,
+        Entry::Route { .. } | Entry::Through { .. } => return None,
     };
     let address = match address {
         IpAddr::V4(address) => NeighbourAddress::Inet(address),
@@ -292,6 +301,31 @@ fn route(device: Option<u32>, range: IpNet, via: IpAddr) -> RouteMessage {
                 .protocol(PROTOCOL);
             match device {
                 Some(device) => route.output_interface(device).onlink().build(),
+                None => route.build(),
+            }
+        }
+    }
+}
+
+/// Without an address of whom to give it to next.
+fn through(device: Option<u32>, range: IpNet) -> RouteMessage {
+    match range {
+        IpNet::V4(range) => {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(range.network(), range.prefix_len())
+                .scope(RouteScope::Link)
+                .protocol(PROTOCOL);
+            match device {
+                Some(device) => route.output_interface(device).build(),
+                None => route.build(),
+            }
+        }
+        IpNet::V6(range) => {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(range.network(), range.prefix_len())
+                .protocol(PROTOCOL);
+            match device {
+                Some(device) => route.output_interface(device).build(),
                 None => route.build(),
             }
         }

@@ -1,34 +1,41 @@
 //! The pod network between nodes: tells the kernel on which node the pods of each range are.
 //!
 //! Start at [`start`]; what the kernel is to know is decided in [`plan`](plan::desired). Architecture
-//! invariants: what there is, the kernel says, and nothing is remembered beside it; what an earlier
-//! process made stays in use until it is known to be wrong; nothing is ever flooded or learned.
+//! invariants: what there is, the kernel says, and nothing is remembered beside it (but where peers of
+//! WireGuard were said to be, which move by themselves); what an earlier process made stays in use until
+//! it is known to be wrong; nothing is ever flooded, and nothing learned but that.
 
 mod kernel;
+mod peers;
 mod plan;
+mod wireguard;
 
 pub use plan::{Backend, Member};
 
 use super::link;
 use super::{NetworkError, failed};
+use crate::pki::WireGuardKey;
 use crate::stdx::{Backoff, Tasks, chain};
+use crate::sys::wireguard::PublicKey;
 use futures_util::StreamExt as _;
-use plan::{Change, Own, Problem, changes, desired, end_address, end_mac};
+use ipnet::IpNet;
+use plan::{Change, Desired, Own, Problem, changes, desired, end_address, end_mac};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// The device of the tunnel.
-const DEVICE: &str = "kinglet-vx0";
+/// The device of the tunnel, and that of WireGuard.
+const VXLAN: &str = "kinglet-vx0";
+const WIREGUARD: &str = "kinglet-wg0";
 
 /// Where tunnels listen, as flannel's do.
-const PORT: u16 = 8472;
+const VXLAN_PORT: u16 = 8472;
 
 /// What was not to be had is tried again, with every change and after this.
 const RETRY: Backoff =
@@ -40,11 +47,41 @@ const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// What this node's part is.
 #[derive(Clone, Debug)]
 pub struct OverlayConfig {
-    pub backend: Backend,
+    pub means: Means,
     /// This node's name.
     pub node: String,
     /// Where other nodes reach this one.
     pub address: IpAddr,
+    /// All pods of the cluster.
+    pub cluster_cidrs: Vec<IpNet>,
+}
+
+/// A [`Backend`] with what it takes of this node.
+#[derive(Clone, Debug)]
+pub enum Means {
+    Vxlan,
+    HostGateway,
+    WireGuard(WireGuardKey),
+}
+
+impl Means {
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        match self {
+            Self::Vxlan => Backend::Vxlan,
+            Self::HostGateway => Backend::HostGateway,
+            Self::WireGuard(_) => Backend::WireGuard,
+        }
+    }
+
+    /// By what other nodes know this one's end, where they have to.
+    #[must_use]
+    pub fn key(&self) -> Option<PublicKey> {
+        match self {
+            Self::WireGuard(key) => Some(key.public()),
+            Self::Vxlan | Self::HostGateway => None,
+        }
+    }
 }
 
 impl Backend {
@@ -56,6 +93,9 @@ impl Backend {
             // Ethernet, VXLAN and UDP, and the header of the family.
             (Self::Vxlan, IpAddr::V4(_)) => 50,
             (Self::Vxlan, IpAddr::V6(_)) => 70,
+            // WireGuard and UDP, and IPv6 in any case: a peer may come to be heard by it. flannel and
+            // wg-quick take as much.
+            (Self::WireGuard, _) => 80,
         }
     }
 }
@@ -89,7 +129,7 @@ pub fn start(
                 }
             }
         };
-        let keeper = Keeper { config, handle, told: BTreeSet::new() };
+        let keeper = Keeper { config, handle, told: BTreeSet::new(), endpoints: BTreeMap::new() };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = connection => {}
@@ -108,11 +148,12 @@ pub fn start(
 pub async fn remove() -> Result<(), NetworkError> {
     let (connection, handle, _) = new_connection().map_err(failed("opening a netlink socket"))?;
     let removed = async {
-        let device = link::find(&handle, DEVICE).await?.map(|device| device.header.index);
+        let device = link::find(&handle, VXLAN).await?.map(|device| device.header.index);
         for entry in kernel::found(&handle, device).await?.into_iter().rev() {
             kernel::apply(&handle, device, Change::Remove(entry)).await?;
         }
-        link::remove(&handle, DEVICE).await
+        link::remove(&handle, VXLAN).await?;
+        link::remove(&handle, WIREGUARD).await
     };
     tokio::select! {
         removed = removed => removed.map_err(failed("removing the ways to other nodes")),
@@ -141,6 +182,8 @@ struct Keeper {
     handle: Handle,
     /// The problems that the log has.
     told: BTreeSet<Problem>,
+    /// Where the kernel was told that peers are.
+    endpoints: BTreeMap<PublicKey, SocketAddr>,
 }
 
 impl Keeper {
@@ -192,21 +235,12 @@ impl Keeper {
         let own = members.iter().find(|member| member.name == self.config.node);
         let Some(own) = own.filter(|own| !own.ranges.is_empty()) else { return Ok(()) };
         let networks = kernel::networks(&self.handle).await.map_err(doing())?;
-        let (name, address) = (self.config.node.clone(), self.config.address);
-        let wanted = desired(self.config.backend, &Own { name, address, networks }, members);
-        self.tell(wanted.problems);
-        let device = match self.config.backend {
-            // A node that is alone needs none, and keeps the one that it has.
-            Backend::Vxlan if wanted.entries.is_empty() => {
-                let device = link::find(&self.handle, DEVICE).await.map_err(doing())?;
-                device.map(|device| device.header.index)
-            }
-            Backend::Vxlan => Some(self.ensure_device(own).await?),
-            Backend::HostGateway => {
-                link::remove(&self.handle, DEVICE).await.map_err(doing())?;
-                None
-            }
-        };
+        let OverlayConfig { means, node, address, cluster_cidrs } = &self.config;
+        let (key, cluster_cidrs) = (means.key(), cluster_cidrs.clone());
+        let this = Own { name: node.clone(), address: *address, networks, key, cluster_cidrs };
+        let wanted = desired(means.backend(), &this, members);
+        self.tell(wanted.problems.clone());
+        let device = self.ensure_device(own, &wanted).await?;
         let found = kernel::found(&self.handle, device).await.map_err(doing())?;
         for change in changes(&wanted.entries, &found) {
             debug!(?change, "other nodes");
@@ -217,26 +251,88 @@ impl Keeper {
         Ok(())
     }
 
-    async fn ensure_device(&self, own: &Member) -> Result<u32, NetworkError> {
-        let doing = || failed(format!("making {DEVICE}"));
+    /// Has the device that the backend takes, and no other. Returns its index.
+    async fn ensure_device(
+        &mut self,
+        own: &Member,
+        wanted: &Desired,
+    ) -> Result<Option<u32>, NetworkError> {
+        let (device, others): (_, &[_]) = match self.config.means {
+            Means::Vxlan => (Some(VXLAN), &[WIREGUARD]),
+            Means::WireGuard(_) => (Some(WIREGUARD), &[VXLAN]),
+            Means::HostGateway => (None, &[VXLAN, WIREGUARD]),
+        };
+        for other in others {
+            let removed = link::remove(&self.handle, other).await;
+            removed.map_err(failed(format!("removing {other}")))?;
+        }
+        let Some(device) = device else { return Ok(None) };
+        let there = link::find(&self.handle, device).await;
+        let there = there.map_err(failed(format!("looking for {device}")))?;
+        let there = there.map(|there| there.header.index);
+        let addresses: Vec<_> = own.ranges.iter().map(end_address).collect();
+        match self.config.means.clone() {
+            // A node that is alone needs none, and keeps the one that it has, without peers.
+            _ if wanted.entries.is_empty() && there.is_none() => Ok(None),
+            Means::WireGuard(key) => {
+                self.ensure_wireguard(&key, &addresses, wanted).await.map(Some)
+            }
+            _ if wanted.entries.is_empty() => Ok(there),
+            _ => self.ensure_vxlan(own, &addresses).await.map(Some),
+        }
+    }
+
+    async fn ensure_vxlan(&self, own: &Member, ends: &[IpAddr]) -> Result<u32, NetworkError> {
+        let underlay = self.underlay(VXLAN).await?;
+        let device = kernel::Device {
+            name: VXLAN,
+            local: self.config.address,
+            underlay: underlay.index,
+            port: VXLAN_PORT,
+            mac: end_mac(&own.ranges),
+            mtu: self.mtu(underlay),
+            addresses: ends,
+        };
+        let made = kernel::ensure_device(&self.handle, &device).await;
+        made.map_err(failed(format!("making {VXLAN}")))
+    }
+
+    async fn ensure_wireguard(
+        &mut self,
+        key: &WireGuardKey,
+        addresses: &[IpAddr],
+        wanted: &Desired,
+    ) -> Result<u32, NetworkError> {
+        let underlay = self.underlay(WIREGUARD).await?;
+        let device = wireguard::Device {
+            name: WIREGUARD,
+            key,
+            mtu: self.mtu(underlay),
+            addresses,
+            peers: &wanted.peers,
+            told: &self.endpoints,
+        };
+        let made = wireguard::ensure_device(&self.handle, &device).await;
+        let index = made.map_err(failed(format!("making {WIREGUARD}")))?;
+        let peers = wanted.peers.iter();
+        self.endpoints = peers.map(|(key, peer)| (*key, peer.endpoint)).collect();
+        Ok(index)
+    }
+
+    /// The interface by which other nodes reach this one.
+    async fn underlay(&self, device: &str) -> Result<kernel::Underlay, NetworkError> {
+        let doing = || failed(format!("making {device}"));
         let local = self.config.address;
         let underlay = kernel::underlay(&self.handle, local).await.map_err(doing())?;
-        let underlay = underlay.ok_or_else(|| {
+        underlay.ok_or_else(|| {
             let text = format!("no interface of this machine has the address {local}");
             let source = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, text);
-            failed(format!("making {DEVICE}"))(source)
-        })?;
-        let addresses: Vec<_> = own.ranges.iter().map(end_address).collect();
-        let device = kernel::Device {
-            name: DEVICE,
-            local,
-            underlay: underlay.index,
-            port: PORT,
-            mac: end_mac(&own.ranges),
-            mtu: underlay.mtu.saturating_sub(self.config.backend.overhead(local)),
-            addresses: &addresses,
-        };
-        kernel::ensure_device(&self.handle, &device).await.map_err(doing())
+            failed(format!("making {device}"))(source)
+        })
+    }
+
+    fn mtu(&self, underlay: kernel::Underlay) -> u32 {
+        underlay.mtu.saturating_sub(self.config.means.backend().overhead(self.config.address))
     }
 
     /// Each problem is told when it comes, and that it is over when it is.

@@ -3,8 +3,12 @@
 //! The way packets take is flannel's (pkg/backend/vxlan and hostgw), so that what users know of it
 //! holds: each node's end of the tunnel has the first address of its range, of which nothing else is
 //! made, and a fixed hardware address; one entry each says on which node that is, which hardware
-//! address an end has, and that the range is behind it. Nothing is ever flooded or learned.
+//! address an end has, and that the range is behind it. Nothing is ever flooded or learned. With
+//! WireGuard (pkg/backend/wireguard), other nodes are [`peers`] of this one's device.
 
+use super::peers;
+use crate::stdx::fnv1a_32;
+use crate::sys::wireguard::PublicKey;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +22,8 @@ pub enum Backend {
     Vxlan,
     /// As they are, by routes: for nodes on one wire.
     HostGateway,
+    /// Inside UDP too, and nobody on the way can read or change them.
+    WireGuard,
 }
 
 /// A node of the cluster, as far as packets to its pods go.
@@ -28,6 +34,8 @@ pub struct Member {
     pub ranges: Vec<IpNet>,
     /// Where other nodes reach it, the best first.
     pub addresses: Vec<IpAddr>,
+    /// By what WireGuard knows it.
+    pub key: Option<PublicKey>,
     /// The older of two has the range that both claim.
     pub since: Timestamp,
 }
@@ -45,6 +53,8 @@ pub(super) enum Entry {
     Neighbour { address: IpAddr, end: Mac },
     /// The range is behind this address: of an end, or of a node.
     Route { range: IpNet, via: IpAddr },
+    /// The range is behind the device, which knows more.
+    Through { range: IpNet },
 }
 
 /// What is to be done, in order.
@@ -63,6 +73,10 @@ pub(super) enum Problem {
     Claimed { node: String, range: IpNet, owner: String },
     /// It is on no network of this node, and its pods cannot be reached without a tunnel.
     NotOnWire { node: String, address: IpAddr },
+    /// It does not say by what WireGuard knows it.
+    NoKey { node: String },
+    /// Another has the key: one machine's disk is a copy of the other's.
+    SameKey { node: String, owner: String },
 }
 
 impl fmt::Display for Problem {
@@ -80,7 +94,17 @@ impl fmt::Display for Problem {
             Self::NotOnWire { node, address } => write!(
                 formatter,
                 "pods of node {node} cannot be reached: {address} is on no network of this node, \
-                 which host-gw takes; vxlan does not"
+                 which host-gw takes; vxlan and wireguard-native do not"
+            ),
+            Self::NoKey { node } => write!(
+                formatter,
+                "pods of node {node} cannot be reached: it does not say yet which key of WireGuard it \
+                 has"
+            ),
+            Self::SameKey { node, owner } => write!(
+                formatter,
+                "pods of node {node} cannot be reached: it has the key of node {owner}; remove \
+                 agent/wireguard.key in its data directory and start it again"
             ),
         }
     }
@@ -94,12 +118,17 @@ pub(super) struct Own {
     pub address: IpAddr,
     /// The networks that this node is on.
     pub networks: Vec<IpNet>,
+    /// By what WireGuard knows it.
+    pub key: Option<PublicKey>,
+    /// All pods of the cluster.
+    pub cluster_cidrs: Vec<IpNet>,
 }
 
 /// What the kernel is to have, and what stands in the way of more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Desired {
     pub entries: BTreeSet<Entry>,
+    pub peers: BTreeMap<PublicKey, peers::Wanted>,
     pub problems: BTreeSet<Problem>,
 }
 
@@ -116,11 +145,8 @@ pub(super) fn end_mac(ranges: &[IpNet]) -> Mac {
     // Locally administered; other than those of flannel and of bridges.
     let tail = match ranges.first().map(end_address) {
         Some(IpAddr::V4(address)) => address.octets(),
-        // The part that tells ranges of one cluster apart, mixed: FNV-1a.
-        Some(IpAddr::V6(address)) => {
-            let mixed = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-            address.octets().iter().fold(0x811c_9dc5, mixed).to_be_bytes()
-        }
+        // Mixed, as any part of it may be what tells ranges of one cluster apart.
+        Some(IpAddr::V6(address)) => fnv1a_32(address.octets()).to_be_bytes(),
         None => [0; 4],
     };
     Mac([0x0a, 0x6b, tail[0], tail[1], tail[2], tail[3]])
@@ -131,6 +157,7 @@ pub(super) fn end_mac(ranges: &[IpNet]) -> Mac {
 pub(super) fn desired(backend: Backend, own: &Own, members: &[Member]) -> Desired {
     let mut desired = Desired::default();
     let owners = owners(members);
+    let keys = peers::owners(own, members);
     for member in members.iter().filter(|member| member.name != own.name) {
         let mut ranges = Vec::new();
         for range in &member.ranges {
@@ -148,6 +175,7 @@ pub(super) fn desired(backend: Backend, own: &Own, members: &[Member]) -> Desire
         match backend {
             Backend::Vxlan => through_tunnel(own, member, &ranges, &mut desired),
             Backend::HostGateway => over_wire(own, member, &ranges, &mut desired),
+            Backend::WireGuard => peers::add(own, (member, &keys), &ranges, &mut desired),
         }
     }
     desired
@@ -155,10 +183,8 @@ pub(super) fn desired(backend: Backend, own: &Own, members: &[Member]) -> Desire
 
 /// Who has each range: of several that claim it, or a part of it, the oldest.
 fn owners(members: &[Member]) -> BTreeMap<IpNet, &str> {
-    let mut by_age: Vec<_> = members.iter().collect();
-    by_age.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
     let mut owners: BTreeMap<IpNet, &str> = BTreeMap::new();
-    for member in by_age {
+    for member in by_age(members) {
         for range in &member.ranges {
             if !owners.keys().any(|owned| overlap(owned, range)) {
                 owners.insert(*range, &member.name);
@@ -166,6 +192,13 @@ fn owners(members: &[Member]) -> BTreeMap<IpNet, &str> {
         }
     }
     owners
+}
+
+/// The oldest first.
+pub(super) fn by_age(members: &[Member]) -> Vec<&Member> {
+    let mut by_age: Vec<_> = members.iter().collect();
+    by_age.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
+    by_age
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {
@@ -234,6 +267,7 @@ impl fmt::Display for Entry {
             Self::Forward { end, node } => write!(formatter, "{end} on {node}"),
             Self::Neighbour { address, end } => write!(formatter, "{address} is {end}"),
             Self::Route { range, via } => write!(formatter, "{range} via {via}"),
+            Self::Through { range } => write!(formatter, "{range} through the device"),
         }
     }
 }
@@ -247,6 +281,7 @@ mod tests {
             name: name.to_owned(),
             ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            key: None,
             since: Timestamp::from_second(1_800_000_000).unwrap(),
         }
     }
@@ -256,6 +291,8 @@ mod tests {
             name: "one".to_owned(),
             address: address.parse().unwrap(),
             networks: vec!["192.0.2.0/24".parse().unwrap(), "fd00:2::/64".parse().unwrap()],
+            key: None,
+            cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
         }
     }
 
@@ -335,7 +372,7 @@ mod tests {
                 "10.42.1.0/24 via 192.0.2.2",
                 "fd42:0:0:1::/64 via fd00:2::2",
                 "pods of node far cannot be reached: 198.51.100.2 is on no network of this node, \
-                 which host-gw takes; vxlan does not",
+                 which host-gw takes; vxlan and wireguard-native do not",
             ],
         );
     }

@@ -5,6 +5,7 @@
 //! `sigs.k8s.io/json`, as in Kubernetes v1.35), and words problems alike: null is absence, an
 //! integer has no point, quantities and times are parsed.
 
+use super::ZERO_TIME;
 use super::decode::{PROBLEMS_MAX, report};
 use super::formats;
 use super::path::Path;
@@ -118,6 +119,14 @@ impl Walker<'_> {
                 }
             }
         });
+        for field in view.fields() {
+            if field.shape() == Shape::Time
+                && field.is_required()
+                && !map.contains_key(field.name())
+            {
+                map.insert(field.name().to_owned(), Value::from(ZERO_TIME));
+            }
+        }
     }
 
     /// An element of a list or a value of a map: null is the zero value there.
@@ -319,6 +328,32 @@ mod tests {
             }),
             &[],
         );
+    }
+
+    #[test]
+    fn a_required_time_is_gos_zero_time_where_it_is_not_said() {
+        let condition = json!({"type": "A", "status": "True", "reason": "", "message": ""});
+        let times = [None, Some(Value::Null), Some(json!("2026-11-21T00:00:00Z"))];
+        let conditions: Vec<Value> = times
+            .into_iter()
+            .map(|time| {
+                let mut condition = condition.clone();
+                if let Some(time) = time {
+                    condition["lastTransitionTime"] = time;
+                }
+                condition
+            })
+            .collect();
+        let mut service = json!({"status": {"conditions": conditions}});
+        assert!(check(types::SERVICE, &mut service).is_clean());
+        let of =
+            |index: usize| service["status"]["conditions"][index]["lastTransitionTime"].as_str();
+        assert_eq!([0, 1, 2].map(of), [ZERO_TIME, ZERO_TIME, "2026-11-21T00:00:00Z"].map(Some));
+        serde_json::from_value::<k8s_openapi::api::core::v1::Service>(service).unwrap();
+        // Who asks whether there is one, as of an event's time, is not told the zero time.
+        let mut event = json!({"eventTime": null});
+        assert!(check(types::EVENT_EVENTS_V1, &mut event).is_clean());
+        assert_eq!(event, json!({}));
     }
 
     #[test]

@@ -35,3 +35,9 @@ pub use defaults::{apply_defaults, apply_defaults_in};
 pub use strict::StrictProblems;
 pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
 pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};
+
+/// Go's zero time. Its clients write null where they have it, also in fields that are required, such
+/// as a condition's `lastTransitionTime`, and take either for the same. Upstream shows null again.
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+/// The same in seconds from 1970.
+pub(super) const ZERO_TIME_SECONDS: i64 = -62_135_596_800;

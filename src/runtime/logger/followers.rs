@@ -114,6 +114,10 @@ impl Followers {
     /// Lets newcomers in, sends what can be sent, and forgets who has gone.
     pub(super) fn turn(&mut self) {
         self.all.retain_mut(|follower| follower.is_there() && follower.send().is_ok());
+        self.admit();
+    }
+
+    fn admit(&mut self) {
         while let Ok((socket, _)) = self.listener.accept() {
             if self.all.len() < FOLLOWERS_MAX && socket.set_nonblocking(true).is_ok() {
                 self.all.push(Follower { socket, backlog: Vec::new() });
@@ -121,8 +125,9 @@ impl Followers {
         }
     }
 
-    /// Tells everybody what has been written.
+    /// Tells everybody what has been written, also who came just before: it may be an answer to them.
     pub(super) fn tell(&mut self, stream: Stream, bytes: &[u8]) {
+        self.admit();
         let head = FrameHead { stream, length: bytes.len() }.encode();
         self.all.retain_mut(|follower| {
             follower.backlog.extend_from_slice(&head);
@@ -226,5 +231,17 @@ mod tests {
         let read = reader.join().unwrap();
         assert_eq!(read.len(), 100 * (piece.len() + FrameHead::BYTES) + 6);
         assert!(read.ends_with(&[2, 0, 0, 0, 1, b'!']));
+    }
+
+    #[test]
+    fn who_has_come_hears_what_is_written_from_then_on() {
+        let bundle = tempfile::tempdir().unwrap();
+        let mut followers = Followers::listen(bundle.path()).unwrap();
+        let mut newcomer = connect(bundle.path()).unwrap();
+        followers.tell(Stream::Stdout, b"!");
+        followers.finish();
+        let mut read = Vec::new();
+        newcomer.read_to_end(&mut read).unwrap();
+        assert_eq!(read, [1, 0, 0, 0, 1, b'!']);
     }
 }

@@ -3,10 +3,9 @@
 
 use super::super::config::*;
 use super::*;
+use crate::stdx::check_golden;
 use oci_spec::runtime::LinuxDeviceType;
 use serde_json::Value;
-use std::fs;
-use std::path::Path;
 
 struct Scenario {
     sandbox: SandboxConfig,
@@ -117,15 +116,7 @@ fn check(name: &str, scenario: &Scenario) {
     let mut value = serde_json::to_value(rendered(scenario).unwrap()).unwrap();
     sort_capabilities(&mut value);
     let text = serde_json::to_string_pretty(&value).unwrap() + "\n";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden/oci_spec")
-        .join(format!("{name}.json"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &text).unwrap();
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, golden, "{} differs; UPDATE_GOLDEN=1 rewrites it", path.display());
+    check_golden(&format!("oci_spec/{name}.json"), &text);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(super) mod tests;
 
 pub(super) use headers::Headers;
 
-use super::lifetime::{FLUSH_WITHIN, LastUse, linger};
+use super::lifetime::{LastUse, close, linger};
 use super::pieces::{Inlet, OUTGOING_PIECES_MAX, Outgoing, Receiver, Sender, incoming};
 use crate::stdx::http::ByteStream;
 use bytes::BytesMut;
@@ -106,18 +106,7 @@ where
             _ended = &mut reading => false,
             () = shared.last_use.long_ago() => false,
         };
-        // Pings are answered while the rest is sent.
-        worked
-            && {
-                let flushing = async {
-                    queue.send(Outgoing::Close).await.ok();
-                    writing.await
-                };
-                tokio::select! {
-                    flushed = tokio::time::timeout(FLUSH_WITHIN, flushing) => matches!(flushed, Ok(Ok(()))),
-                    _ended = &mut reading => false,
-                }
-            }
+        worked && close(&queue, writing, reading).await
     };
     if is_done {
         linger(input.reader).await;

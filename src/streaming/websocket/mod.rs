@@ -10,7 +10,7 @@ mod tunnel;
 pub(super) use message::Coding;
 pub(super) use tunnel::Tunnel;
 
-use super::lifetime::{FLUSH_WITHIN, LINGER, LastUse};
+use super::lifetime::{LINGER, LastUse, close};
 use super::pieces::{Inlet, OUTGOING_PIECES_MAX, Outgoing, Receiver, Sender, incoming};
 use crate::stdx::http::ByteStream;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -86,15 +86,7 @@ pub(super) async fn serve<F>(
             () = last_use.long_ago() => return,
         }
     }
-    let flushing = async {
-        queue.send(Outgoing::Close).await.ok();
-        writing.await
-    };
-    let is_flushed = tokio::select! {
-        flushed = tokio::time::timeout(FLUSH_WITHIN, flushing) => matches!(flushed, Ok(Ok(()))),
-        () = &mut reading => false,
-    };
-    if is_flushed {
+    if close(&queue, writing, &mut reading).await {
         // The client answers the close; whoever does not in time is closed.
         tokio::time::timeout(LINGER, reading).await.ok();
     }

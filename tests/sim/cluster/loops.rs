@@ -34,6 +34,7 @@ impl Cluster {
             root_ca: Arc::from("the authority"),
             signers: signers(),
             load_balancer: Some(controllers::LoadBalancer { reserved: Vec::new() }),
+            has_ingress: true,
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);
@@ -56,6 +57,7 @@ impl Cluster {
             volumes: Arc::clone(&caches.persistent_volumes),
             classes: Arc::clone(&caches.storage_classes),
             nodes: Arc::clone(&caches.nodes),
+            class: provision::Class::Own,
         };
         let (node, root) = (node.to_owned(), self.disk(node));
         let config = provision::Config { node, root, clock: self.clock.clone() };

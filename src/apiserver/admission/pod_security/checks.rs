@@ -1,8 +1,8 @@
 //! The checks of the Pod Security Standards, and which of them a standard consists of (upstream
 //! pod-security-admission/policy, v1.35).
 //!
-//! Start at [`evaluate`]. What each check looks at is in [`baseline`](super::baseline) and
-//! [`restricted`](super::restricted).
+//! Start at [`evaluate`]. What each check looks at is in [`baseline`](mod@baseline) and
+//! [`restricted`](mod@restricted).
 
 use super::policy::{Level, Standard, Version};
 use super::{baseline, restricted};

@@ -15,7 +15,7 @@ use crate::api::status::{Reason, Status};
 use crate::pki::AnyServer;
 use crate::registry::{self, Kind};
 use crate::stdx::chain;
-use crate::stdx::http::{Request, Response, full, relay, wanted_protocol};
+use crate::stdx::http::{ByteStream, Request, Response, full, relay, wanted_protocol};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -24,19 +24,25 @@ use http::header::{
 use http::{Method, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use k8s_openapi::api::core::v1::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use links::Site;
 use plan::{Place, Target, Written};
+use rustls_pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 /// A pod that cannot be connected to in this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,7 +60,25 @@ const NAMESPACED_SEGMENTS: usize = 7;
 
 /// Asks pods, whatever certificate they show: who may reach them is decided here.
 #[derive(Clone)]
-pub(in super::super) struct PodClient(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(in super::super) struct PodClient {
+    over_network: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Connections through nodes, each to its end.
+    through_nodes: TaskTracker,
+}
+
+/// Where a request is sent.
+#[derive(Clone, Debug)]
+struct Way {
+    place: Place,
+    /// Behind which it is, where it is an address of a pod.
+    node: Option<String>,
+}
+
+impl Way {
+    fn to_pod(place: Place, pod: &Pod) -> Self {
+        Self { place, node: plan::node_of(pod).map(str::to_owned) }
+    }
+}
 
 impl fmt::Debug for PodClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +98,41 @@ impl Default for PodClient {
             .enable_http1()
             .wrap_connector(tcp);
         // Nothing stays open between requests.
-        Self(Pool::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
+        let over_network =
+            Pool::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { over_network, through_nodes: TaskTracker::new() }
+    }
+}
+
+impl PodClient {
+    /// One request on a connection of its own.
+    async fn ask_on(
+        &self,
+        stream: ByteStream,
+        place: Place,
+        request: Request,
+    ) -> io::Result<http::Response<Incoming>> {
+        let stream: ByteStream = match place.is_secure() {
+            true => {
+                let connector = TlsConnector::from(AnyServer::client_config());
+                let name = ServerName::from(place.address().ip());
+                Box::new(connector.connect(name, stream).await?)
+            }
+            false => stream,
+        };
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        // It ends with the answer's body, or with whoever reads it.
+        self.through_nodes.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                debug!(error = chain(&error), "what was asked of a pod broke off");
+            }
+        });
+        let (mut head, body) = request.into_parts();
+        let host = HeaderValue::from_str(&place.host()).map_err(io::Error::other)?;
+        head.headers.insert(HOST, host);
+        let request = http::Request::from_parts(head, Full::new(body));
+        sender.send_request(request).await.map_err(io::Error::other)
     }
 }
 
@@ -94,14 +152,16 @@ pub(super) async fn answer(
     if !path.group.is_empty() || path.version != "v1" {
         return Err(no_such_path());
     }
-    let (place, segments) = match (path.resource.as_str(), namespace) {
+    let (way, segments) = match (path.resource.as_str(), namespace) {
         ("nodes", None) => {
             let node = read(server, "nodes", &ObjectKey::cluster(target.name)).await?;
-            (plan::of_node(&node, target)?, NODE_SEGMENTS)
+            let place = plan::of_node(&node, target)?;
+            (place.map(|place| Way { place, node: None }), NODE_SEGMENTS)
         }
         ("pods", Some(namespace)) => {
             let key = ObjectKey::namespaced(namespace, target.name);
-            (Some(plan::of_pod(&read(server, "pods", &key).await?, target)?), NAMESPACED_SEGMENTS)
+            let pod = read(server, "pods", &key).await?;
+            (Some(Way::to_pod(plan::of_pod(&pod, target)?, &pod)), NAMESPACED_SEGMENTS)
         }
         ("services", Some(namespace)) => {
             (Some(of_service(server, namespace, target).await?), NAMESPACED_SEGMENTS)
@@ -113,11 +173,11 @@ pub(super) async fn answer(
         return Ok(redirect);
     }
     let request = request(asked, below.unwrap_or_default(), body)?;
-    match place {
-        Some(place) => {
+    match way {
+        Some(way) => {
             let length = asked.info.path.len() - below.map_or(0, |below| below.len() + 1);
             let prefix = asked.info.path[..length].to_owned();
-            to_place(server, request, place, &prefix).await
+            to_place(server, request, way, &prefix).await
         }
         None => {
             let answered = server.nodes.call(target.name, request).await;
@@ -180,15 +240,12 @@ fn unreachable(name: &str, error: &dyn std::error::Error) -> Status {
 /// `prefix` is the path of the proxy itself.
 async fn to_place(
     server: &Server,
-    mut request: Request,
-    place: Place,
+    request: Request,
+    way: Way,
     prefix: &str,
 ) -> Result<Response, Status> {
-    let uri = format!("{place}{}", request.uri());
-    *request.uri_mut() = uri.parse::<Uri>().map_err(Status::internal)?;
-    let host = place.host();
-    let answered = server.pod_client.0.request(request.map(Full::new)).await;
-    let mut response = answered.map_err(|error| unreachable(&host, &error))?;
+    let host = way.place.host();
+    let mut response = ask(server, request, way).await.map_err(|why| unreachable(&host, &*why))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(relay(response));
     }
@@ -201,6 +258,22 @@ async fn to_place(
         return page(response, site).await;
     }
     Ok(response.map(|body| body.map_err(io::Error::other).boxed_unsync()))
+}
+
+/// Asks a pod through its node, where that keeps a way open: it may be where the network between
+/// nodes does not reach.
+async fn ask(
+    server: &Server,
+    mut request: Request,
+    Way { place, node }: Way,
+) -> Result<http::Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+    let connecting = node.and_then(|node| server.nodes.connect(&node, place.address()));
+    if let Some(connecting) = connecting {
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await??;
+        return Ok(server.pod_client.ask_on(stream, place, request).await?);
+    }
+    *request.uri_mut() = format!("{place}{}", request.uri()).parse::<Uri>()?;
+    Ok(server.pod_client.over_network.request(request.map(Full::new)).await?)
 }
 
 fn is_page(headers: &HeaderMap) -> bool {
@@ -245,7 +318,7 @@ async fn find<T: DeserializeOwned>(
 }
 
 /// A ready pod of the Service, any of them.
-async fn of_service(server: &Server, namespace: &str, target: Target<'_>) -> Result<Place, Status> {
+async fn of_service(server: &Server, namespace: &str, target: Target<'_>) -> Result<Way, Status> {
     let key = ObjectKey::namespaced(namespace, target.name);
     let service: Service = read(server, "services", &key).await?;
     let port_name = plan::port_name(&service, target)?;
@@ -255,10 +328,10 @@ async fn of_service(server: &Server, namespace: &str, target: Target<'_>) -> Res
     let lot = server.config.entropy.draw();
     for candidate in plan::candidates(written, (namespace, port_name), lot) {
         let key = ObjectKey::namespaced(namespace, candidate.pod.as_str());
-        if let Some(pod) = find(server, "pods", &key).await?
+        if let Some(pod) = find::<Pod>(server, "pods", &key).await?
             && let Some(place) = candidate.at(&pod, target)
         {
-            return Ok(place);
+            return Ok(Way::to_pod(place, &pod));
         }
     }
     let message = format!("no endpoints available for service {:?}", target.name);

@@ -45,6 +45,14 @@ pub(super) struct Place {
 }
 
 impl Place {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.scheme == "https"
+    }
+
     /// As it is written in URLs.
     pub(super) fn host(&self) -> String {
         self.address.to_string()
@@ -89,6 +97,12 @@ pub(super) fn of_node(node: &Node, target: Target<'_>) -> Result<Option<Place>, 
     let address = internal.and_then(|address| address.address.parse().ok());
     let address = address.filter(|address| is_of_others(*address)).ok_or_else(not_allowed)?;
     Ok(Some(target.at(address, port)))
+}
+
+/// The node behind which the pod has an address of its own.
+pub(super) fn node_of(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref().filter(|spec| spec.host_network != Some(true))?;
+    spec.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
 /// Where the pod listens: its first port, unless one is named.
@@ -239,6 +253,17 @@ mod tests {
         {
             check(address, ports(), "web", "address not allowed");
         }
+    }
+
+    #[test]
+    fn pods_are_behind_their_nodes() {
+        let check = |spec: Value, expected: Option<&str>| {
+            let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            assert_eq!(node_of(&pod), expected);
+        };
+        check(json!({"containers": [], "nodeName": "two"}), Some("two"));
+        check(json!({"containers": [], "nodeName": "two", "hostNetwork": true}), None);
+        check(json!({"containers": []}), None);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! cAdvisor's (metrics/prometheus.go, v0.53) as upstream's kubelet sets them
 //! (`containerPrometheusLabelsFunc`, pkg/kubelet/server/server.go, v1.35). Pure.
 
-use super::exposition::{Exposition, Family, Labels, counter, gauge, seconds, whole};
 use super::{Measured, Observed};
 use crate::runtime::{Activity, DeviceActivity, Stall, Stalls};
+use crate::stdx::exposition::{Exposition, Family, Labels, counter, gauge, seconds, whole};
 use crate::sys::load::DeviceTraffic;
 use std::collections::BTreeSet;
 

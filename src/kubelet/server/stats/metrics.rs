@@ -2,10 +2,12 @@
 //! (pkg/kubelet/metrics/metrics.go and pkg/kubelet/prober/prober_manager.go, v1.35), as far as what
 //! they count is done here. Pure.
 
-use super::exposition::{Exposition, Labels, count, counter, gauge, seconds, whole};
 use super::volumes::{self, VolumeLoads};
 use crate::kubelet::pod::ProbeKind;
-use crate::kubelet::tally::{Durations, Happening, Operation, ProbeCount, ProbeName, Span};
+use crate::kubelet::tally::{Happening, Operation, ProbeCount, ProbeName, Span};
+use crate::stdx::exposition::{
+    Durations, Exposition, Labels, count, counter, gauge, seconds, whole,
+};
 use crate::sys::load::OwnLoad;
 use std::collections::BTreeMap;
 

@@ -6,7 +6,6 @@
 //! [`summary`], [`resource`], [`cadvisor`] and [`metrics`] say it; all are pure.
 
 pub(super) mod cadvisor;
-mod exposition;
 pub(super) mod metrics;
 mod rates;
 pub(super) mod resource;

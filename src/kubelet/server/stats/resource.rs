@@ -1,8 +1,8 @@
 //! `/metrics/resource`: what autoscalers and `kubectl top` need, and metrics-server reads. The names
 //! are upstream's (pkg/kubelet/metrics/collectors/resource_metrics.go, v1.35). Pure.
 
-use super::exposition::{Exposition, Labels, counter, gauge, seconds, whole};
 use super::{Measured, Observed};
+use crate::stdx::exposition::{Exposition, Labels, counter, gauge, seconds, whole};
 use std::collections::BTreeMap;
 
 pub(in super::super) fn render(observed: &Observed) -> String {

@@ -4,10 +4,10 @@
 //! Start at [`Measures::observe`]. Upstream measures all volumes every minute; here it is looked when
 //! somebody asks. As upstream has it for local volumes, what is told is how full their file system is.
 
-use super::exposition::{Exposition, Labels, gauge, whole};
 use crate::api::ObjectKey;
 use crate::kubelet::volumes::MadeVolume;
 use crate::stdx::blocking;
+use crate::stdx::exposition::{Exposition, Labels, gauge, whole};
 use crate::sys::load::{self, DiskLoad};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};

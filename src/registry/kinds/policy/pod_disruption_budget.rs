@@ -142,7 +142,7 @@ mod tests {
                 {"type": "A", "status": "Yes", "reason": "", "message": "", "observedGeneration": -1,
                     "lastTransitionTime": "2026-01-01T00:00:00Z"},
                 {"type": "B", "status": "True", "reason": "9", "message": "",
-                    "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                    "lastTransitionTime": "0001-01-01T00:00:00Z"},
             ],
         });
         let old = budget(json!({}));
@@ -154,6 +154,7 @@ mod tests {
                 "status.conditions[1].status: Unsupported value: \"Yes\"",
                 "status.conditions[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero",
                 "status.conditions[1].reason: Required value",
+                "status.conditions[2].lastTransitionTime: Required value",
                 "status.conditions[2].reason: Invalid value: \"9\": a condition reason must start with alphabetic character",
                 "status.currentHealthy: Invalid value: -1",
             ],

@@ -7,8 +7,8 @@
 use super::super::decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DecodeError};
 use super::super::path::Path;
 use super::super::table::{BUILT_IN, FieldView, Shape, Table, TypeRef, TypeView};
-use super::ZERO_TIME_SECONDS;
 use super::wire::{Payload, Reader};
+use crate::registry::schema::ZERO_TIME_SECONDS;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;

@@ -7,9 +7,9 @@
 
 use super::super::table::{BUILT_IN, FieldView, Shape, TypeRef, TypeView};
 use super::super::types;
-use super::ZERO_TIME_SECONDS;
 use super::envelope::{self, TypeMeta};
 use super::wire::{Opened, Writer};
+use crate::registry::schema::ZERO_TIME_SECONDS;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;

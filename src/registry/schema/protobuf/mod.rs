@@ -20,6 +20,3 @@ pub use decode::decode;
 pub use encode::{ListEncoder, encode, push_watch_frame};
 pub use envelope::{Envelope, TypeMeta};
 pub(crate) use wire::Writer;
-
-/// Go's zero time, in seconds from 1970: the first second of the year 1. In JSON it is null.
-const ZERO_TIME_SECONDS: i64 = -62_135_596_800;

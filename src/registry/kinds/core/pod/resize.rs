@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const RESIZABLE: [&str; 2] = ["cpu", "memory"];
 
 /// Puts back all but the resources, as long as the containers are the same: otherwise
-/// [`validate`] says so.
+/// [`validate()`] says so.
 pub(super) fn prepare(new: &mut Pod, old: &Pod) {
     let (Some(wanted), Some(spec)) = (&new.spec, &old.spec) else {
         return;

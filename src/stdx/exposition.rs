@@ -1,50 +1,113 @@
-//! The text format of Prometheus (version 0.0.4). Pure.
+//! The text format of Prometheus (version 0.0.4), and durations as it counts them. Pure.
 
-use crate::kubelet::tally::Durations;
 use jiff::Timestamp;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Writing to a String cannot fail.
 const WRITTEN: &str = "a String takes any text";
 
+/// The bounds of what durations are counted by, in seconds: `DefBuckets` of Prometheus' client.
+pub const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The most bounds that anything is counted by; durations above the last of more are counted
+/// together.
+const BOUNDS_MAX: usize = 25;
+
+/// Durations by how long they were.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Durations {
+    bounds: &'static [f64],
+    /// Those up to each bound, and above the bound before it; the one after is above all.
+    counts: [u64; BOUNDS_MAX + 1],
+    /// All of them together.
+    pub seconds: f64,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self::by(BOUNDS)
+    }
+}
+
+impl Durations {
+    /// None yet, to be counted by these bounds, in seconds.
+    #[must_use]
+    pub fn by(bounds: &'static [f64]) -> Self {
+        let bounds = &bounds[..bounds.len().min(BOUNDS_MAX)];
+        Self { bounds, counts: [0; BOUNDS_MAX + 1], seconds: 0.0 }
+    }
+
+    /// Counts one more.
+    pub fn note(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let at =
+            self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
+        self.counts[at] += 1;
+        self.seconds += seconds;
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Each bound, with how many were not above it.
+    pub fn up_to(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.bounds.iter().copied().zip(self.counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        }))
+    }
+}
+
 /// A kind of measurement: its name, what it is, and how it grows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Family {
+pub struct Family {
     name: &'static str,
     help: &'static str,
     kind: &'static str,
 }
 
-pub(super) const fn counter(name: &'static str, help: &'static str) -> Family {
+/// What only grows.
+#[must_use]
+pub const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, help, kind: "counter" }
 }
 
-pub(super) const fn gauge(name: &'static str, help: &'static str) -> Family {
+/// What goes up and down.
+#[must_use]
+pub const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, help, kind: "gauge" }
 }
 
 /// Of which one of its family a measurement is: names and values.
-pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// What is written, one family after another.
 #[derive(Debug, Default)]
-pub(super) struct Exposition {
+pub struct Exposition {
     text: String,
     /// When all of it was measured, where that is told.
     at: Option<Timestamp>,
 }
 
 impl Exposition {
-    pub(super) fn new(at: Option<Timestamp>) -> Self {
+    /// Nothing yet, measured at this time.
+    #[must_use]
+    pub fn new(at: Option<Timestamp>) -> Self {
         Self { text: String::new(), at }
     }
 
-    pub(super) fn finish(self) -> String {
+    /// All that was written.
+    #[must_use]
+    pub fn finish(self) -> String {
         self.text
     }
 
     /// A family with nothing in it is left out.
-    pub(super) fn family(&mut self, family: Family, values: Vec<(Labels<'_>, f64)>) {
+    pub fn family(&mut self, family: Family, values: Vec<(Labels<'_>, f64)>) {
         if values.is_empty() {
             return;
         }
@@ -57,11 +120,12 @@ impl Exposition {
     }
 
     /// A family of one.
-    pub(super) fn one(&mut self, family: Family, value: f64) {
+    pub fn one(&mut self, family: Family, value: f64) {
         self.family(family, vec![(Vec::new(), value)]);
     }
 
-    pub(super) fn durations(
+    /// A family of durations; left out where there is nothing in it.
+    pub fn durations(
         &mut self,
         name: &'static str,
         help: &'static str,
@@ -104,15 +168,15 @@ fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-pub(super) fn seconds(nanoseconds: u64) -> f64 {
+pub fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-pub(super) fn whole(number: u64) -> f64 {
+pub fn whole(number: u64) -> f64 {
     number as f64
 }
 
-pub(super) fn count(number: usize) -> f64 {
+pub fn count(number: usize) -> f64 {
     number as f64
 }
 
