@@ -9,7 +9,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kinglet::api::ObjectKey;
 use kinglet::api::pod::{condition, node_name};
 use kinglet::apiserver::Identity;
-use kinglet::client::{ApiObject, Client, DeleteOptions, EventRecorder, Patch, Selection};
+use kinglet::client::{
+    ApiObject, Client, DeleteOptions, EventRecorder, Patch, Selection, revision_of,
+};
 use kinglet::scheduler::{self, Caches, Scheduler, reporter};
 use kinglet::stdx::{Clock, Tasks};
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ use std::time::Duration;
 struct Cluster {
     api: Api,
     client: Client,
-    scheduler: Option<Tasks>,
+    scheduler: Option<(Caches, Tasks)>,
 }
 
 impl Cluster {
@@ -41,12 +43,13 @@ impl Cluster {
         let recorder =
             EventRecorder::start(client.clone(), reporter(), Clock::system(), &mut tasks);
         let caches = Caches::start(&client, &mut tasks);
-        Scheduler::start(scheduler::Config { client, caches, recorder }, &mut tasks);
-        self.scheduler = Some(tasks);
+        let config = scheduler::Config { client, caches: caches.clone(), recorder };
+        Scheduler::start(config, &mut tasks);
+        self.scheduler = Some((caches, tasks));
     }
 
     async fn stop_scheduler(&mut self) {
-        let tasks = self.scheduler.take().expect("it runs");
+        let (_, tasks) = self.scheduler.take().expect("it runs");
         tasks.stop(Duration::from_secs(5)).await.unwrap();
     }
 
@@ -252,7 +255,11 @@ async fn claims_that_wait_for_a_pod_are_bound_or_provisioned_for_its_node() {
     cluster.create::<PersistentVolume>(volume).await;
     let available = Patch::Merge(json!({"status": {"phase": "Available"}}));
     let there = ObjectKey::cluster("there");
-    cluster.client.patch::<PersistentVolume>(&there, &available, Some("status")).await.unwrap();
+    let there_now =
+        cluster.client.patch::<PersistentVolume>(&there, &available, Some("status")).await.unwrap();
+    // Each kind is watched by itself: a pod may be seen before a volume that was there before it.
+    let (caches, _) = cluster.scheduler.as_ref().expect("it runs");
+    caches.volumes.wait_seen(revision_of(&there_now.metadata).unwrap()).await;
     cluster.create::<PersistentVolumeClaim>(claim("small", "1Gi")).await;
     cluster.create::<PersistentVolumeClaim>(claim("large", "9Gi")).await;
     let volumes = json!({"volumes": [
