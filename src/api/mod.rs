@@ -11,6 +11,7 @@ pub mod host_port;
 pub mod ingress;
 mod key;
 pub mod labels;
+mod maturity;
 pub mod names;
 pub mod node;
 pub mod node_selector;
@@ -24,5 +25,6 @@ pub mod volume;
 
 pub use field::{FieldError, FieldPath};
 pub use key::{ObjectKey, Revision};
+pub use maturity::Maturity;
 pub use quantity::{BadQuantity, Quantity};
 pub use status::{Reason, Status};

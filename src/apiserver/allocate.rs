@@ -96,7 +96,7 @@ async fn endpoints_of(server: &Server, service: &Service) -> Result<Option<Op>, 
     let Some(entry) = lookup.map_err(|error| errors::of_read(&error))?.entry else {
         return Ok(None);
     };
-    let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+    let object = kind.decode_stored(&entry.value).map_err(Status::internal)?;
     let is_held = object.metadata().finalizers.as_ref().is_some_and(|all| !all.is_empty());
     Ok((!is_held).then_some(Op::Delete { key: entry.key, expected: entry.revision }))
 }

@@ -1,23 +1,43 @@
 //! What is served: `/api`, `/apis` and their children, in the old form and aggregated.
 //!
-//! Everything is rendered from the table of kinds, once. Clients keep the aggregated document and
-//! ask by `ETag` whether it is still the same.
+//! Everything is rendered from the rows that are served, once for as long as these are the same.
+//! Clients keep the aggregated document and ask by `ETag` whether it is still the same.
 
 use super::encoding::json_response;
 use super::etag::{self, Hash};
 use super::metrics;
-use crate::registry::{Body, KINDS, Kind, Subresource};
+use crate::api::Maturity;
+use crate::registry::{Body, Kind, KindRef, Rows, Subresource};
 use crate::stdx::http::Response;
 use http::header::{ACCEPT, HeaderValue, VARY};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 
-/// The aggregated documents, rendered when they are first asked for.
+/// The aggregated documents, rendered when they are first asked for, and again for other rows.
 #[derive(Debug, Default)]
-pub(super) struct Documents {
-    core: OnceLock<Document>,
-    groups: OnceLock<Document>,
+pub(super) struct Documents(Mutex<Option<(Arc<Rows>, Aggregated)>>);
+
+#[derive(Clone, Debug)]
+struct Aggregated {
+    core: Arc<Document>,
+    groups: Arc<Document>,
+}
+
+impl Documents {
+    fn of(&self, rows: &Arc<Rows>) -> Aggregated {
+        let mut rendered = self.0.lock().expect("no panics under this lock");
+        match &*rendered {
+            Some((of, documents)) if Arc::ptr_eq(of, rows) => documents.clone(),
+            _ => {
+                let core = Arc::new(aggregate(rows, &[String::new()]));
+                let documents =
+                    Aggregated { core, groups: Arc::new(aggregate(rows, &groups(rows))) };
+                *rendered = Some((Arc::clone(rows), documents.clone()));
+                documents
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -27,16 +47,17 @@ struct Document {
 }
 
 /// Answers if `path` (without a slash at its end) is one of discovery's.
-pub(super) fn answer(documents: &Documents, path: &str, headers: &HeaderMap) -> Option<Response> {
-    if let Some(version) = aggregated_version(headers) {
-        let document = match path {
-            "/api" => Some(documents.core.get_or_init(|| aggregate(&[""]))),
-            "/apis" => Some(documents.groups.get_or_init(|| aggregate(&groups()))),
-            _ => None,
-        };
-        if let Some(document) = document {
-            return Some(aggregated_response(document, version, headers));
-        }
+pub(super) fn answer(
+    (documents, rows): (&Documents, &Arc<Rows>),
+    path: &str,
+    headers: &HeaderMap,
+) -> Option<Response> {
+    if let Some(version) = aggregated_version(headers)
+        && matches!(path, "/api" | "/apis")
+    {
+        let Aggregated { core, groups } = documents.of(rows);
+        let document = if path == "/api" { core } else { groups };
+        return Some(aggregated_response(&document, version, headers));
     }
     let parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
     let value = match parts[..] {
@@ -45,54 +66,58 @@ pub(super) fn answer(documents: &Documents, path: &str, headers: &HeaderMap) -> 
             "versions": ["v1"],
             "serverAddressByClientCIDRs": [],
         }),
-        ["api", version] => resource_list("", version)?,
+        ["api", version] => resource_list(rows, "", version)?,
         ["apis"] => {
-            let groups: Vec<_> = groups().into_iter().map(group).collect();
+            let groups: Vec<_> = groups(rows).iter().map(|name| group(rows, name)).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
-        ["apis", name] if groups().contains(&name) => {
-            let mut value = group(name);
+        ["apis", name] if groups(rows).iter().any(|group| group == name) => {
+            let mut value = group(rows, name);
             value["kind"] = json!("APIGroup");
             value["apiVersion"] = json!("v1");
             value
         }
-        ["apis", group, version] => resource_list(group, version)?,
+        ["apis", group, version] => resource_list(rows, group, version)?,
         _ => return None,
     };
     Some(json_response(StatusCode::OK, value.to_string()))
 }
 
 /// Every group but the core one, in the order of the table.
-fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<&str> = Vec::new();
-    for kind in KINDS {
-        let group = kind.facts.group.as_ref();
-        if !group.is_empty() && !groups.contains(&group) {
-            groups.push(group);
+fn groups(rows: &Rows) -> Vec<String> {
+    let mut groups: Vec<String> = Vec::new();
+    for kind in rows.iter() {
+        let group = &kind.facts.group;
+        if !group.is_empty() && !groups.iter().any(|other| other == group) {
+            groups.push(group.clone().into_owned());
         }
     }
     // Its objects are not stored and have no rows in the table.
-    groups.push(metrics::GROUP);
+    groups.push(metrics::GROUP.to_owned());
     groups
 }
 
-/// The versions of a group in the order of the table: the first is the preferred one.
-fn versions(group: &str) -> Vec<&'static str> {
-    let mut versions: Vec<&str> = Vec::new();
-    for kind in KINDS.iter().filter(|kind| kind.facts.group == group) {
-        let version = kind.facts.version.as_ref();
-        if !versions.contains(&version) {
-            versions.push(version);
+/// The versions of a group: the first is the preferred one. The table's are in its order; others
+/// come behind them, the most mature first.
+fn versions(rows: &Rows, group: &str) -> Vec<String> {
+    let (mut versions, mut custom): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for kind in rows.iter().filter(|kind| kind.facts.group == group) {
+        let to = if matches!(kind, KindRef::BuiltIn(_)) { &mut versions } else { &mut custom };
+        if !to.iter().any(|other| *other == kind.facts.version) {
+            to.push(kind.facts.version.clone().into_owned());
         }
     }
+    custom.retain(|version| !versions.contains(version));
+    custom.sort_by(|a, b| Maturity::of(b).cmp(&Maturity::of(a)));
+    versions.extend(custom);
     if group == metrics::GROUP {
-        versions.push(metrics::VERSION);
+        versions.push(metrics::VERSION.to_owned());
     }
     versions
 }
 
-fn group(name: &str) -> Value {
-    let versions: Vec<_> = versions(name)
+fn group(rows: &Rows, name: &str) -> Value {
+    let versions: Vec<_> = versions(rows, name)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
         .collect();
@@ -100,18 +125,18 @@ fn group(name: &str) -> Value {
 }
 
 /// The kinds of a group's version, sorted by their plural.
-fn kinds_of(group: &str, version: &str) -> Vec<&'static Kind> {
-    let is_asked = |kind: &&Kind| kind.facts.group == group && kind.facts.version == version;
-    let mut kinds: Vec<_> = KINDS.iter().filter(is_asked).collect();
-    kinds.sort_by_key(|kind| &kind.facts.plural);
+fn kinds_of(rows: &Rows, group: &str, version: &str) -> Vec<KindRef> {
+    let is_asked = |kind: &KindRef| kind.facts.group == group && kind.facts.version == version;
+    let mut kinds: Vec<_> = rows.iter().filter(is_asked).collect();
+    kinds.sort_by(|a, b| a.facts.plural.cmp(&b.facts.plural));
     kinds
 }
 
-fn resource_list(group: &str, version: &str) -> Option<Value> {
+fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
     if (group, version) == (metrics::GROUP, metrics::VERSION) {
         return Some(measured_list());
     }
-    let kinds = kinds_of(group, version);
+    let kinds = kinds_of(rows, group, version);
     let first = kinds.first()?;
     let mut resources = Vec::new();
     if group.is_empty() {
@@ -221,19 +246,20 @@ fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
     None
 }
 
-fn aggregate(groups: &[&str]) -> Document {
-    let items: Vec<_> = groups.iter().map(|group| aggregated_group(group)).collect();
+fn aggregate(rows: &Rows, groups: &[String]) -> Document {
+    let items: Vec<_> = groups.iter().map(|group| aggregated_group(rows, group)).collect();
     // What remains of the document depends on the version asked for.
     let items = json!(items).to_string();
     Document { hash: Hash::of(items.as_bytes()), items }
 }
 
-fn aggregated_group(group: &str) -> Value {
-    let versions: Vec<_> = versions(group)
+fn aggregated_group(rows: &Rows, group: &str) -> Value {
+    let versions: Vec<_> = versions(rows, group)
         .into_iter()
         .map(|version| {
+            let kinds = kinds_of(rows, group, &version);
             let mut resources: Vec<_> =
-                kinds_of(group, version).into_iter().map(aggregated_resource).collect();
+                kinds.iter().map(|kind| aggregated_resource(kind)).collect();
             if group.is_empty() {
                 resources.insert(0, json!({
                     "resource": "bindings", "singularResource": "binding", "scope": "Namespaced",

@@ -9,7 +9,7 @@ use super::query::Query;
 use crate::api::Status;
 use crate::api::fields::FieldSelector;
 use crate::api::labels::Selector;
-use crate::registry::Kind;
+use crate::registry::{Kind, KindRef};
 use crate::storage::Key;
 use serde::Deserialize;
 use serde_json::json;
@@ -22,7 +22,7 @@ const NAMESPACE: &str = "metadata.namespace";
 /// What is selected, and where in the store it can be.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
-    kind: &'static Kind,
+    kind: KindRef,
     labels: Selector,
     fields: FieldSelector,
     /// Whether `fields` names something beyond name and namespace.
@@ -49,7 +49,7 @@ impl Selection {
     /// A bad request for a selector that cannot be read or names fields that the kind does not offer.
     /// A `name` that the path has is a selector too.
     pub(super) fn parse(
-        kind: &'static Kind,
+        kind: &KindRef,
         (namespace, name): (Option<&str>, Option<&str>),
         query: &Query,
     ) -> Result<Self, Status> {
@@ -68,7 +68,7 @@ impl Selection {
         }
         let needs_decoding = check_fields(kind, &fields)?;
         let place = place(kind, namespace, &fields);
-        Ok(Self { kind, labels, fields, needs_decoding, place })
+        Ok(Self { kind: kind.clone(), labels, fields, needs_decoding, place })
     }
 
     /// Whether everything at [`Selection::place`] is selected, so that nothing need be looked at.
@@ -119,9 +119,9 @@ impl Selection {
         if self.fields.is_everything() {
             return true;
         }
-        let (namespace, name) = keys::segments(self.kind, key);
+        let (namespace, name) = keys::segments(&self.kind, key);
         let own = if self.needs_decoding {
-            match (self.kind.decode_stored)(stored) {
+            match self.kind.decode_stored(stored) {
                 Ok(object) => object.selectable_fields(),
                 Err(_unreadable) => return false,
             }
@@ -169,7 +169,7 @@ fn check_fields(kind: &Kind, fields: &FieldSelector) -> Result<bool, Status> {
 fn offered_fields(kind: &Kind) -> Vec<&'static str> {
     let facts = &kind.facts;
     let empty = json!({"apiVersion": facts.api_version(), "kind": facts.kind, "metadata": {}});
-    let fields = (kind.decode)(empty).map(|object| object.selectable_fields()).unwrap_or_default();
+    let fields = kind.decode(empty).map(|object| object.selectable_fields()).unwrap_or_default();
     fields.into_iter().map(|(name, _)| name).collect()
 }
 

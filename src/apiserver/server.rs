@@ -21,6 +21,7 @@ use super::tokens::{KeyError, Tokens};
 use super::{discovery, health, join, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
+use crate::registry::Served;
 use crate::stdx::http::{ByteStream, HttpService, Request, Response};
 use crate::storage::Store;
 use bytes::Bytes;
@@ -65,6 +66,8 @@ pub trait NodeService: Send + Sync + fmt::Debug {
 pub struct Server {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Store>,
+    /// The kinds that are served.
+    pub(super) rows: Served,
     pub(super) nodes: Arc<dyn NodeService>,
     pub(super) in_flight: InFlight,
     pub(super) pod_client: verbs::PodClient,
@@ -133,6 +136,7 @@ impl Server {
         Arc::new(Self {
             config,
             store: Arc::new(GuardedStore::new(store, memories)),
+            rows: Served::default(),
             nodes,
             in_flight: InFlight::new(),
             pod_client: verbs::PodClient::default(),
@@ -215,8 +219,9 @@ impl Server {
         if let Some(response) = self.tokens.document(&self.config, path).await {
             return Ok(response);
         }
-        discovery::answer(&self.documents, path, &asked.headers)
-            .or_else(|| openapi::answer(&self.openapi, path, &asked.query, &asked.headers))
+        let rows = self.rows.now();
+        discovery::answer((&self.documents, &rows), path, &asked.headers)
+            .or_else(|| openapi::answer((&self.openapi, &rows), path, asked))
             .ok_or_else(no_such_path)
     }
 }

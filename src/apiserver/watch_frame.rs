@@ -2,7 +2,7 @@
 
 use super::encoding::{self, Accepted, Form, Language, TableWriter, bookmark_table};
 use crate::api::{Revision, Status};
-use crate::registry::Kind;
+use crate::registry::KindRef;
 use crate::registry::schema::protobuf::TypeMeta;
 use crate::registry::schema::types;
 use crate::stdx::Clock;
@@ -12,7 +12,7 @@ use std::io::Write as _;
 /// Writes events into one buffer.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
-    kind: &'static Kind,
+    kind: KindRef,
     language: Language,
     form: Form,
     clock: Clock,
@@ -22,7 +22,7 @@ pub(super) struct FrameWriter {
 }
 
 impl FrameWriter {
-    pub(super) fn new(kind: &'static Kind, accepted: Accepted, clock: Clock) -> Self {
+    pub(super) fn new(kind: KindRef, accepted: Accepted, clock: Clock) -> Self {
         let Accepted { language, form, .. } = accepted;
         Self { kind, language, form, clock, out: Vec::new(), columns_told: false }
     }
@@ -61,16 +61,17 @@ impl FrameWriter {
 
     /// An event with an object of the watch's form, which is here as JSON.
     fn push_frame(&mut self, name: &str, json: &[u8]) {
-        let (of, type_meta) = encoding::shown_as(self.kind, self.form);
-        encoding::push_watch_frame(&mut self.out, name, (of, &type_meta), json);
+        let shown = encoding::shown_as(&self.kind, self.form);
+        let shown = shown.as_ref().map(|(of, type_meta)| (*of, type_meta));
+        encoding::push_watch_frame(&mut self.out, name, shown, json);
     }
 
     fn render(&mut self, stored: &[u8], revision: Revision, form: Form) -> Result<Vec<u8>, Status> {
         let now = self.clock.now();
         let Form::Table(table) = form else {
-            return encoding::render(self.kind, stored, revision, &form, now);
+            return encoding::render(&self.kind, stored, revision, &form, now);
         };
-        let mut writer = TableWriter::new(self.kind, table, now);
+        let mut writer = TableWriter::new(&self.kind, table, now);
         if std::mem::replace(&mut self.columns_told, true) {
             writer = writer.without_columns();
         }
@@ -119,7 +120,7 @@ impl FrameWriter {
         let json = status.to_json();
         if self.language == Language::Protobuf {
             let type_meta = TypeMeta::of(types::STATUS);
-            let (out, of) = (&mut self.out, (types::STATUS, &type_meta));
+            let (out, of) = (&mut self.out, Some((types::STATUS, &type_meta)));
             return encoding::push_watch_frame(out, "ERROR", of, &json);
         }
         self.out.extend_from_slice(b"{\"type\":\"ERROR\",\"object\":");

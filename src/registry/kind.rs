@@ -1,7 +1,7 @@
 //! One row of the table of kinds.
 
 use super::object::{Decoded, Resource, decode, decode_stored};
-use super::schema::TypeRef;
+use super::schema::{self, Checked, TypeRef};
 use super::version::{Version, View};
 use bytes::Bytes;
 use serde_json::Value;
@@ -234,8 +234,6 @@ impl Column {
 #[derive(Clone, Debug)]
 pub struct Kind {
     pub facts: KindFacts,
-    /// The kind's root in the schema table.
-    pub schema: TypeRef,
     pub columns: Cow<'static, [Column]>,
     /// For a version that is not stored: what it is a view of.
     pub view: Option<View>,
@@ -245,10 +243,18 @@ pub struct Kind {
     pub updates_unconditionally: bool,
     /// See [`Resource::RETURNS_DELETED`].
     pub returns_deleted: bool,
-    /// Reads an object of this kind. The value has been checked and pruned by its schema before.
-    pub decode: fn(Value) -> Decoded,
-    /// As `decode`, from what [`Object::encode`](super::Object::encode) wrote.
-    pub decode_stored: fn(&[u8]) -> Decoded,
+    behaviour: Behaviour,
+}
+
+/// What objects of a kind are made of.
+#[derive(Clone, Debug)]
+enum Behaviour {
+    BuiltIn {
+        /// The kind's root in the schema table.
+        schema: TypeRef,
+        decode: fn(Value) -> Decoded,
+        decode_stored: fn(&[u8]) -> Decoded,
+    },
 }
 
 impl Kind {
@@ -261,14 +267,16 @@ impl Kind {
     const fn row<T: Resource>(view: Option<View>) -> Self {
         Self {
             facts: T::FACTS,
-            schema: T::SCHEMA,
             columns: Cow::Borrowed(T::COLUMNS),
             view,
             creates_on_update: T::CREATES_ON_UPDATE,
             updates_unconditionally: T::UPDATES_UNCONDITIONALLY,
             returns_deleted: T::RETURNS_DELETED,
-            decode: decode::<T>,
-            decode_stored: decode_stored::<T>,
+            behaviour: Behaviour::BuiltIn {
+                schema: T::SCHEMA,
+                decode: decode::<T>,
+                decode_stored: decode_stored::<T>,
+            },
         }
     }
 
@@ -276,6 +284,42 @@ impl Kind {
     #[must_use]
     pub const fn version_of<T: Version>() -> Self {
         Self::row::<T>(Some(View::of::<T>()))
+    }
+
+    /// The kind's root in the schema table, where it is of the table.
+    #[must_use]
+    pub fn built_in_schema(&self) -> Option<TypeRef> {
+        match &self.behaviour {
+            Behaviour::BuiltIn { schema, .. } => Some(*schema),
+        }
+    }
+
+    /// Checks a document against the kind's schema, and prunes it.
+    #[must_use]
+    pub fn check(&self, value: &mut Value) -> Checked {
+        match &self.behaviour {
+            Behaviour::BuiltIn { schema, .. } => schema::check(*schema, value),
+        }
+    }
+
+    /// Reads an object of this kind. The value has been [checked](Self::check) before.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn decode(&self, value: Value) -> Decoded {
+        match &self.behaviour {
+            Behaviour::BuiltIn { decode, .. } => decode(value),
+        }
+    }
+
+    /// As [`decode`](Self::decode), from what [`Object::encode`](super::Object::encode) wrote.
+    ///
+    /// # Errors
+    /// Where it did not.
+    pub fn decode_stored(&self, stored: &[u8]) -> Decoded {
+        match &self.behaviour {
+            Behaviour::BuiltIn { decode_stored, .. } => decode_stored(stored),
+        }
     }
 
     /// What this version shows of stored bytes.

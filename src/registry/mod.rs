@@ -11,6 +11,7 @@ mod kind;
 pub mod kinds;
 pub mod metadata;
 mod object;
+mod row;
 pub mod schema;
 mod version;
 
@@ -20,6 +21,7 @@ pub use kind::{
 pub use kinds::{KINDS, service_address_errors};
 use object::halves;
 pub use object::{Creator, Decoded, Halves, Object, Resource};
+pub use row::{KindRef, Rows, Served};
 pub use version::{Version, View};
 
 /// The kinds that are stored: each once, however many versions of it are served.
@@ -27,7 +29,7 @@ pub fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().filter(|kind| kind.view.is_none() && kind.facts.is_stored())
 }
 
-/// The kind served at `group`/`version`/`plural`.
+/// The kind of the table that is served at `group`/`version`/`plural`.
 #[must_use]
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| {

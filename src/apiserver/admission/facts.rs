@@ -137,7 +137,7 @@ async fn read_at(server: &Server, kind: &Kind, question: String) -> Result<Vec<F
 
 fn decode<F: FromIterator<Fact>>(kind: &Kind, entries: Vec<Entry>) -> Result<F, Status> {
     let fact = |entry: Entry| {
-        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+        let object = kind.decode_stored(&entry.value).map_err(Status::internal)?;
         Ok(Fact { key: entry.key, revision: entry.revision, object })
     };
     entries.into_iter().map(fact).collect()

@@ -58,7 +58,7 @@ pub(super) enum Operation<'a> {
 /// What a plugin judges.
 #[derive(Debug)]
 struct Attributes<'a> {
-    kind: &'static Kind,
+    kind: &'a Kind,
     namespace: Option<&'a str>,
     /// Who asks.
     identity: &'a Identity,

@@ -185,7 +185,7 @@ async fn find<T: Clone + 'static>(
         let subject = Subject { group, resource: singular, name: &key.name };
         return Ok(Err(Status::not_found(subject).message));
     };
-    let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+    let object = kind.decode_stored(&entry.value).map_err(Status::internal)?;
     let object = object.as_any().downcast_ref::<T>().expect("the kind's own type");
     Ok(Ok(object.clone()))
 }

@@ -3,6 +3,7 @@
 
 use super::super::query::Query;
 use crate::api::status::{Reason, Status};
+use crate::registry::Kind;
 use http::HeaderMap;
 use http::header::ACCEPT;
 
@@ -66,15 +67,38 @@ pub(crate) struct Accepted {
     pub(crate) pretty: bool,
 }
 
-/// Chooses the first form in `Accept` that can be served. What is only answered and never stored,
-/// such as reviews, is not shown as tables.
+/// What objects of a kind can be shown as, beyond themselves in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offers {
+    /// What is only answered and never stored, such as reviews, is not shown as tables.
+    pub(crate) tables: bool,
+    /// Of custom resources there is the metadata in protobuf, and no more.
+    pub(crate) protobuf: bool,
+}
+
+impl Offers {
+    pub(crate) fn of(kind: &Kind) -> Self {
+        let protobuf = kind.built_in_schema().is_some();
+        Self { tables: !kind.facts.is_question(), protobuf }
+    }
+
+    fn include(self, form: Form, language: Language) -> bool {
+        match form {
+            Form::Table(_) => self.tables,
+            Form::Object => self.protobuf || language == Language::Json,
+            Form::Partial(_) => true,
+        }
+    }
+}
+
+/// Chooses the first form in `Accept` that can be served.
 ///
 /// # Errors
 /// Not acceptable, when there is none.
 pub(crate) fn negotiate(
     headers: &HeaderMap,
     query: &Query,
-    has_tables: bool,
+    offers: Offers,
 ) -> Result<Accepted, Status> {
     let pretty = query.flag("pretty");
     let mut asked = false;
@@ -86,7 +110,7 @@ pub(crate) fn negotiate(
             asked = true;
             let Some(language) = language_of(clause) else { continue };
             let form = form_of(clause, language, query)?;
-            if let Some(form) = form.filter(|form| has_tables || !matches!(form, Form::Table(_))) {
+            if let Some(form) = form.filter(|form| offers.include(*form, language)) {
                 return Ok(Accepted { language, form, pretty });
             }
         }
@@ -159,16 +183,18 @@ fn include_of(query: &Query) -> Result<Include, Status> {
 mod tests {
     use super::*;
 
+    const EVERYTHING: Offers = Offers { tables: true, protobuf: true };
+
     fn check(accept: &str, query: &str, expected: &str) {
-        check_of(true, accept, query, expected);
+        check_of(EVERYTHING, accept, query, expected);
     }
 
-    fn check_of(has_tables: bool, accept: &str, query: &str, expected: &str) {
+    fn check_of(offers: Offers, accept: &str, query: &str, expected: &str) {
         let mut headers = HeaderMap::new();
         if !accept.is_empty() {
             headers.insert(ACCEPT, accept.parse().unwrap());
         }
-        let shown = match negotiate(&headers, &Query::parse(query), has_tables) {
+        let shown = match negotiate(&headers, &Query::parse(query), offers) {
             Ok(Accepted { language: Language::Protobuf, form, .. }) => format!("Protobuf {form:?}"),
             Ok(accepted) => format!("{:?}", accepted.form),
             Err(status) => status.code.to_string(),
@@ -218,8 +244,15 @@ mod tests {
 
     #[test]
     fn what_has_no_table_is_shown_otherwise_or_not_at_all() {
-        check_of(false, "application/json;as=Table;g=meta.k8s.io;v=v1", "", "406");
+        let review = Offers { tables: false, ..EVERYTHING };
+        check_of(review, "application/json;as=Table;g=meta.k8s.io;v=v1", "", "406");
         let with_another = "application/json;as=Table;g=meta.k8s.io;v=v1,application/json";
-        check_of(false, with_another, "", "Object");
+        check_of(review, with_another, "", "Object");
+        let custom = Offers { protobuf: false, ..EVERYTHING };
+        check_of(custom, "application/vnd.kubernetes.protobuf", "", "406");
+        check_of(custom, "application/vnd.kubernetes.protobuf,application/json", "", "Object");
+        let metadata =
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        check_of(custom, metadata, "", "Protobuf Partial(V1)");
     }
 }

@@ -13,7 +13,7 @@ mod protobuf;
 pub(super) mod splice;
 mod table;
 
-pub(super) use accept::{Accepted, Form, Language, PROTOBUF_MEDIA_TYPE, negotiate};
+pub(super) use accept::{Accepted, Form, Language, Offers, PROTOBUF_MEDIA_TYPE, negotiate};
 pub(super) use gzip::compress;
 pub(super) use lists::{ListBody, ListHead, take_turns};
 pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};

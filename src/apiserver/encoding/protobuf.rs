@@ -20,16 +20,25 @@ fn untranslatable(error: serde_json::Error) -> Status {
     Status::internal(format_args!("the object has no protobuf form: {error}"))
 }
 
-/// The type of what a client sees of an object, and what it calls itself.
-pub(crate) fn shown_as(kind: &Kind, form: Form) -> (TypeRef, TypeMeta<'static>) {
+/// What is asked in protobuf has been found to be offered before, so that this never happens.
+fn no_message() -> Status {
+    Status::internal("the kind has no protobuf form")
+}
+
+/// The type of what a client sees of an object, and what it calls itself. Custom resources have
+/// none: they are not offered in protobuf, but for their metadata.
+pub(crate) fn shown_as(kind: &Kind, form: Form) -> Option<(TypeRef, TypeMeta<'static>)> {
     match form {
-        Form::Object | Form::Table(_) => (kind.schema, TypeMeta::of(kind.schema)),
+        Form::Object | Form::Table(_) => {
+            let schema = kind.built_in_schema()?;
+            Some((schema, TypeMeta::of(schema)))
+        }
         Form::Partial(version) => {
             let type_meta = TypeMeta {
                 api_version: Cow::Borrowed(version.api_version()),
                 kind: Cow::Borrowed("PartialObjectMetadata"),
             };
-            (types::PARTIAL_OBJECT_METADATA, type_meta)
+            Some((types::PARTIAL_OBJECT_METADATA, type_meta))
         }
     }
 }
@@ -49,13 +58,14 @@ pub(super) fn of_status(json: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
 pub(crate) fn document_response(
     code: StatusCode,
     accepted: Accepted,
-    (of, type_meta): (TypeRef, &TypeMeta<'_>),
+    shown: Option<(TypeRef, &TypeMeta<'_>)>,
     json: Vec<u8>,
 ) -> Result<Response, Status> {
     match accepted.language {
         Language::Json if accepted.pretty => Ok(json_response(code, pretty(&json))),
         Language::Json => Ok(json_response(code, json)),
         Language::Protobuf => {
+            let (of, type_meta) = shown.ok_or_else(no_message)?;
             let message = protobuf::encode(of, type_meta, &json).map_err(untranslatable)?;
             Ok(response(code, message))
         }
@@ -70,7 +80,7 @@ pub(crate) async fn list_response(
     head: &ListHead,
     form: Form,
 ) -> Result<Response, Status> {
-    let (of, mut type_meta) = shown_as(kind, form);
+    let (of, mut type_meta) = shown_as(kind, form).ok_or_else(no_message)?;
     type_meta.kind.to_mut().push_str("List");
     let mut json = Vec::new();
     head.push(&mut json);
@@ -93,11 +103,15 @@ pub(crate) async fn list_response(
 pub(crate) fn push_watch_frame(
     out: &mut Vec<u8>,
     event: &str,
-    (of, type_meta): (TypeRef, &TypeMeta<'_>),
+    shown: Option<(TypeRef, &TypeMeta<'_>)>,
     json: &[u8],
 ) {
-    let Err(error) = protobuf::push_watch_frame(out, event, (of, type_meta), json) else { return };
-    let status = untranslatable(error).to_json();
+    let pushed = match shown {
+        None => Err(no_message()),
+        Some(shown) => protobuf::push_watch_frame(out, event, shown, json).map_err(untranslatable),
+    };
+    let Err(status) = pushed else { return };
+    let status = status.to_json();
     let type_meta = TypeMeta::of(types::STATUS);
     protobuf::push_watch_frame(out, "ERROR", (types::STATUS, &type_meta), &status)
         .expect("a status is a Status");

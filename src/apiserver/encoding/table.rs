@@ -42,7 +42,7 @@ impl<'a> TableWriter<'a> {
 
     /// Adds the row of a stored object.
     pub(crate) fn push(&mut self, stored: &[u8], revision: Revision) -> Result<(), Status> {
-        let object = (self.kind.decode_stored)(stored).map_err(Status::internal)?;
+        let object = self.kind.decode_stored(stored).map_err(Status::internal)?;
         let cells = object.row(self.now);
         self.push_row(&cells, Some((stored, revision)))
     }

@@ -100,7 +100,7 @@ async fn select(
     place: (Option<&str>, Option<&str>),
 ) -> Result<Vec<Seen>, Status> {
     let kind = registry::find("", "v1", plural).ok_or_else(no_such_path)?;
-    let selection = Selection::parse(kind, place, &asked.query)?;
+    let selection = Selection::parse(&kind.into(), place, &asked.query)?;
     let entries: Vec<Entry> = match &selection.place {
         Place::Nowhere => Vec::new(),
         Place::Key(key) => {

@@ -14,38 +14,50 @@ use self::schemas::Edition;
 use super::encoding::{JSON, json_response};
 use super::etag::{self, Hash};
 use super::query::Query;
-use crate::registry::{KINDS, Kind};
+use super::server::Asked;
+use crate::registry::{Kind, Rows};
 use crate::stdx::http::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 
 /// What clients ask for. It is no media type by the rules, because of the `@`.
 const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 /// What they are given.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// The index of the documents of v3, made when it is first asked for.
+/// The index of the documents of v3, made when it is first asked for, and again for other rows.
 #[derive(Debug, Default)]
-pub(super) struct Index(OnceLock<Value>);
+pub(super) struct Index(Mutex<Option<(Arc<Rows>, Arc<str>)>>);
+
+impl Index {
+    fn of(&self, rows: &Arc<Rows>) -> Arc<str> {
+        let mut rendered = self.0.lock().expect("no panics under this lock");
+        match &*rendered {
+            Some((of, index)) if Arc::ptr_eq(of, rows) => Arc::clone(index),
+            _ => {
+                let index: Arc<str> = root(rows).to_string().into();
+                *rendered = Some((Arc::clone(rows), Arc::clone(&index)));
+                index
+            }
+        }
+    }
+}
 
 /// Answers if `path` (without a slash at its end) is one of these.
 pub(super) fn answer(
-    index: &Index,
+    (index, rows): (&Index, &Arc<Rows>),
     path: &str,
-    query: &Query,
-    headers: &HeaderMap,
+    asked: &Asked,
 ) -> Option<Response> {
+    let (query, headers) = (&asked.query, &asked.headers);
     match path {
-        "/openapi/v2" => Some(second(headers)),
-        "/openapi/v3" => {
-            let root = index.0.get_or_init(root);
-            Some(json_response(StatusCode::OK, root.to_string()))
-        }
+        "/openapi/v2" => Some(second(rows, headers)),
+        "/openapi/v3" => Some(json_response(StatusCode::OK, index.of(rows).to_string())),
         _ => {
             let group_version = path.strip_prefix("/openapi/v3/")?;
-            Some(third(document(group_version)?.to_string(), query, headers))
+            Some(third(document(rows, group_version)?.to_string(), query, headers))
         }
     }
 }
@@ -54,11 +66,11 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": super::health::GIT_VERSION})
 }
 
-fn second(headers: &HeaderMap) -> Response {
+fn second(rows: &Rows, headers: &HeaderMap) -> Response {
     let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accepts: Vec<_> = accepts.flat_map(|value| value.split(',')).map(str::trim).collect();
     let asks = |media_type: &str| accepts.iter().any(|accept| accept.starts_with(media_type));
-    let document = second_document();
+    let document = second_document(rows);
     let (body, media_type) = if asks(V2_PROTOBUF_ASKED) || asks(V2_PROTOBUF) {
         (gnostic::encode(&document), HeaderValue::from_static(V2_PROTOBUF))
     } else {
@@ -67,12 +79,14 @@ fn second(headers: &HeaderMap) -> Response {
     tagged(body, media_type, headers).0
 }
 
-fn second_document() -> Value {
+fn second_document(rows: &Rows) -> Value {
     let mut paths = Map::new();
-    for kind in KINDS {
-        paths.insert(object_path(kind), json!({"patch": patch_operation(kind, Edition::Second)}));
+    for kind in rows.iter() {
+        let patch = patch_operation(&kind, Edition::Second);
+        paths.insert(object_path(&kind), json!({"patch": patch}));
     }
-    let definitions = Edition::Second.reachable(KINDS.iter().map(|kind| kind.schema));
+    let schemas = rows.iter().filter_map(|kind| kind.built_in_schema());
+    let definitions = Edition::Second.reachable(schemas);
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
 }
 
@@ -92,14 +106,14 @@ fn object_path(kind: &Kind) -> String {
     format!("/{}/{namespace}{}/{{name}}", path_of(kind), kind.facts.plural)
 }
 
-fn root() -> Value {
+fn root(rows: &Rows) -> Value {
     let mut paths = Map::new();
-    for kind in KINDS {
-        let path = path_of(kind);
+    for kind in rows.iter() {
+        let path = path_of(&kind);
         if paths.contains_key(&path) {
             continue;
         }
-        let document = document(&path).expect("the path is that of a kind");
+        let document = document(rows, &path).expect("the path is that of a kind");
         let hash = Hash::of(document.to_string().as_bytes());
         let hash = hash.as_str();
         let url = format!("/openapi/v3/{path}?hash={hash}");
@@ -109,12 +123,13 @@ fn root() -> Value {
 }
 
 /// The document of one group's version.
-fn document(group_version: &str) -> Option<Value> {
+fn document(rows: &Rows, group_version: &str) -> Option<Value> {
     let mut paths = Map::new();
     let mut roots = Vec::new();
-    for kind in KINDS.iter().filter(|kind| path_of(kind) == group_version) {
-        roots.push(kind.schema);
-        paths.insert(object_path(kind), json!({"patch": patch_operation(kind, Edition::Third)}));
+    for kind in rows.iter().filter(|kind| path_of(kind) == group_version) {
+        roots.extend(kind.built_in_schema());
+        let patch = patch_operation(&kind, Edition::Third);
+        paths.insert(object_path(&kind), json!({"patch": patch}));
     }
     if paths.is_empty() {
         return None;

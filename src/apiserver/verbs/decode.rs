@@ -38,11 +38,12 @@ enum Written {
     Protobuf,
 }
 
-fn written(headers: &HeaderMap) -> Result<Written, Status> {
+fn written(headers: &HeaderMap, has_protobuf: bool) -> Result<Written, Status> {
     match media_type(headers) {
         "application/json" => Ok(Written::Text(Format::Json)),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Written::Text(Format::Yaml)),
-        PROTOBUF_MEDIA_TYPE => Ok(Written::Protobuf),
+        PROTOBUF_MEDIA_TYPE if has_protobuf => Ok(Written::Protobuf),
+        _ if !has_protobuf => Err(unsupported_media_type("application/json, application/yaml")),
         _ => Err(unsupported_media_type(
             "application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
@@ -59,7 +60,7 @@ pub(super) fn unsupported_media_type(supported: &str) -> Status {
 
 /// A document of the type `of`, which is not the call's kind, such as delete options or a binding.
 pub(super) fn document(call: &Call<'_>, of: TypeRef) -> Result<Value, Status> {
-    let value = match written(call.headers)? {
+    let value = match written(call.headers, true)? {
         Written::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?.value,
         Written::Protobuf => {
             let (kind, envelope) = (TypeMeta::of(of).kind, envelope(call)?);
@@ -86,7 +87,8 @@ fn envelope<'a>(call: &'a Call<'_>) -> Result<Envelope<'a>, Status> {
 /// The call's object as the client wrote it, and what a strict decoder may have against it.
 fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
     let kind = call.kind;
-    if let Written::Text(format) = written(call.headers)? {
+    let schema = kind.built_in_schema();
+    if let Written::Text(format) = written(call.headers, schema.is_some())? {
         let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
         check_type(kind, &mut decoded.value)?;
         return Ok((decoded, Some(format)));
@@ -95,8 +97,9 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
     let mut type_meta = json!({"apiVersion": api_version, "kind": name});
     // Before the message is read: a field means nothing without its type.
     check_type(kind, &mut type_meta)?;
-    let mut value = protobuf::decode(kind.schema, raw)
-        .map_err(|error| cannot_handle(kind, &error.to_string()))?;
+    let schema = schema.ok_or_else(|| unsupported_media_type("application/json"))?;
+    let mut value =
+        protobuf::decode(schema, raw).map_err(|error| cannot_handle(kind, &error.to_string()))?;
     for field in ["apiVersion", "kind"] {
         value[field] = type_meta[field].take();
     }
@@ -117,11 +120,11 @@ fn unreadable(error: DecodeError) -> Status {
 /// The object in the body of a create or update.
 pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Submitted, Status> {
     let (mut decoded, format) = read(call)?;
-    let checked = schema::check(call.kind.schema, &mut decoded.value);
+    let checked = call.kind.check(&mut decoded.value);
     let object = typed(call.kind, decoded.value.take(), &checked)?;
     let problems = format.map_or_else(StrictProblems::default, |format| {
         let document = (&*call.body, format);
-        StrictProblems::of_document(call.kind.schema, document, &decoded, &checked)
+        StrictProblems::of_document(call.kind.built_in_schema(), document, &decoded, &checked)
     });
     match validation {
         FieldValidation::Strict if !problems.is_empty() => {
@@ -141,7 +144,7 @@ pub(super) fn patched(
     validation: FieldValidation,
 ) -> Result<Submitted, Status> {
     check_type(call.kind, &mut value)?;
-    let checked = schema::check(call.kind.schema, &mut value);
+    let checked = call.kind.check(&mut value);
     let object = typed(call.kind, value, &checked)?;
     match validation {
         FieldValidation::Ignore => {}
@@ -167,7 +170,7 @@ fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Box<dyn Object>
     if let Some(mistyped) = checked.mistyped.first() {
         return Err(cannot_handle(kind, &mistyped.message));
     }
-    (kind.decode)(value).map_err(|error| cannot_handle(kind, &error.to_string()))
+    kind.decode(value).map_err(|error| cannot_handle(kind, &error.to_string()))
 }
 
 fn submitted(kind: &Kind, mut object: Box<dyn Object>) -> Result<Submitted, Status> {

@@ -91,8 +91,7 @@ fn success(
     stored: &[u8],
     revision: Revision,
 ) -> Map<String, Value> {
-    let uid =
-        (call.kind.decode_stored)(stored).ok().and_then(|object| object.metadata().uid.clone());
+    let uid = call.kind.decode_stored(stored).ok().and_then(|object| object.metadata().uid.clone());
     let facts = &call.kind.facts;
     let mut details = json!({"name": key.name, "kind": facts.plural, "uid": uid});
     if !facts.group.is_empty() {

@@ -27,7 +27,7 @@ mod watch;
 
 pub(super) use self::proxy::PodClient;
 pub(super) use self::update::Part;
-use super::encoding::{self, Accepted, Language};
+use super::encoding::{self, Accepted, Language, Offers};
 use super::identity::Identity;
 use super::query::Query;
 use super::request::{ResourcePath, Verb};
@@ -36,7 +36,7 @@ use super::websocket;
 use crate::api::{ObjectKey, Revision, Status};
 use crate::registry::schema::protobuf::TypeMeta;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{self, Kind};
+use crate::registry::{Kind, KindRef};
 use crate::stdx::http::Response;
 use crate::streaming::body::Unit;
 use bytes::Bytes;
@@ -52,7 +52,7 @@ pub(super) struct Call<'a> {
     pub(super) verb: Verb,
     /// Who asks.
     pub(super) identity: &'a Identity,
-    pub(super) kind: &'static Kind,
+    pub(super) kind: &'a KindRef,
     /// `None` for cluster-scoped kinds, and for all namespaces.
     pub(super) namespace: Option<&'a str>,
     pub(super) name: Option<&'a str>,
@@ -92,8 +92,9 @@ impl Call<'_> {
     ) -> Result<Response, Status> {
         let (now, form) = (self.server.config.clock.now(), self.accepted.form);
         let json = encoding::render(self.kind, stored, revision, &form, now)?;
-        let (of, type_meta) = encoding::shown_as(self.kind, form);
-        encoding::document_response(code, self.accepted, (of, &type_meta), json)
+        let shown = encoding::shown_as(self.kind, form);
+        let shown = shown.as_ref().map(|(of, type_meta)| (*of, type_meta));
+        encoding::document_response(code, self.accepted, shown, json)
     }
 
     /// An object of another built-in kind, such as a `Status`.
@@ -103,7 +104,7 @@ impl Call<'_> {
         of: TypeRef,
         json: Vec<u8>,
     ) -> Result<Response, Status> {
-        encoding::document_response(code, self.accepted, (of, &TypeMeta::of(of)), json)
+        encoding::document_response(code, self.accepted, Some((of, &TypeMeta::of(of))), json)
     }
 
     /// A `Status` that says that what was asked is done, with what there is to tell beyond that.
@@ -137,7 +138,8 @@ pub(super) async fn answer(
     // A binding can also be posted beside the pods; the pod is named in the body then.
     let is_bindings = path.group.is_empty() && path.resource == "bindings";
     let plural = if is_bindings { "pods" } else { &path.resource };
-    let kind = registry::find(&path.group, &path.version, plural).ok_or_else(no_such_path)?;
+    let kind = server.rows.now().find(&path.group, &path.version, plural);
+    let kind = &kind.ok_or_else(no_such_path)?;
     if path.rest.is_some() {
         return Err(no_such_path());
     }
@@ -151,7 +153,7 @@ pub(super) async fn answer(
         query: &asked.query,
         headers: &asked.headers,
         body,
-        accepted: encoding::negotiate(&asked.headers, &asked.query, !kind.facts.is_question())?,
+        accepted: encoding::negotiate(&asked.headers, &asked.query, Offers::of(kind))?,
         warnings: Mutex::default(),
     };
     let answered = if is_bindings {

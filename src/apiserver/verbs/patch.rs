@@ -73,11 +73,14 @@ impl Patch {
 const SUPPORTED: &str = "application/json-patch+json, application/merge-patch+json, \
                          application/strategic-merge-patch+json";
 
+/// Of custom resources no lists are known by their merge keys.
+const SUPPORTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json";
+
 /// The object that the patch makes of what is stored, which the client sees with its revision.
 fn apply(call: &Call<'_>, patch: &Patch, current: &Current) -> Result<Value, Status> {
     let shown = splice::with_revision(&current.entry.value, current.entry.revision);
     let document: Value = serde_json::from_slice(&shown).map_err(Status::internal)?;
-    apply_to(call.kind.schema, patch, document)
+    apply_to(call.kind.built_in_schema(), patch, document)
 }
 
 /// What the call's patch makes of a document that is shown for an object, such as a scale. Its
@@ -87,14 +90,15 @@ pub(super) fn apply_document(call: &Call<'_>, document: Value) -> Result<Value, 
         Patch::Strategic(patch) => Patch::Merge(patch),
         other => other,
     };
-    apply_to(call.kind.schema, &patch, document)
+    apply_to(call.kind.built_in_schema(), &patch, document)
 }
 
-fn apply_to(of: TypeRef, patch: &Patch, document: Value) -> Result<Value, Status> {
+fn apply_to(of: Option<TypeRef>, patch: &Patch, document: Value) -> Result<Value, Status> {
     let applied = match patch {
         Patch::Json(patch) => schema::patch::json_patch(document, patch.clone()),
         Patch::Merge(patch) => schema::patch::merge_patch(document, &patch.value),
         Patch::Strategic(patch) => {
+            let of = of.ok_or_else(|| decode::unsupported_media_type(SUPPORTED_OF_CUSTOM))?;
             schema::patch::strategic_merge_patch(of, document, patch.value.clone())
         }
     };

@@ -103,13 +103,14 @@ fn with_replicas(call: &Call<'_>, current: &Current, replicas: i32) -> Result<Su
     let mut workload: Value =
         serde_json::from_slice(&current.entry.value).map_err(Status::internal)?;
     workload["spec"]["replicas"] = json!(replicas);
-    let object = (call.kind.decode)(workload).map_err(Status::internal)?;
+    let object = call.kind.decode(workload).map_err(Status::internal)?;
     Ok(Submitted { object, revision: Some(current.entry.revision) })
 }
 
 /// Older workloads select by labels alone; which do is written in the schema.
 fn selector_of(kind: &Kind, selector: &Value) -> Result<Selector, Status> {
-    let spec = BUILT_IN.get(kind.schema).field("spec").map(|field| field.shape());
+    let schema = kind.built_in_schema().map(|schema| BUILT_IN.get(schema));
+    let spec = schema.and_then(|schema| schema.field("spec")).map(|field| field.shape());
     let field = match spec {
         Some(Shape::Struct(spec)) => BUILT_IN.get(spec).field("selector"),
         _ => None,

@@ -84,7 +84,7 @@ pub(super) fn all_shown(kind: &Kind, entries: Vec<Entry>) -> Result<Vec<Entry>, 
 
 impl Current {
     pub(super) fn of(kind: &Kind, entry: Entry) -> Result<Self, Status> {
-        let object = (kind.decode_stored)(&entry.value).map_err(Status::internal)?;
+        let object = kind.decode_stored(&entry.value).map_err(Status::internal)?;
         Ok(Self { entry, object })
     }
 }

@@ -206,6 +206,6 @@ async fn node_of_pod(call: &Call<'_>, name: &str) -> Result<ObjectMeta, Status> 
     let Some(entry) = found else {
         return Ok(ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() });
     };
-    let node = (row.decode_stored)(&entry.value).map_err(Status::internal)?;
+    let node = row.decode_stored(&entry.value).map_err(Status::internal)?;
     Ok(node.metadata().clone())
 }

@@ -11,7 +11,7 @@ use super::Call;
 use super::list;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
-use crate::registry::Kind;
+use crate::registry::KindRef;
 use crate::stdx::Entropy;
 use crate::stdx::http::{Response, streamed};
 use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
@@ -48,7 +48,7 @@ struct WatchOptions {
 
 /// A watch under way.
 struct Watcher {
-    kind: &'static Kind,
+    kind: KindRef,
     selection: Selection,
     frames: FrameWriter,
     /// What is there, still to be shown.
@@ -88,7 +88,8 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         Place::Nowhere => "/\0".to_owned(),
     };
     let request = WatchRequest { prefix, after, progress: options.progress };
-    let mut frames = FrameWriter::new(call.kind, call.accepted, call.server.config.clock.clone());
+    let mut frames =
+        FrameWriter::new(call.kind.clone(), call.accepted, call.server.config.clock.clone());
     let source = match store.watch(request).await {
         Ok(source) => Some(source),
         // Told in the stream, as upstream does, so that clients have one place to look.
@@ -101,7 +102,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let tells_end = options.begin == Begin::WithState { tell_end: true };
     let deadline = Instant::now() + options.timeout;
     let mut watcher = Watcher {
-        kind: call.kind,
+        kind: call.kind.clone(),
         selection,
         frames,
         state: state.into_iter(),

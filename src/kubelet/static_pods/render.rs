@@ -36,7 +36,7 @@ pub(super) fn pod(manifest: Manifest<'_>, node: &str) -> Result<Pod, String> {
         return Err("it is no Pod of v1".to_owned());
     }
     let kind = registry::find("", "v1", "pods").ok_or("the kind Pod is not known")?;
-    let mut object = (kind.decode)(document).map_err(|error| error.to_string())?;
+    let mut object = kind.decode(document).map_err(|error| error.to_string())?;
     object.apply_defaults();
     let value = object.to_value();
     let mut pod: Pod = serde_json::from_value(value).map_err(|error| error.to_string())?;
@@ -71,7 +71,7 @@ pub(super) fn pod(manifest: Manifest<'_>, node: &str) -> Result<Pod, String> {
 fn problems(pod: &Pod) -> Result<String, String> {
     let kind = registry::find("", "v1", "pods").ok_or("the kind Pod is not known")?;
     let value = serde_json::to_value(pod).map_err(|error| error.to_string())?;
-    let object = (kind.decode)(value).map_err(|error| error.to_string())?;
+    let object = kind.decode(value).map_err(|error| error.to_string())?;
     let problems: Vec<_> = object.validate().iter().map(ToString::to_string).collect();
     Ok(problems.join("; "))
 }

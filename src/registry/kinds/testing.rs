@@ -26,7 +26,7 @@ impl Case {
     }
 
     pub(super) fn decode(&self) -> Box<dyn Object> {
-        let mut object = (self.kind.decode)(self.object.clone()).unwrap();
+        let mut object = self.kind.decode(self.object.clone()).unwrap();
         object.apply_defaults();
         object
     }

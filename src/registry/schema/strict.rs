@@ -23,10 +23,11 @@ pub struct StrictProblems {
 }
 
 impl StrictProblems {
-    /// Of a document of the type `of` that was decoded and checked.
+    /// Of a document that was decoded and checked, of the built-in type `of`. What is of another
+    /// type is read without one first: what comes twice is told before what is unknown.
     #[must_use]
     pub fn of_document(
-        of: TypeRef,
+        of: Option<TypeRef>,
         (bytes, format): (&[u8], Format),
         decoded: &Decoded,
         checked: &Checked,
@@ -39,7 +40,11 @@ impl StrictProblems {
                 Self { yaml: Vec::new(), fields: unknown() }
             }
             Format::Json => {
-                Self { yaml: Vec::new(), fields: scan(Expected::Shape(Shape::Struct(of)), bytes) }
+                let fields = match of {
+                    Some(of) => scan(Expected::Shape(Shape::Struct(of)), bytes),
+                    None => decoded.duplicates.iter().cloned().chain(unknown()).collect(),
+                };
+                Self { yaml: Vec::new(), fields }
             }
         }
     }
@@ -261,7 +266,7 @@ mod tests {
         let checked = check(types::DEPLOYMENT, &mut decoded.value.clone());
         let of = types::DEPLOYMENT;
         let problems =
-            StrictProblems::of_document(of, (text.as_bytes(), format), &decoded, &checked);
+            StrictProblems::of_document(Some(of), (text.as_bytes(), format), &decoded, &checked);
         let said = if problems.is_empty() { String::new() } else { problems.to_string() };
         assert_eq!(said, message, "{text}");
     }

@@ -130,7 +130,7 @@ impl Budgets {
         }
         let entry = &self.entries[number];
         let stored =
-            (self.kind.decode_stored)(&serde_json::to_vec(&spent).map_err(Status::internal)?);
+            self.kind.decode_stored(&serde_json::to_vec(&spent).map_err(Status::internal)?);
         let value = stored.map_err(Status::internal)?.encode();
         let update = Op::Update { key: entry.key.clone(), value, expected: entry.revision };
         let commit = Commit { ops: vec![update], durability: Durability::Durable };
