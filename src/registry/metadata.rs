@@ -32,8 +32,17 @@ pub struct Rules {
 #[must_use]
 pub fn validate(metadata: &ObjectMeta, rules: Rules) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
-    let mut errors = validate_name(metadata, rules.name, &path);
-    errors.extend(validate_namespace(metadata.namespace.as_deref(), rules.scope, &path));
+    let mut errors = validate_at(metadata, rules, &path);
+    errors.extend(validate_finalizer_domains(metadata, &path));
+    errors
+}
+
+/// As [`validate`], of metadata at `path`. Finalizers need no domain: only upstream's own kinds ask
+/// for that.
+#[must_use]
+pub fn validate_at(metadata: &ObjectMeta, rules: Rules, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = validate_name(metadata, rules.name, path);
+    errors.extend(validate_namespace(metadata.namespace.as_deref(), rules.scope, path));
     if metadata.generation.unwrap_or_default() < 0 {
         errors.push(FieldError::invalid(
             &path.child("generation"),
@@ -47,8 +56,7 @@ pub fn validate(metadata: &ObjectMeta, rules: Rules) -> Vec<FieldError> {
     errors.extend(validate_owners(owners, &path.child("ownerReferences")));
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
     errors.extend(validate_finalizers(finalizers, &path.child("finalizers")));
-    errors.extend(validate_managed_fields(metadata, &path));
-    errors.extend(validate_finalizer_domains(metadata, &path));
+    errors.extend(validate_managed_fields(metadata, path));
     errors
 }
 
@@ -198,6 +206,14 @@ fn validate_managed_entry(entry: &ManagedFieldsEntry, path: &FieldPath) -> Vec<F
 /// What is wrong with going from the metadata `old` to `new`.
 #[must_use]
 pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
+    let mut errors = validate_change(new, old);
+    errors.extend(validate_finalizer_domains(new, &FieldPath::new("metadata")));
+    errors
+}
+
+/// As [`validate_update`]; finalizers need no domain.
+#[must_use]
+pub fn validate_change(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let mut errors = Vec::new();
     if old.deletion_timestamp.is_some() {
@@ -229,7 +245,6 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
     let owners = new.owner_references.as_deref().unwrap_or_default();
     errors.extend(validate_owners(owners, &path.child("ownerReferences")));
     errors.extend(validate_managed_fields(new, &path));
-    errors.extend(validate_finalizer_domains(new, &path));
     errors
 }
 

@@ -25,6 +25,7 @@ pub mod protobuf;
 mod reference_tests;
 mod scalar;
 mod strict;
+pub mod structural;
 mod table;
 pub mod types;
 mod yaml;
