@@ -7,6 +7,7 @@
 
 mod cells;
 mod checks;
+mod json;
 mod kind;
 pub mod kinds;
 pub mod metadata;

@@ -1,5 +1,6 @@
 //! What is special about a kind ([`Resource`]), and the same with the type erased ([`Object`]).
 
+use super::json;
 use super::kind::{Column, KindFacts};
 use super::metadata;
 use super::schema::TypeRef;
@@ -358,14 +359,14 @@ impl<T: Resource> Object for T {
 
     fn encode(&self) -> Bytes {
         let json = match Object::metadata(self).resource_version {
-            None => serde_json::to_vec(self),
+            None => json::to_vec(self),
             Some(_) => {
                 let mut bare = self.clone();
                 Object::metadata_mut(&mut bare).resource_version = None;
-                serde_json::to_vec(&bare)
+                json::to_vec(&bare)
             }
         };
-        Bytes::from(with_metadata_first(json.expect("generated types always serialize")))
+        Bytes::from(with_metadata_first(json))
     }
 
     fn to_value(&self) -> Value {

@@ -1,5 +1,6 @@
 //! One file per kind, and the table that lists them.
 
+pub mod apiextensions;
 mod apps;
 mod authentication;
 mod authorization;
@@ -18,6 +19,7 @@ mod scheduling;
 mod storage;
 #[cfg(test)]
 mod testing;
+mod webhook_address;
 
 pub use self::core::service_address_errors;
 
@@ -51,6 +53,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 /// Every built-in kind, by group and then by plural. The order is the order in discovery
 /// documents.
@@ -108,4 +111,5 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<StorageClass>(),
     Kind::of::<VolumeAttachment>(),
     Kind::of::<VolumeAttributesClass>(),
+    Kind::of::<CustomResourceDefinition>(),
 ];

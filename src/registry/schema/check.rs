@@ -132,7 +132,10 @@ impl Walker<'_> {
     /// An element of a list or a value of a map: null is the zero value there.
     fn visit_element(&mut self, shape: Shape, value: &mut Value, path: &Path<'_>) {
         if value.is_null() {
-            *value = zero(shape);
+            // Free-form JSON may be null.
+            if !matches!(shape, Shape::Struct(of) if self.table.get(of).is_any()) {
+                *value = zero(shape);
+            }
         } else {
             self.visit(shape, value, path);
         }

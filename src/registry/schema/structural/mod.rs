@@ -29,12 +29,14 @@ mod validate;
 
 pub use build::{DEPTH_MAX, NODES_MAX, NotStructural};
 pub use field_path::{FoundField, find_field};
-pub use formats::is_known as is_known_format;
+pub use formats::{is_known as is_known_format, is_valid as is_valid_format};
 pub use node::{Additional, Checks, ListType, MapType, Rule, Structural, Type};
 pub use pattern::{BadPattern, Pattern};
-pub use prune::prune;
+pub use prune::{prune, prune_as};
 pub use rules::validate_structure;
-pub use validate::{correlate::Correlated, nowhere, validate, validate_update, validate_update_at};
+pub use validate::{
+    correlate::Correlated, nowhere, validate, validate_part, validate_update, validate_update_at,
+};
 
 /// The fields that every object has, whatever its schema says.
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];

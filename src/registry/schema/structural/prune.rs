@@ -12,8 +12,13 @@ const UNKNOWN_MAX: usize = 100;
 /// Prunes a resource. Returns the paths of the fields that were taken out, sorted: `spec.extra`,
 /// `spec.list[0].extra`.
 pub fn prune(value: &mut Value, schema: &Structural) -> Vec<String> {
+    prune_as(value, schema, true)
+}
+
+/// As [`prune`], of a value that is a resource or none.
+pub fn prune_as(value: &mut Value, schema: &Structural, is_resource: bool) -> Vec<String> {
     let mut pruner = Pruner { unknown: Vec::new() };
-    pruner.visit(value, Below { schema: Some(schema), is_resource: true }, &Path::Root);
+    pruner.visit(value, Below { schema: Some(schema), is_resource }, &Path::Root);
     pruner.unknown.sort();
     pruner.unknown
 }

@@ -16,7 +16,8 @@ pub fn is_known(format: &str) -> bool {
 }
 
 /// Whether `text` is of the format, or nothing is known of it.
-pub(super) fn is_valid(format: &str, text: &str) -> bool {
+#[must_use]
+pub fn is_valid(format: &str, text: &str) -> bool {
     rule(format).is_none_or(|rule| rule(text))
 }
 

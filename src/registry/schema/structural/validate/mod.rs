@@ -54,11 +54,8 @@ pub fn validate_update_at(
 }
 
 /// As [`validate`], of a part of a resource at `path`.
-pub(in crate::registry) fn validate_at(
-    path: &FieldPath,
-    value: &Value,
-    schema: &Structural,
-) -> Vec<FieldError> {
+#[must_use]
+pub fn validate_part(path: &FieldPath, value: &Value, schema: &Structural) -> Vec<FieldError> {
     validate_update_at(path, value, None, schema)
 }
 

@@ -1,0 +1,74 @@
+//! JSON as it is stored and shown: numbers as Go writes them.
+//!
+//! To Go a number of a custom resource that was written `5.0` is a double, and doubles that are
+//! whole are written without a point. So are those of definitions (`maximum: 5`).
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+use std::io::{self, Write};
+
+/// Whole numbers of this magnitude and above are written with an exponent, as Go does it.
+const PLAIN_MAX: f64 = 1e21;
+/// And so are those below this one.
+const PLAIN_MIN: f64 = 1e-6;
+
+#[derive(Debug)]
+struct GoNumbers;
+
+impl Formatter for GoNumbers {
+    fn write_f64<W: Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let magnitude = value.abs();
+        if magnitude == 0.0 || (PLAIN_MIN..PLAIN_MAX).contains(&magnitude) {
+            // The shortest text that reads as the same number; without a point where it is whole.
+            return write!(writer, "{value}");
+        }
+        let text = format!("{value:e}");
+        match text.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => {
+                write!(writer, "{digits}e+{exponent}")
+            }
+            _ => writer.write_all(text.as_bytes()),
+        }
+    }
+}
+
+/// `value` as JSON.
+pub(super) fn to_vec(value: &impl Serialize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(256);
+    let mut serializer = Serializer::with_formatter(&mut json, GoNumbers);
+    value.serialize(&mut serializer).expect("objects always serialize, and memory takes all");
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_are_written_as_go_writes_them() {
+        for (number, expected) in [
+            (5.0, "5"),
+            (0.5, "0.5"),
+            (-0.25, "-0.25"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1e-7, "1e-7"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(String::from_utf8(to_vec(&number)).unwrap(), expected);
+        }
+        let value = serde_json::json!({"a": [1, 2.0], "b": "x"});
+        assert_eq!(to_vec(&value), br#"{"a":[1,2],"b":"x"}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_read_as_they_were(number in any::<f64>()) {
+            prop_assume!(number.is_finite());
+            let text = String::from_utf8(to_vec(&number)).unwrap();
+            prop_assert_eq!(text.parse::<f64>().unwrap(), number);
+        }
+    }
+}
