@@ -275,10 +275,6 @@ impl Structural {
         self.checks.as_deref()
     }
 
-    pub(super) fn required(&self) -> &[Box<str>] {
-        self.checks().map_or(&[], |checks| &checks.required)
-    }
-
     /// Whether this or anything below it has rules in CEL.
     #[must_use]
     pub fn has_rules(&self) -> bool {

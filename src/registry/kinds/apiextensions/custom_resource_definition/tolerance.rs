@@ -29,7 +29,6 @@ pub(super) struct Tolerance {
     pub(super) unpruned_defaults: bool,
     pub(super) odd_sets: bool,
     pub(super) odd_map_keys: bool,
-    pub(super) kept_unknown: bool,
     /// The versions with as many selectable fields as before, and too many; all of them by an
     /// empty name.
     pub(super) many_selectable: BTreeSet<String>,
@@ -68,7 +67,6 @@ impl Tolerance {
             odd_map_keys: any(&|props| {
                 !schema::validate_list_items(props, &FieldPath::default()).is_empty()
             }),
-            kept_unknown: spec.keeps_unknown(),
             many_selectable: many_selectable(&Spec::of(new), &spec),
             unchanged_schemas: unchanged_schemas(new, old),
         }

@@ -5,7 +5,7 @@
 //! matched, by which the best of several alternatives is chosen. What upstream leaves to the order
 //! of Go's maps is sorted here.
 
-pub mod correlate;
+pub(super) mod correlate;
 mod outcome;
 mod scalar;
 #[cfg(test)]
@@ -139,7 +139,7 @@ fn check_type(value: &Value, schema: &Structural, trail: Trail<'_>) -> Outcome {
     let wanted_format = schema.checks().and_then(|checks| checks.format.as_deref());
     if let Some(wanted_format) = wanted_format {
         let is_text = value.is_string() || value.is_array();
-        if !is_text && !(is_of(found) || format == wanted_format || is_as_number) {
+        if !(is_text || is_of(found) || format == wanted_format || is_as_number) {
             return wrong(wanted_format, format);
         }
         if is_text && !is_of("number") && !is_of("integer") {
