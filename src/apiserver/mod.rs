@@ -14,6 +14,7 @@ mod authz;
 mod bootstrap;
 mod config;
 mod connection;
+mod definitions;
 mod discovery;
 mod encoding;
 mod errors;

@@ -120,14 +120,12 @@ impl Selection {
             return true;
         }
         let (namespace, name) = keys::segments(&self.kind, key);
-        let own = if self.needs_decoding {
-            match self.kind.decode_stored(stored) {
-                Ok(object) => object.selectable_fields(),
-                Err(_unreadable) => return false,
-            }
-        } else {
-            Vec::new()
+        let object = match self.needs_decoding.then(|| self.kind.decode_stored(stored)) {
+            None => None,
+            Some(Ok(object)) => Some(object),
+            Some(Err(_unreadable)) => return false,
         };
+        let own = object.as_ref().map(|object| object.selectable_fields()).unwrap_or_default();
         self.fields.matches_by(|field| match field {
             NAME => Some(name),
             NAMESPACE => namespace,
@@ -149,7 +147,7 @@ fn check_fields(kind: &Kind, fields: &FieldSelector) -> Result<bool, Status> {
         if term.field == NAMESPACE && (kind.facts.is_namespaced() || offered.is_empty()) {
             continue;
         }
-        if !offered.contains(&term.field.as_str()) {
+        if !offered.contains(&term.field) {
             return Err(Status::bad_request(if offered.is_empty() {
                 format!(
                     "{:?} is not a known field selector: only \"metadata.name\", \
@@ -166,11 +164,11 @@ fn check_fields(kind: &Kind, fields: &FieldSelector) -> Result<bool, Status> {
 }
 
 /// The fields of its own that a kind offers, which an empty object of it tells.
-fn offered_fields(kind: &Kind) -> Vec<&'static str> {
+fn offered_fields(kind: &Kind) -> Vec<String> {
     let facts = &kind.facts;
     let empty = json!({"apiVersion": facts.api_version(), "kind": facts.kind, "metadata": {}});
-    let fields = kind.decode(empty).map(|object| object.selectable_fields()).unwrap_or_default();
-    fields.into_iter().map(|(name, _)| name).collect()
+    let Ok(object) = kind.decode(empty) else { return Vec::new() };
+    object.selectable_fields().into_iter().map(|(name, _)| name.into_owned()).collect()
 }
 
 fn place(kind: &Kind, namespace: Option<&str>, fields: &FieldSelector) -> Place {

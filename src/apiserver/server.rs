@@ -7,6 +7,7 @@
 use super::admission::{NodeTopology, Remembered, Turns};
 use super::authz::Authorizer;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
+use super::definitions::Definitions;
 use super::discovery::Documents;
 use super::encoding::{compress, status_response};
 use super::follow::Follower;
@@ -21,7 +22,7 @@ use super::tokens::{KeyError, Tokens};
 use super::{discovery, health, join, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
-use crate::registry::Served;
+use crate::registry::{self, KindRef, Rows};
 use crate::stdx::http::{ByteStream, HttpService, Request, Response};
 use crate::storage::Store;
 use bytes::Bytes;
@@ -66,8 +67,7 @@ pub trait NodeService: Send + Sync + fmt::Debug {
 pub struct Server {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Store>,
-    /// The kinds that are served.
-    pub(super) rows: Served,
+    definitions: Arc<Definitions>,
     pub(super) nodes: Arc<dyn NodeService>,
     pub(super) in_flight: InFlight,
     pub(super) pod_client: verbs::PodClient,
@@ -131,12 +131,14 @@ impl Server {
         let tokens = Tokens::new(config.tokens.clone(), shared, config.clock.clone());
         let remembered = Arc::new(Remembered::default());
         let of_facts = Arc::clone(&remembered) as Arc<dyn Memory>;
-        let memories = vec![tokens.memory(), of_facts];
+        let definitions = Arc::new(Definitions::default());
+        let of_kinds = Arc::clone(&definitions) as Arc<dyn Memory>;
+        let memories = vec![tokens.memory(), of_facts, of_kinds];
         waiting.extend(memories.iter().flat_map(guarded::followers));
         Arc::new(Self {
             config,
             store: Arc::new(GuardedStore::new(store, memories)),
-            rows: Served::default(),
+            definitions,
             nodes,
             in_flight: InFlight::new(),
             pod_client: verbs::PodClient::default(),
@@ -185,6 +187,27 @@ impl Server {
         self.bootstrapped.load(Ordering::Acquire)
     }
 
+    /// Every kind that is served now.
+    pub(super) async fn rows(&self) -> Result<Arc<Rows>, Status> {
+        self.definitions.rows(&*self.store).await
+    }
+
+    /// The kind that is served at `group`/`version`/`plural`.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(super) async fn kind(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+    ) -> Result<KindRef, Status> {
+        if let Some(kind) = registry::find(group, version, plural) {
+            return Ok(kind.into());
+        }
+        self.rows().await?.find(group, version, plural).ok_or_else(no_such_path)
+    }
+
     /// The stages after authorization. Whatever goes wrong is told as a `Status`.
     pub(super) async fn answer(
         self: &Arc<Self>,
@@ -219,10 +242,11 @@ impl Server {
         if let Some(response) = self.tokens.document(&self.config, path).await {
             return Ok(response);
         }
-        let rows = self.rows.now();
-        discovery::answer((&self.documents, &rows), path, &asked.headers)
-            .or_else(|| openapi::answer((&self.openapi, &rows), path, asked))
-            .ok_or_else(no_such_path)
+        let rows = self.rows().await?;
+        if let Some(response) = discovery::answer((&self.documents, &rows), path, &asked.headers) {
+            return Ok(response);
+        }
+        openapi::answer(self, rows, path, asked).await?.ok_or_else(no_such_path)
     }
 }
 

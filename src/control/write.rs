@@ -32,10 +32,10 @@ pub enum Write {
         key: ObjectKey,
         options: DeleteOptions,
     },
-    /// Deletes every object of a kind in a namespace.
+    /// Deletes every object of a kind in a namespace, or of the cluster.
     DeleteCollection {
         resource: ResourceType,
-        namespace: String,
+        namespace: Option<String>,
         options: DeleteOptions,
     },
 }
@@ -166,7 +166,7 @@ impl Write {
                 (Method::DELETE, resource.object_path(key, None), options.content())
             }
             Self::DeleteCollection { resource, namespace, options } => {
-                (Method::DELETE, resource.collection_path(Some(namespace)), options.content())
+                (Method::DELETE, resource.collection_path(namespace.as_deref()), options.content())
             }
         }
     }

@@ -3,19 +3,23 @@
 //! Start at [`MetadataFeed`]. The garbage collector and the namespace controller are about every
 //! kind there is; they share these watches, and each keeps only what it must.
 
+use super::definition::Definition;
+use super::kinds::{KindEntry, KindIndex, Kinds};
 use crate::api::{ObjectKey, Revision};
 use crate::client::watch::{Item as WatchItem, Watcher};
-use crate::client::{Client, ResourceType, Selection, Watched};
-use crate::registry::KindFacts;
+use crate::client::{Cache, Client, Selection, Watched, key_of};
 use crate::stdx::Tasks;
-use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, BoxFuture, abortable};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
 
 /// Asks for the metadata alone. Upstream's API server wants lists to be called by their own name.
 pub(super) const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -24,56 +28,6 @@ pub(super) const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetad
 pub(super) const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 /// While it is there, an object that was deleted stays until its dependents have forgotten it.
 pub(super) const ORPHAN_FINALIZER: &str = "orphan";
-
-/// A kind of objects that can be owned, own, or be in a namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KindEntry {
-    pub resource: ResourceType,
-    pub is_namespaced: bool,
-}
-
-impl KindEntry {
-    #[must_use]
-    pub fn of(facts: &KindFacts) -> Self {
-        let resource = ResourceType {
-            group: facts.group.clone(),
-            version: facts.version.clone(),
-            kind: facts.kind.clone(),
-            plural: facts.plural.clone(),
-        };
-        Self { resource, is_namespaced: facts.is_namespaced() }
-    }
-}
-
-/// A place in [`Kinds`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KindIndex(usize);
-
-/// All kinds that are watched.
-#[derive(Clone, Debug)]
-pub(super) struct Kinds(Arc<[KindEntry]>);
-
-impl Kinds {
-    pub(super) fn new(kinds: impl IntoIterator<Item = KindEntry>) -> Self {
-        Self(kinds.into_iter().collect())
-    }
-
-    pub(super) fn get(&self, index: KindIndex) -> &KindEntry {
-        &self.0[index.0]
-    }
-
-    pub(super) fn all(&self) -> impl Iterator<Item = (KindIndex, &KindEntry)> {
-        self.0.iter().enumerate().map(|(index, kind)| (KindIndex(index), kind))
-    }
-
-    /// The kind that an owner reference means: whatever version it was written with.
-    pub(super) fn of_owner(&self, owner: &OwnerReference) -> Option<KindIndex> {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        let is_meant =
-            |kind: &KindEntry| kind.resource.kind == owner.kind && kind.resource.group == group;
-        self.0.iter().position(is_meant).map(KindIndex)
-    }
-}
 
 /// An object of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -211,18 +165,32 @@ pub(super) enum News<'a> {
 
 type Listener = Box<dyn Fn(KindIndex, &News<'_>) + Send + Sync>;
 
-/// Passes the metadata of all objects on.
+/// Nobody waits longer for all kinds to be listed: one of them may be unable to be (upstream's
+/// initialSyncTimeout of the garbage collector).
+const SYNC_MAX: Duration = Duration::from_secs(30);
+
+/// Passes the metadata of all objects on, of the kinds that there are at the moment.
 pub(super) struct MetadataFeed {
     kinds: Kinds,
+    definitions: Arc<Cache<Definition>>,
+    /// Told when the definitions may add or take away something.
+    redefined: Notify,
     listeners: Mutex<Vec<Listener>>,
-    /// How many kinds have been listed.
-    listed: watch::Sender<usize>,
+    /// How many kinds have still to be listed; the definitions are one.
+    unlisted: watch::Sender<usize>,
 }
 
 impl MetadataFeed {
-    pub(super) fn new(kinds: Kinds) -> Arc<Self> {
-        let listed = watch::Sender::new(0);
-        Arc::new(Self { kinds, listeners: Mutex::default(), listed })
+    /// Of these kinds and of those that definitions add.
+    pub(super) fn new(kinds: Kinds, definitions: Arc<Cache<Definition>>) -> Arc<Self> {
+        let watched = kinds.all().iter().filter(|(_, kind)| is_watched(kind)).count();
+        Arc::new(Self {
+            kinds,
+            definitions,
+            redefined: Notify::new(),
+            listeners: Mutex::default(),
+            unlisted: watch::Sender::new(watched + 1),
+        })
     }
 
     pub(super) fn kinds(&self) -> &Kinds {
@@ -237,30 +205,13 @@ impl MetadataFeed {
 
     /// Begins to watch, all kinds in one task.
     pub(super) fn start(self: &Arc<Self>, client: &Client, tasks: &mut Tasks) {
+        let feed = Arc::clone(self);
+        self.definitions.on_change(move |_| feed.redefined.notify_one());
         let (feed, client, shutdown) = (Arc::clone(self), client.clone(), tasks.shutdown());
         tasks.spawn("metadata", async move {
-            shutdown.run_until_cancelled(feed.follow(&client)).await;
+            let followed = Following::new(&feed, client).run();
+            shutdown.run_until_cancelled(followed).await;
         });
-    }
-
-    async fn follow(&self, client: &Client) {
-        let everywhere = Selection::default();
-        let watchers = self.kinds.all().map(|(index, kind)| {
-            let (client, resource) = (client.clone(), kind.resource.clone());
-            (index, Watcher::of_type(client, resource, &everywhere, ACCEPT_METADATA))
-        });
-        let mut pending: FuturesUnordered<_> =
-            watchers.map(|(index, watcher)| next(index, watcher, false)).collect();
-        while let Some((index, watcher, mut is_listed, item)) = pending.next().await {
-            self.tell(index, &item);
-            if matches!(item, WatchItem::Listed(_)) && !is_listed {
-                is_listed = true;
-                self.listed.send_modify(|listed| *listed += 1);
-            }
-            pending.push(next(index, watcher, is_listed));
-        }
-        // There are no kinds to watch.
-        std::future::pending::<()>().await;
     }
 
     fn tell(&self, kind: KindIndex, item: &WatchItem<Sketch>) {
@@ -274,21 +225,145 @@ impl MetadataFeed {
         listeners.iter().for_each(|listener| listener(kind, &news));
     }
 
-    /// Waits until every kind has been listed.
+    /// Waits until every kind has been listed, or for [`SYNC_MAX`].
     pub(super) async fn synced(&self) {
-        let kinds = self.kinds.0.len();
-        let reached = self.listed.subscribe().wait_for(|listed| *listed >= kinds).await.is_ok();
-        debug_assert!(reached, "the sender is in self");
+        let mut unlisted = self.unlisted.subscribe();
+        let all_listed = unlisted.wait_for(|unlisted| *unlisted == 0);
+        // What is decided asks the API server itself.
+        tokio::time::timeout(SYNC_MAX, all_listed).await.ok();
     }
 }
 
-async fn next(
+/// Events own nothing and are owned by nothing, and there are many of them.
+fn is_watched(kind: &KindEntry) -> bool {
+    kind.resource.kind != "Event" || !matches!(&*kind.resource.group, "" | "events.k8s.io")
+}
+
+/// The watches of a feed.
+struct Following<'a> {
+    feed: &'a MetadataFeed,
+    client: Client,
+    pending: FuturesUnordered<BoxFuture<'a, Option<Step>>>,
+    /// By definition, what it has added.
+    added: BTreeMap<ObjectKey, Added>,
+}
+
+/// A kind that a definition has added.
+struct Added {
+    entry: KindEntry,
     index: KindIndex,
-    mut watcher: Watcher<Sketch>,
     is_listed: bool,
-) -> (KindIndex, Watcher<Sketch>, bool, WatchItem<Sketch>) {
+    watch: AbortHandle,
+}
+
+/// Something was heard by a watch, which goes on afterwards.
+struct Step {
+    kind: KindIndex,
+    watcher: Watcher<Sketch>,
+    is_listed: bool,
+    item: WatchItem<Sketch>,
+}
+
+impl<'a> Following<'a> {
+    fn new(feed: &'a MetadataFeed, client: Client) -> Self {
+        let following =
+            Self { feed, client, pending: FuturesUnordered::new(), added: BTreeMap::new() };
+        for (index, kind) in feed.kinds.all().into_iter().filter(|(_, kind)| is_watched(kind)) {
+            let first = next(index, following.watcher(&kind), false);
+            following.pending.push(Box::pin(first.map(Some)));
+        }
+        following
+    }
+
+    fn watcher(&self, kind: &KindEntry) -> Watcher<Sketch> {
+        let (client, everywhere) = (self.client.clone(), Selection::default());
+        Watcher::of_type(client, kind.resource.clone(), &everywhere, ACCEPT_METADATA)
+    }
+
+    async fn run(mut self) {
+        let feed = self.feed;
+        let mut are_defined = false;
+        loop {
+            tokio::select! {
+                () = feed.definitions.synced(), if !are_defined => {
+                    self.take_definitions();
+                    are_defined = true;
+                    self.note_listed();
+                }
+                () = feed.redefined.notified(), if are_defined => self.take_definitions(),
+                // Without one the watch of that kind was ended.
+                Some(step) = self.pending.next() => self.take(step),
+            }
+        }
+    }
+
+    fn take(&mut self, step: Option<Step>) {
+        let Some(Step { kind, watcher, mut is_listed, item }) = step else { return };
+        self.feed.tell(kind, &item);
+        if matches!(item, WatchItem::Listed(_)) && !is_listed {
+            is_listed = true;
+            self.note_listed();
+        }
+        let next = next(kind, watcher, is_listed);
+        match self.added.values_mut().find(|added| added.index == kind) {
+            None => self.pending.push(Box::pin(next.map(Some))),
+            Some(added) => {
+                let (next, watch) = abortable(next);
+                (added.watch, added.is_listed) = (watch, is_listed);
+                self.pending.push(Box::pin(next.map(Result::ok)));
+            }
+        }
+    }
+
+    fn note_listed(&self) {
+        self.feed.unlisted.send_modify(|unlisted| *unlisted = unlisted.saturating_sub(1));
+    }
+
+    /// Watches what the definitions add now, and nothing else of what they added before.
+    fn take_definitions(&mut self) {
+        let definitions = self.feed.definitions.list();
+        let mut wanted: BTreeMap<ObjectKey, KindEntry> = definitions
+            .iter()
+            .filter_map(|definition| Some((key_of(&definition.metadata), definition.entry()?)))
+            .collect();
+        let is_as_before =
+            |(key, added): &(&ObjectKey, &Added)| wanted.get(*key) == Some(&added.entry);
+        let gone: Vec<_> = self
+            .added
+            .iter()
+            .filter(|added| !is_as_before(added))
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().for_each(|key| self.end(key));
+        wanted.retain(|key, _| !self.added.contains_key(key));
+        for (key, entry) in wanted {
+            self.begin(key, entry);
+        }
+    }
+
+    fn begin(&mut self, definition: ObjectKey, entry: KindEntry) {
+        let index = self.feed.kinds.add(entry.clone());
+        self.feed.unlisted.send_modify(|unlisted| *unlisted += 1);
+        let (first, watch) = abortable(next(index, self.watcher(&entry), false));
+        self.pending.push(Box::pin(first.map(Result::ok)));
+        self.added.insert(definition, Added { entry, index, is_listed: false, watch });
+    }
+
+    /// There are no objects any more of the kind that the definition has added.
+    fn end(&mut self, definition: &ObjectKey) {
+        let Some(added) = self.added.remove(definition) else { return };
+        added.watch.abort();
+        if !added.is_listed {
+            self.note_listed();
+        }
+        self.feed.kinds.remove(added.index);
+        self.feed.tell(added.index, &WatchItem::Listed(Vec::new()));
+    }
+}
+
+async fn next(kind: KindIndex, mut watcher: Watcher<Sketch>, is_listed: bool) -> Step {
     let item = watcher.next().await;
-    (index, watcher, is_listed, item)
+    Step { kind, watcher, is_listed, item }
 }
 
 impl fmt::Debug for MetadataFeed {

@@ -7,7 +7,9 @@
 mod availability;
 pub mod certificates;
 pub mod cronjob;
+pub mod customresource;
 pub mod daemonset;
+mod definition;
 pub mod deployment;
 pub mod disruption;
 mod disruption_target;
@@ -23,6 +25,7 @@ mod history;
 pub mod ingress;
 pub mod job;
 mod job_end;
+mod kinds;
 mod metadata;
 pub mod namespace;
 mod node_addresses;
@@ -51,14 +54,16 @@ pub mod ttlafterfinished;
 pub mod volumeexpand;
 pub mod volumeprotection;
 
-pub use metadata::KindEntry;
+pub use kinds::KindEntry;
 
 use crate::client::{Cache, Client, EventRecorder, Reporter, Selection};
 use crate::control::{ClientExecutor, Controller, Queue, run};
 use crate::stdx::{Clock, Tasks};
 use certificates::{CertificateController, Signers};
 use cronjob::CronJobController;
+use customresource::CustomResourceController;
 use daemonset::DaemonSetController;
+use definition::Definition;
 use deployment::DeploymentController;
 use disruption::DisruptionController;
 use endpoint::EndpointController;
@@ -84,7 +89,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
-use metadata::{Kinds, MetadataFeed};
+use kinds::Kinds;
+use metadata::MetadataFeed;
 use namespace::NamespaceController;
 use nodeaddress::NodeAddressController;
 use nodeipam::{NodeIpamController, NodeRange};
@@ -141,6 +147,8 @@ pub struct Caches {
     pub service_cidrs: Arc<Cache<ServiceCIDR>>,
     pub ingresses: Arc<Cache<Ingress>>,
     pub ingress_classes: Arc<Cache<IngressClass>>,
+    /// CustomResourceDefinitions without their schemas.
+    pub definitions: Arc<Cache<Definition>>,
 }
 
 impl Caches {
@@ -177,6 +185,7 @@ impl Caches {
             service_cidrs: Cache::start(client.clone(), everything(), tasks),
             ingresses: Cache::start(client.clone(), everything(), tasks),
             ingress_classes: Cache::start(client.clone(), everything(), tasks),
+            definitions: Cache::start(client.clone(), everything(), tasks),
         }
     }
 }
@@ -193,7 +202,7 @@ fn root_ca_config_maps() -> Selection {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub clock: Clock,
-    /// Every kind that the API server has.
+    /// Every kind that is built into the API server.
     pub kinds: Vec<KindEntry>,
     /// Where nodes get the addresses of their pods: one range, or one of each family. Empty where
     /// somebody else gives them.
@@ -222,6 +231,8 @@ pub struct LoadBalancer {
 pub enum Caller<'a> {
     /// `system:kube-controller-manager`, which fills the caches.
     ControllerManager,
+    /// The API server itself, whose loops some upstream are.
+    ApiServer,
     /// This service account in `kube-system`: each controller has its own.
     ServiceAccount(&'a str),
 }
@@ -233,9 +244,8 @@ pub fn start(
     config: Config,
     tasks: &mut Tasks,
 ) {
-    // Events own nothing and are owned by nothing, and there are many of them.
-    let tied = config.kinds.iter().filter(|kind| kind.resource.kind != "Event");
-    let feed = MetadataFeed::new(Kinds::new(tied.cloned()));
+    let kinds = Kinds::new(config.kinds.iter().cloned());
+    let feed = MetadataFeed::new(kinds.clone(), Arc::clone(&caches.definitions));
     let mut starter = Starter { client: &client, clock: &config.clock, tasks };
 
     starter.start_workloads(caches);
@@ -244,17 +254,17 @@ pub fn start(
     starter.start_nodes(caches);
 
     let own_client = starter.client::<DisruptionController>();
-    let controller = DisruptionController::new(own_client, caches, &config.kinds);
+    let controller = DisruptionController::new(own_client, caches, kinds.clone());
     let queue = controller.queue();
     starter.start(controller, queue);
 
     let own_client = starter.client::<PodAutoscalerController>();
-    let controller = PodAutoscalerController::new(own_client, caches, &config.kinds);
+    let controller = PodAutoscalerController::new(own_client, caches, kinds.clone());
     let queue = controller.queue();
     starter.start(controller, queue);
 
     let own_client = starter.client::<NamespaceController>();
-    let controller = NamespaceController::new(own_client, caches, &config.kinds);
+    let controller = NamespaceController::new(own_client, caches, kinds.clone());
     let queue = controller.queue(&feed);
     starter.start(controller, queue);
 
@@ -263,9 +273,13 @@ pub fn start(
     starter.start(controller, queue);
 
     let own_client = starter.client::<ResourceQuotaController>();
-    let controller = ResourceQuotaController::new(own_client, caches, &config.kinds);
+    let controller = ResourceQuotaController::new(own_client, caches, kinds.clone());
     let queue = controller.queue(&feed);
     starter.start(controller, queue);
+
+    let controller = CustomResourceController::new(client(Caller::ApiServer), caches);
+    let queue = controller.queue(&feed);
+    starter.start_as(Caller::ApiServer, controller, queue);
 
     start_credentials(&mut starter, caches, &config);
     start_storage(&mut starter, caches);
@@ -435,7 +449,11 @@ impl<F: Fn(Caller<'_>) -> Client> Starter<'_, F> {
     }
 
     fn start<C: Controller>(&mut self, controller: C, queue: Queue<C::Key>) {
-        let client = self.client::<C>();
+        self.start_as(Caller::ServiceAccount(C::ACCOUNT), controller, queue);
+    }
+
+    fn start_as<C: Controller>(&mut self, caller: Caller<'_>, controller: C, queue: Queue<C::Key>) {
+        let client = (self.client)(caller);
         let reporter = Reporter { component: C::NAME.to_owned(), host: String::new() };
         let events = EventRecorder::start(client.clone(), reporter, self.clock.clone(), self.tasks);
         let executor = ClientExecutor { client, events };

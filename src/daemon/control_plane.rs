@@ -124,6 +124,7 @@ impl ControlPlane {
             let api = Arc::clone(&self.api);
             let client = move |caller: Caller<'_>| {
                 let identity = match caller {
+                    Caller::ApiServer => Identity::new("system:apiserver", &["system:masters"]),
                     Caller::ControllerManager => {
                         Identity::new("system:kube-controller-manager", &[])
                     }

@@ -1,11 +1,13 @@
 //! One row of the table of kinds.
 
+use super::custom::{CustomVersion, Reading};
 use super::object::{Decoded, Resource, decode, decode_stored};
 use super::schema::{self, Checked, TypeRef};
 use super::version::{Version, View};
 use bytes::Bytes;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -255,6 +257,7 @@ enum Behaviour {
         decode: fn(Value) -> Decoded,
         decode_stored: fn(&[u8]) -> Decoded,
     },
+    Custom(Arc<CustomVersion>),
 }
 
 impl Kind {
@@ -280,6 +283,23 @@ impl Kind {
         }
     }
 
+    /// The row of a version of a definition.
+    pub(super) fn custom(
+        facts: KindFacts,
+        columns: Vec<Column>,
+        version: Arc<CustomVersion>,
+    ) -> Self {
+        Self {
+            facts,
+            columns: columns.into(),
+            view: None,
+            creates_on_update: false,
+            updates_unconditionally: false,
+            returns_deleted: false,
+            behaviour: Behaviour::Custom(version),
+        }
+    }
+
     /// The row of a version of a built-in kind that is served and not stored.
     #[must_use]
     pub const fn version_of<T: Version>() -> Self {
@@ -291,6 +311,17 @@ impl Kind {
     pub fn built_in_schema(&self) -> Option<TypeRef> {
         match &self.behaviour {
             Behaviour::BuiltIn { schema, .. } => Some(*schema),
+            Behaviour::Custom(_) => None,
+        }
+    }
+
+    /// Whether objects of this kind take the verb. Discovery tells of fewer while a definition goes,
+    /// whose objects can still be let go then.
+    #[must_use]
+    pub fn takes(&self, verb: &str) -> bool {
+        match &self.behaviour {
+            Behaviour::BuiltIn { .. } => self.facts.verbs.contains(&verb),
+            Behaviour::Custom(version) => version.takes(verb),
         }
     }
 
@@ -299,6 +330,7 @@ impl Kind {
     pub fn check(&self, value: &mut Value) -> Checked {
         match &self.behaviour {
             Behaviour::BuiltIn { schema, .. } => schema::check(*schema, value),
+            Behaviour::Custom(version) => version.compiled().check(value),
         }
     }
 
@@ -309,6 +341,7 @@ impl Kind {
     pub fn decode(&self, value: Value) -> Decoded {
         match &self.behaviour {
             Behaviour::BuiltIn { decode, .. } => decode(value),
+            Behaviour::Custom(version) => version.compiled().decode(value),
         }
     }
 
@@ -319,6 +352,22 @@ impl Kind {
     pub fn decode_stored(&self, stored: &[u8]) -> Decoded {
         match &self.behaviour {
             Behaviour::BuiltIn { decode_stored, .. } => decode_stored(stored),
+            Behaviour::Custom(version) => version.compiled().decode_stored(stored),
+        }
+    }
+
+    /// Whether the store has exactly what this version shows.
+    #[must_use]
+    pub fn is_stored_as_shown(&self) -> bool {
+        self.view.is_none() && self.custom_version().is_none()
+    }
+
+    /// The version of a definition that this is the row of.
+    #[must_use]
+    pub fn custom_version(&self) -> Option<&Arc<CustomVersion>> {
+        match &self.behaviour {
+            Behaviour::BuiltIn { .. } => None,
+            Behaviour::Custom(version) => Some(version),
         }
     }
 
@@ -326,10 +375,11 @@ impl Kind {
     ///
     /// # Errors
     /// Where they are not of the stored version.
-    pub fn shown(&self, stored: Bytes) -> Result<Bytes, serde_json::Error> {
-        match &self.view {
-            None => Ok(stored),
-            Some(view) => (view.of_stored)(&stored),
+    pub fn shown(&self, stored: Bytes) -> Result<Reading, serde_json::Error> {
+        match (&self.behaviour, &self.view) {
+            (Behaviour::Custom(version), _) => version.shown(&stored),
+            (_, None) => Ok(Reading::Done(stored)),
+            (_, Some(view)) => (view.of_stored)(&stored).map(Reading::Done),
         }
     }
 
@@ -337,10 +387,11 @@ impl Kind {
     ///
     /// # Errors
     /// Where they are not of this version.
-    pub fn stored(&self, shown: Bytes) -> Result<Bytes, serde_json::Error> {
-        match &self.view {
-            None => Ok(shown),
-            Some(view) => (view.to_stored)(&shown),
+    pub fn stored(&self, shown: Bytes) -> Result<Reading, serde_json::Error> {
+        match (&self.behaviour, &self.view) {
+            (Behaviour::Custom(version), _) => version.stored(shown),
+            (_, None) => Ok(Reading::Done(shown)),
+            (_, Some(view)) => (view.to_stored)(&shown).map(Reading::Done),
         }
     }
 }

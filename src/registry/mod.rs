@@ -7,6 +7,7 @@
 
 mod cells;
 mod checks;
+pub mod custom;
 mod json;
 mod kind;
 pub mod kinds;
@@ -22,7 +23,7 @@ pub use kind::{
 pub use kinds::{KINDS, service_address_errors};
 use object::halves;
 pub use object::{Creator, Decoded, Halves, Object, Resource};
-pub use row::{KindRef, Rows, Served};
+pub use row::{KindRef, Rows};
 pub use version::{Version, View};
 
 /// The kinds that are stored: each once, however many versions of it are served.

@@ -4,7 +4,7 @@ use super::json;
 use super::kind::{Column, KindFacts};
 use super::metadata;
 use super::schema::TypeRef;
-use crate::api::{FieldError, names};
+use crate::api::{FieldError, FieldPath, names};
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -89,6 +90,10 @@ pub trait Resource:
     const COLUMNS: &'static [Column];
     /// What the objects' names must look like.
     const NAME_RULE: names::Rule = names::dns1123_subdomain;
+
+    /// Whether finalizers are to have a domain that names more than one word (upstream
+    /// `ValidateFinalizerName`, pkg/apis/core/validation).
+    const ASKS_FINALIZER_DOMAINS: bool = true;
 
     /// What the objects own stays when they are deleted without a word about it (upstream
     /// `DefaultGarbageCollectionPolicy`): so it was before there was garbage collection.
@@ -227,7 +232,7 @@ pub trait Object: Debug + Send + Sync {
     /// Whether going from `old` to this says no more than "still alive". Such a write is announced
     /// at once and reaches the disk later (`Durability::Coalesced`).
     fn is_heartbeat(&self, old: &dyn Object) -> bool;
-    fn selectable_fields(&self) -> Vec<(&'static str, String)>;
+    fn selectable_fields(&self) -> Vec<(Cow<'static, str>, String)>;
     fn row(&self, now: Timestamp) -> Vec<Value>;
     /// Canonical JSON: `apiVersion`, `kind` and `metadata` first, no `resourceVersion`.
     fn encode(&self) -> Bytes;
@@ -281,27 +286,33 @@ impl<T: Resource> Object for T {
 
     fn validate(&self) -> Vec<FieldError> {
         let rules = metadata::Rules { scope: T::FACTS.scope, name: T::NAME_RULE };
-        let mut errors = metadata::validate(Object::metadata(self), rules);
+        let mut errors = match T::ASKS_FINALIZER_DOMAINS {
+            true => metadata::validate(Object::metadata(self), rules),
+            false => {
+                let path = FieldPath::new("metadata");
+                metadata::validate_at(Object::metadata(self), rules, &path)
+            }
+        };
         errors.extend(Resource::validate(self));
         errors.extend(Resource::validate_create(self));
         errors
     }
 
     fn validate_update(&self, old: &dyn Object) -> Vec<FieldError> {
-        let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
+        let mut errors = validate_metadata_update(self, old);
         errors.extend(Resource::validate(self));
         errors.extend(Resource::validate_update(self, same_kind(old)));
         errors
     }
 
     fn validate_status_update(&self, old: &dyn Object) -> Vec<FieldError> {
-        let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
+        let mut errors = validate_metadata_update(self, old);
         errors.extend(Resource::validate_status_update(self, same_kind(old)));
         errors
     }
 
     fn validate_part(&self, subresource: &str, old: &dyn Object) -> Vec<FieldError> {
-        let mut errors = metadata::validate_update(Object::metadata(self), old.metadata());
+        let mut errors = validate_metadata_update(self, old);
         errors.extend(Resource::validate_part(self, subresource, same_kind(old)));
         errors
     }
@@ -349,8 +360,9 @@ impl<T: Resource> Object for T {
         still(self).is_some_and(|new| Some(new) == still(same_kind(old)))
     }
 
-    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
-        Resource::selectable_fields(self)
+    fn selectable_fields(&self) -> Vec<(Cow<'static, str>, String)> {
+        let fields = Resource::selectable_fields(self).into_iter();
+        fields.map(|(name, value)| (Cow::Borrowed(name), value)).collect()
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {
@@ -419,6 +431,13 @@ fn begins_with_metadata(json: &str) -> bool {
     let Some(version) = after(json, "{\"apiVersion\":\"") else { return false };
     let Some(kind) = after(&json[version..], ",\"kind\":\"") else { return false };
     json[version + kind..].starts_with(",\"metadata\":")
+}
+
+fn validate_metadata_update<T: Resource>(new: &T, old: &dyn Object) -> Vec<FieldError> {
+    match T::ASKS_FINALIZER_DOMAINS {
+        true => metadata::validate_update(Object::metadata(new), old.metadata()),
+        false => metadata::validate_change(Object::metadata(new), old.metadata()),
+    }
 }
 
 fn same_kind<T: Resource>(old: &dyn Object) -> &T {

@@ -4,7 +4,7 @@ use super::kind::Kind;
 use super::kinds::KINDS;
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 /// One row, wherever it comes from. A clone costs next to nothing.
 #[derive(Clone, Debug)]
@@ -61,34 +61,17 @@ impl Rows {
         KINDS.iter().map(KindRef::BuiltIn).chain(custom)
     }
 
-    /// The rows with these in the place of those of `group` and `plural`; none takes them away.
-    #[must_use]
-    pub fn with(&self, (group, plural): (&str, &str), versions: Vec<Arc<Kind>>) -> Self {
-        let mut rows = self.clone();
-        let key = (group.to_owned(), plural.to_owned());
-        if versions.is_empty() {
-            rows.custom.remove(&key);
-        } else {
-            rows.custom.insert(key, versions);
+    /// Takes these for the rows of `group` and `plural`. A kind of the table stays what it is: its
+    /// objects are where those of the others would be.
+    pub fn set(&mut self, (group, plural): (&str, &str), versions: Vec<Arc<Kind>>) {
+        let is_of_table = |kind: &Kind| kind.facts.group == group && kind.facts.plural == plural;
+        if !KINDS.iter().any(is_of_table) {
+            self.custom.insert((group.to_owned(), plural.to_owned()), versions);
         }
-        rows
-    }
-}
-
-/// The rows of a server, as they are now.
-#[derive(Debug, Default)]
-pub struct Served(RwLock<Arc<Rows>>);
-
-impl Served {
-    /// A picture of them that stays as it is.
-    #[must_use]
-    pub fn now(&self) -> Arc<Rows> {
-        Arc::clone(&self.0.read().expect("no panics under this lock"))
     }
 
-    /// Serves what `change` makes of them from now on.
-    pub fn change(&self, change: impl FnOnce(&Rows) -> Rows) {
-        let mut rows = self.0.write().expect("no panics under this lock");
-        *rows = Arc::new(change(&rows));
+    /// Takes the rows of `group` and `plural` away.
+    pub fn remove(&mut self, (group, plural): (&str, &str)) {
+        self.custom.remove(&(group.to_owned(), plural.to_owned()));
     }
 }

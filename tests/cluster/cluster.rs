@@ -52,6 +52,7 @@ impl Cluster {
         let mut tasks = Tasks::default();
         let client = |caller: Caller<'_>| {
             let identity = match caller {
+                Caller::ApiServer => Identity::new("system:apiserver", &["system:masters"]),
                 Caller::ControllerManager => Identity::new("system:kube-controller-manager", &[]),
                 Caller::ServiceAccount(name) => Identity::service_account("kube-system", name),
             };

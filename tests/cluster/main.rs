@@ -7,6 +7,7 @@ mod certificates;
 mod cluster;
 mod collection;
 mod daemonsets;
+mod definitions;
 mod deployments;
 mod disruption;
 mod ipam;

@@ -7,6 +7,7 @@
 
 mod pod_fields;
 
+use kinglet::registry::custom::Reading;
 use kinglet::registry::{Body, KINDS, Kind, Object, find};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -223,11 +224,16 @@ fn facts_are_what_discovery_tells() {
 #[test]
 fn what_a_version_says_is_not_lost_on_its_way_through_the_stored_one() {
     for kind in KINDS.iter().filter(|kind| kind.view.is_some()) {
+        let done = |reading| match reading {
+            Reading::Done(bytes) => bytes,
+            Reading::Convert(_) => panic!("versions of the table are converted here"),
+        };
         let shown = stored(kind).encode();
-        let bytes = kind.stored(shown.clone()).unwrap();
-        let again = kind.shown(bytes.clone()).unwrap();
+        let bytes = done(kind.stored(shown.clone()).unwrap());
+        let again = done(kind.shown(bytes.clone()).unwrap());
         let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
         assert_eq!(value(&again), value(&shown), "{}", title(kind));
-        assert_eq!(value(&kind.stored(again).unwrap()), value(&bytes), "{}", title(kind));
+        let back = done(kind.stored(again).unwrap());
+        assert_eq!(value(&back), value(&bytes), "{}", title(kind));
     }
 }

@@ -7,15 +7,18 @@
 //! reads v2, in protobuf: to check manifests, to merge them, to explain fields, and to find out
 //! whether a dry run is understood (kubectl pkg/util/openapi and cli-runtime pkg/resource, v1.20).
 
+mod custom;
 mod gnostic;
 mod schemas;
 
+use self::custom::Sources;
 use self::schemas::Edition;
 use super::encoding::{JSON, json_response};
 use super::etag::{self, Hash};
 use super::query::Query;
-use super::server::Asked;
-use crate::registry::{Kind, Rows};
+use super::server::{Asked, Server};
+use crate::api::Status;
+use crate::registry::{Kind, KindRef, Rows};
 use crate::stdx::http::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -32,45 +35,57 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 pub(super) struct Index(Mutex<Option<(Arc<Rows>, Arc<str>)>>);
 
 impl Index {
-    fn of(&self, rows: &Arc<Rows>) -> Arc<str> {
-        let mut rendered = self.0.lock().expect("no panics under this lock");
-        match &*rendered {
-            Some((of, index)) if Arc::ptr_eq(of, rows) => Arc::clone(index),
-            _ => {
-                let index: Arc<str> = root(rows).to_string().into();
-                *rendered = Some((Arc::clone(rows), Arc::clone(&index)));
-                index
-            }
-        }
+    fn known(&self, rows: &Arc<Rows>) -> Option<Arc<str>> {
+        let rendered = self.0.lock().expect("no panics under this lock");
+        let (of, index) = rendered.as_ref()?;
+        Arc::ptr_eq(of, rows).then(|| Arc::clone(index))
+    }
+
+    fn render(&self, sources: &Sources) -> Arc<str> {
+        let index: Arc<str> = root(sources).to_string().into();
+        let rendered = (Arc::clone(&sources.rows), Arc::clone(&index));
+        *self.0.lock().expect("no panics under this lock") = Some(rendered);
+        index
     }
 }
 
 /// Answers if `path` (without a slash at its end) is one of these.
-pub(super) fn answer(
-    (index, rows): (&Index, &Arc<Rows>),
+pub(super) async fn answer(
+    server: &Server,
+    rows: Arc<Rows>,
     path: &str,
     asked: &Asked,
-) -> Option<Response> {
+) -> Result<Option<Response>, Status> {
+    let Some(below) = path.strip_prefix("/openapi/") else { return Ok(None) };
     let (query, headers) = (&asked.query, &asked.headers);
-    match path {
-        "/openapi/v2" => Some(second(rows, headers)),
-        "/openapi/v3" => Some(json_response(StatusCode::OK, index.of(rows).to_string())),
-        _ => {
-            let group_version = path.strip_prefix("/openapi/v3/")?;
-            Some(third(document(rows, group_version)?.to_string(), query, headers))
-        }
+    if below == "v3"
+        && let Some(index) = server.openapi.known(&rows)
+    {
+        return Ok(Some(json_response(StatusCode::OK, index.to_string())));
     }
+    let sources = Sources::of(server, rows).await?;
+    Ok(match below {
+        "v2" => Some(second(&sources, headers)),
+        "v3" => {
+            let index = server.openapi.render(&sources);
+            Some(json_response(StatusCode::OK, index.to_string()))
+        }
+        _ => {
+            let document = below.strip_prefix("v3/").and_then(|of| document(&sources, of));
+            document.map(|document| third(document.to_string(), query, headers))
+        }
+    })
 }
 
 fn info() -> Value {
     json!({"title": "Kubernetes", "version": super::health::GIT_VERSION})
 }
 
-fn second(rows: &Rows, headers: &HeaderMap) -> Response {
+fn second(sources: &Sources, headers: &HeaderMap) -> Response {
     let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accepts: Vec<_> = accepts.flat_map(|value| value.split(',')).map(str::trim).collect();
     let asks = |media_type: &str| accepts.iter().any(|accept| accept.starts_with(media_type));
-    let document = second_document(rows);
+    let document = second_document(sources);
     let (body, media_type) = if asks(V2_PROTOBUF_ASKED) || asks(V2_PROTOBUF) {
         (gnostic::encode(&document), HeaderValue::from_static(V2_PROTOBUF))
     } else {
@@ -79,14 +94,14 @@ fn second(rows: &Rows, headers: &HeaderMap) -> Response {
     tagged(body, media_type, headers).0
 }
 
-fn second_document(rows: &Rows) -> Value {
+fn second_document(sources: &Sources) -> Value {
     let mut paths = Map::new();
-    for kind in rows.iter() {
-        let patch = patch_operation(&kind, Edition::Second);
-        paths.insert(object_path(&kind), json!({"patch": patch}));
+    let kinds: Vec<KindRef> = sources.rows.iter().collect();
+    for kind in &kinds {
+        let patch = patch_operation(kind, Edition::Second);
+        paths.insert(object_path(kind), json!({"patch": patch}));
     }
-    let schemas = rows.iter().filter_map(|kind| kind.built_in_schema());
-    let definitions = Edition::Second.reachable(schemas);
+    let definitions = sources.schemas(Edition::Second, kinds.iter());
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
 }
 
@@ -106,14 +121,14 @@ fn object_path(kind: &Kind) -> String {
     format!("/{}/{namespace}{}/{{name}}", path_of(kind), kind.facts.plural)
 }
 
-fn root(rows: &Rows) -> Value {
+fn root(sources: &Sources) -> Value {
     let mut paths = Map::new();
-    for kind in rows.iter() {
+    for kind in sources.rows.iter() {
         let path = path_of(&kind);
         if paths.contains_key(&path) {
             continue;
         }
-        let document = document(rows, &path).expect("the path is that of a kind");
+        let document = document(sources, &path).expect("the path is that of a kind");
         let hash = Hash::of(document.to_string().as_bytes());
         let hash = hash.as_str();
         let url = format!("/openapi/v3/{path}?hash={hash}");
@@ -123,18 +138,18 @@ fn root(rows: &Rows) -> Value {
 }
 
 /// The document of one group's version.
-fn document(rows: &Rows, group_version: &str) -> Option<Value> {
+fn document(sources: &Sources, group_version: &str) -> Option<Value> {
     let mut paths = Map::new();
-    let mut roots = Vec::new();
-    for kind in rows.iter().filter(|kind| path_of(kind) == group_version) {
-        roots.extend(kind.built_in_schema());
-        let patch = patch_operation(&kind, Edition::Third);
-        paths.insert(object_path(&kind), json!({"patch": patch}));
+    let of_version = sources.rows.iter().filter(|kind| path_of(kind) == group_version);
+    let kinds: Vec<KindRef> = of_version.collect();
+    for kind in &kinds {
+        let patch = patch_operation(kind, Edition::Third);
+        paths.insert(object_path(kind), json!({"patch": patch}));
     }
     if paths.is_empty() {
         return None;
     }
-    let components = json!({"schemas": Edition::Third.reachable(roots)});
+    let components = json!({"schemas": sources.schemas(Edition::Third, kinds.iter())});
     Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components}))
 }
 

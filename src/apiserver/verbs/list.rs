@@ -9,7 +9,6 @@ use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
 use super::Call;
-use super::store::{all_shown, shown};
 use crate::api::status::{Status, StatusMeta};
 use crate::api::{FieldError, FieldPath, Revision};
 use crate::stdx::http::{Response, streamed};
@@ -136,7 +135,7 @@ pub(super) async fn read(
         };
         let read = store.list(request.clone()).await;
         let mut read = read.map_err(|error| explain(&error, selection, options))?;
-        read.entries = all_shown(call.kind, read.entries)?;
+        read.entries = call.server.show(call.kind, read.entries).await?;
         page.revision = read.revision;
         page.remaining = read.remaining;
         // Later pages show the same state as the first.
@@ -179,7 +178,10 @@ async fn read_one(
             read.entries.into_iter().next()
         }
     };
-    let found = found.map(|entry| shown(call.kind, entry)).transpose()?;
+    let found = match found {
+        Some(entry) => Some(call.server.show_one(call.kind, entry).await?),
+        None => None,
+    };
     let is_selected = |entry: &Entry| entry.key == *key && selection.matches(key, &entry.value);
     // A list that is continued has shown it.
     page.entries.extend(found.filter(|entry| options.after.is_none() && is_selected(entry)));

@@ -20,6 +20,7 @@ mod patch;
 mod proxy;
 mod review;
 mod scale;
+mod shown;
 mod store;
 mod token;
 mod update;
@@ -138,8 +139,7 @@ pub(super) async fn answer(
     // A binding can also be posted beside the pods; the pod is named in the body then.
     let is_bindings = path.group.is_empty() && path.resource == "bindings";
     let plural = if is_bindings { "pods" } else { &path.resource };
-    let kind = server.rows.now().find(&path.group, &path.version, plural);
-    let kind = &kind.ok_or_else(no_such_path)?;
+    let kind = &server.kind(&path.group, &path.version, plural).await?;
     if path.rest.is_some() {
         return Err(no_such_path());
     }
@@ -156,6 +156,9 @@ pub(super) async fn answer(
         accepted: encoding::negotiate(&asked.headers, &asked.query, Offers::of(kind))?,
         warnings: Mutex::default(),
     };
+    if let Some(warning) = kind.custom_version().and_then(|version| version.deprecation()) {
+        call.warn(warning.to_owned());
+    }
     let answered = if is_bindings {
         match (call.verb, call.name) {
             (Verb::Create, None) => binding::create(&call).await,
@@ -220,8 +223,8 @@ async fn dispatch(call: &Call<'_>, subresource: Option<&str>) -> Result<Response
 }
 
 async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
-    if !call.kind.facts.verbs.contains(&call.verb.as_str()) {
-        return Err(not_allowed());
+    if !call.kind.takes(call.verb.as_str()) {
+        return Err(refused(call));
     }
     if call.kind.facts.is_question() {
         return review::create(call).await;
@@ -248,6 +251,19 @@ async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
         (Verb::DeleteCollection, None) => delete_collection::delete_collection(call).await,
         _ => Err(not_allowed()),
     }
+}
+
+/// The kind does not take the verb: never, or while its definition goes (upstream
+/// `serveResource`, apiextensions pkg/apiserver/customresource_handler.go, v1.35).
+fn refused(call: &Call<'_>) -> Status {
+    let mut status = not_allowed();
+    if call.kind.custom_version().is_some() {
+        status.message = format!(
+            "{} not allowed while custom resource definition is terminating",
+            call.verb.as_str()
+        );
+    }
+    status
 }
 
 /// RFC 7234 warnings, as upstream sends them: `299 - "text"`.

@@ -13,6 +13,7 @@ use crate::api::labels::Selector;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
 use crate::registry::Kind;
+use crate::registry::custom::{ScalePaths, Scaled};
 use crate::registry::schema::{BUILT_IN, Shape, types};
 use crate::stdx::http::Response;
 use http::StatusCode;
@@ -26,6 +27,7 @@ pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
     match call.verb {
         Verb::Get => {
             let current = call.server.current(call.kind, &key).await?;
+            check_replicas(call.kind, &current.entry.value)?;
             respond(call, &current.entry.value, current.entry.revision)
         }
         Verb::Patch => write(call, &key, "PatchOptions").await,
@@ -102,9 +104,43 @@ fn pinned_revision(scale: &Scale) -> Result<Option<Revision>, Status> {
 fn with_replicas(call: &Call<'_>, current: &Current, replicas: i32) -> Result<Submitted, Status> {
     let mut workload: Value =
         serde_json::from_slice(&current.entry.value).map_err(Status::internal)?;
-    workload["spec"]["replicas"] = json!(replicas);
+    match scale_paths(call.kind) {
+        None => workload["spec"]["replicas"] = json!(replicas),
+        Some(paths) => paths.write(&mut workload, replicas).map_err(Status::internal)?,
+    }
     let object = call.kind.decode(workload).map_err(Status::internal)?;
     Ok(Submitted { object, revision: Some(current.entry.revision) })
+}
+
+/// Where a custom resource has what its scale shows.
+fn scale_paths(kind: &Kind) -> Option<&ScalePaths> {
+    kind.custom_version()?.compiled().scale.as_ref()
+}
+
+/// There is no scale of a custom resource that does not say how many there are to be, until
+/// somebody sets it (upstream `ScaleREST.Get`, apiextensions pkg/registry/customresource/etcd.go,
+/// v1.35).
+fn check_replicas(kind: &Kind, stored: &[u8]) -> Result<(), Status> {
+    let Some(paths) = scale_paths(kind) else { return Ok(()) };
+    let workload = serde_json::from_slice(stored).map_err(Status::internal)?;
+    if paths.read(&workload).map_err(Status::internal)?.replicas.is_some() {
+        return Ok(());
+    }
+    let path = &paths.spec_replicas;
+    Err(Status::internal(format_args!("the spec replicas field {path:?} does not exist")))
+}
+
+/// What a scale shows of a workload.
+fn scaled(kind: &Kind, workload: &Value) -> Result<Scaled, Status> {
+    if let Some(paths) = scale_paths(kind) {
+        return paths.read(workload).map_err(Status::internal);
+    }
+    let selector = selector_of(kind, &workload["spec"]["selector"])?;
+    Ok(Scaled {
+        replicas: workload["spec"]["replicas"].as_i64(),
+        status_replicas: workload["status"]["replicas"].as_i64().unwrap_or_default(),
+        selector: selector.to_string(),
+    })
 }
 
 /// Older workloads select by labels alone; which do is written in the schema.
@@ -129,7 +165,7 @@ fn selector_of(kind: &Kind, selector: &Value) -> Result<Selector, Status> {
 fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Status> {
     let workload: Value = serde_json::from_slice(&splice::with_revision(stored, revision))
         .map_err(Status::internal)?;
-    let selector = selector_of(kind, &workload["spec"]["selector"])?;
+    let Scaled { replicas, status_replicas, selector } = scaled(kind, &workload)?;
     let metadata = &workload["metadata"];
     serde_json::from_value(json!({
         "apiVersion": "autoscaling/v1",
@@ -141,11 +177,8 @@ fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Sta
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": workload["spec"]["replicas"].as_i64().unwrap_or_default()},
-        "status": {
-            "replicas": workload["status"]["replicas"].as_i64().unwrap_or_default(),
-            "selector": selector.to_string(),
-        },
+        "spec": {"replicas": replicas.unwrap_or_default()},
+        "status": {"replicas": status_replicas, "selector": selector},
     }))
     .map_err(Status::internal)
 }

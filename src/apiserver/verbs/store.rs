@@ -12,7 +12,10 @@ use bytes::Bytes;
 /// An object as it is in the store.
 #[derive(Debug)]
 pub(in super::super) struct Current {
+    /// As the version of the kind shows it.
     pub(in super::super) entry: Entry,
+    /// The bytes in the store.
+    stored: Bytes,
     pub(in super::super) object: Box<dyn Object>,
 }
 
@@ -47,9 +50,16 @@ impl Server {
         kind: &Kind,
         key: &ObjectKey,
     ) -> Result<Option<Entry>, Status> {
+        match self.find_stored(kind, key).await? {
+            Some(entry) => self.show_one(kind, entry).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`find`](Self::find), as it is in the store.
+    async fn find_stored(&self, kind: &Kind, key: &ObjectKey) -> Result<Option<Entry>, Status> {
         let lookup = self.store.get(&keys::of(kind, key)).await;
-        let entry = lookup.map_err(|error| errors::of_read(&error))?.entry;
-        entry.map(|entry| shown(kind, entry)).transpose()
+        Ok(lookup.map_err(|error| errors::of_read(&error))?.entry)
     }
 
     /// The object, decoded.
@@ -61,31 +71,20 @@ impl Server {
         kind: &Kind,
         key: &ObjectKey,
     ) -> Result<Current, Status> {
-        let entry = self.find(kind, key).await?.ok_or_else(|| errors::not_found(kind, key))?;
-        Current::of(kind, entry)
+        self.find_current(kind, key).await?.ok_or_else(|| errors::not_found(kind, key))
     }
-}
 
-/// The entry as this version of its kind shows it.
-pub(super) fn shown(kind: &Kind, mut entry: Entry) -> Result<Entry, Status> {
-    if kind.view.is_some() {
-        entry.value = kind.shown(entry.value).map_err(Status::internal)?;
-    }
-    Ok(entry)
-}
-
-/// As [`shown`], of all entries of a page.
-pub(super) fn all_shown(kind: &Kind, entries: Vec<Entry>) -> Result<Vec<Entry>, Status> {
-    if kind.view.is_none() {
-        return Ok(entries);
-    }
-    entries.into_iter().map(|entry| shown(kind, entry)).collect()
-}
-
-impl Current {
-    pub(super) fn of(kind: &Kind, entry: Entry) -> Result<Self, Status> {
+    /// The object, decoded, where there is one.
+    pub(in super::super) async fn find_current(
+        &self,
+        kind: &Kind,
+        key: &ObjectKey,
+    ) -> Result<Option<Current>, Status> {
+        let Some(entry) = self.find_stored(kind, key).await? else { return Ok(None) };
+        let stored = entry.value.clone();
+        let entry = self.show_one(kind, entry).await?;
         let object = kind.decode_stored(&entry.value).map_err(Status::internal)?;
-        Ok(Self { entry, object })
+        Ok(Some(Current { entry, stored, object }))
     }
 }
 
@@ -108,7 +107,7 @@ pub(super) async fn insert(
             None => Ok(Outcome::Stored { value, revision: store.revision() }),
         };
     }
-    let stored = call.kind.stored(value.clone()).map_err(Status::internal)?;
+    let stored = call.server.to_store(call.kind, value.clone()).await?;
     let create = Op::Create { key: storage_key.clone(), value: stored };
     let commit = Commit { ops: with(create, others), durability: Durability::Durable };
     match store.commit(commit).await {
@@ -124,8 +123,7 @@ pub(super) async fn insert(
 /// Upstream tells when the object in the way is on its way out.
 async fn exists(call: &Call<'_>, key: &ObjectKey) -> Status {
     let mut status = Status::already_exists(errors::subject(call.kind, &key.name));
-    if let Ok(Some(entry)) = call.server.find(call.kind, key).await
-        && let Ok(current) = Current::of(call.kind, entry)
+    if let Ok(Some(current)) = call.server.find_current(call.kind, key).await
         && current.object.metadata().deletion_timestamp.is_some()
     {
         status.message = format!("object is being deleted: {}", status.message);
@@ -156,14 +154,15 @@ async fn replace(
 ) -> Result<Outcome, Status> {
     let old = current.object.as_ref();
     let (value, revision) = (object.encode(), current.entry.revision);
-    // A write that changes nothing is no write.
-    if dry_run || value == current.entry.value {
+    let stored = call.server.to_store(call.kind, value.clone()).await?;
+    // A write that changes nothing is no write. What is stored in another version than it would be
+    // stored in now is written, though all versions show the same.
+    if dry_run || stored == current.stored {
         return Ok(Outcome::Stored { value, revision });
     }
     let is_heartbeat = reservation.ops.is_empty() && object.is_heartbeat(old);
     let durability = if is_heartbeat { Durability::Coalesced } else { Durability::Durable };
     let key = current.entry.key.clone();
-    let stored = call.kind.stored(value.clone()).map_err(Status::internal)?;
     let update = Op::Update { key, value: stored, expected: revision };
     let commit = Commit { ops: with(update, reservation.ops), durability };
     match call.server.store.commit(commit).await {

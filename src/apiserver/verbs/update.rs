@@ -35,7 +35,7 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
     let key = call.key()?;
     match_key(call, &key, submitted.object.as_mut())?;
     for _ in 0..WRITE_ATTEMPTS_MAX {
-        let Some(entry) = call.server.find(call.kind, &key).await? else {
+        let Some(current) = call.server.find_current(call.kind, &key).await? else {
             // Whoever knows a uid means an object that has been, not a new one.
             check_uid(call, submitted.object.as_ref(), "")?;
             if call.kind.creates_on_update && part == Part::Object {
@@ -45,7 +45,6 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
             }
             return Err(errors::not_found(call.kind, &key));
         };
-        let current = Current::of(call.kind, entry)?;
         let object = submitted.object.clone_box();
         let copy = Submitted { object, revision: submitted.revision };
         let next = revise(call, &current, copy, part).await?;

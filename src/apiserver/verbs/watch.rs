@@ -6,12 +6,13 @@ use super::super::encoding::{JSON, Language, PROTOBUF_WATCH};
 use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
+use super::super::server::Server;
 use super::super::watch_frame::FrameWriter;
 use super::Call;
 use super::list;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
-use crate::registry::KindRef;
+use crate::registry::{Kind, KindRef};
 use crate::stdx::Entropy;
 use crate::stdx::http::{Response, streamed};
 use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
@@ -20,6 +21,7 @@ use futures_util::{FutureExt as _, stream};
 use http::header::CONTENT_TYPE;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,7 @@ struct WatchOptions {
 
 /// A watch under way.
 struct Watcher {
+    server: Arc<Server>,
     kind: KindRef,
     selection: Selection,
     frames: FrameWriter,
@@ -102,6 +105,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let tells_end = options.begin == Begin::WithState { tell_end: true };
     let deadline = Instant::now() + options.timeout;
     let mut watcher = Watcher {
+        server: Arc::clone(call.server),
         kind: call.kind.clone(),
         selection,
         frames,
@@ -139,7 +143,7 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = self.closing.cancelled() => self.source = None,
-                item = source.next() => self.write_available(item),
+                item = source.next() => self.write_available(item).await,
                 () = &mut self.alarm => self.ring(),
             }
         }
@@ -159,11 +163,11 @@ impl Watcher {
     }
 
     /// Writes an item and everything else that is there without waiting.
-    fn write_available(&mut self, first: Result<WatchItem, WatchError>) {
+    async fn write_available(&mut self, first: Result<WatchItem, WatchError>) {
         let mut item = Some(first);
         while let Some(result) = item.take() {
             match result {
-                Ok(WatchItem::Event(event)) => self.write_event(&event),
+                Ok(WatchItem::Event(event)) => self.write_event(&event).await,
                 Ok(WatchItem::Progress(revision)) => self.write_bookmark(revision),
                 Err(error) => {
                     self.frames.error(&errors::of_watch(&error));
@@ -177,14 +181,19 @@ impl Watcher {
         }
     }
 
-    fn write_event(&mut self, event: &Event) {
+    async fn write_event(&mut self, event: &Event) {
         if !self.selection.covers(&event.key) {
             return;
         }
-        // What was stored is of the kind, so that every version of it can be shown.
-        let shown =
-            |stored: &Option<Bytes>| -> Option<Bytes> { self.kind.shown(stored.clone()?).ok() };
-        let (previous, value) = (shown(&event.previous), shown(&event.value));
+        let (previous, value) = match shown(&self.server, &self.kind, event).await {
+            Ok(shown) => shown,
+            // Upstream ends a watch as well that it cannot decode an object of.
+            Err(status) => {
+                self.frames.error(&status);
+                self.source = None;
+                return;
+            }
+        };
         let everything = self.selection.is_everything();
         let shows = |stored: &Option<Bytes>| {
             stored
@@ -234,6 +243,22 @@ impl Watcher {
         };
         self.alarm.as_mut().reset(due);
     }
+}
+
+/// What the object was and is, as the version of the kind shows it.
+async fn shown(
+    server: &Server,
+    kind: &Kind,
+    event: &Event,
+) -> Result<(Option<Bytes>, Option<Bytes>), Status> {
+    let mut shown = [event.previous.clone(), event.value.clone()];
+    if !kind.is_stored_as_shown() {
+        for value in shown.iter_mut().flatten() {
+            *value = server.show_value(kind, value.clone()).await?;
+        }
+    }
+    let [previous, value] = shown;
+    Ok((previous, value))
 }
 
 impl WatchOptions {

@@ -6,8 +6,9 @@ mod plan;
 
 pub use plan::{Expected, Observed, ObservedBudget, plan};
 
+use super::Caches;
+use super::kinds::Kinds;
 use super::ownership::matches;
-use super::{Caches, KindEntry};
 use crate::api::ObjectKey;
 use crate::api::owner::controller_of;
 use crate::client::{Cache, Change, Client, ResourceType, Seen, key_of};
@@ -45,7 +46,7 @@ impl fmt::Display for Key {
 #[derive(Debug)]
 pub struct DisruptionController {
     client: Client,
-    kinds: Vec<KindEntry>,
+    kinds: Kinds,
     budgets: Arc<Cache<PodDisruptionBudget>>,
     deployments: Arc<Cache<Deployment>>,
     replica_sets: Arc<Cache<ReplicaSet>>,
@@ -55,10 +56,10 @@ pub struct DisruptionController {
 impl DisruptionController {
     /// `client` is asked for the scale of owners of which there is no cache.
     #[must_use]
-    pub fn new(client: Client, caches: &Caches, kinds: &[KindEntry]) -> Self {
+    pub(super) fn new(client: Client, caches: &Caches, kinds: Kinds) -> Self {
         Self {
             client,
-            kinds: kinds.to_vec(),
+            kinds,
             budgets: Arc::clone(&caches.disruption_budgets),
             deployments: Arc::clone(&caches.deployments),
             replica_sets: Arc::clone(&caches.replica_sets),
@@ -129,9 +130,7 @@ impl DisruptionController {
         if group == ReplicaSet::GROUP && owner.kind == ReplicaSet::KIND {
             return Ok(self.scale_of_set(namespace, owner));
         }
-        let is_meant =
-            |kind: &&KindEntry| kind.resource.kind == owner.kind && kind.resource.group == group;
-        let Some(kind) = self.kinds.iter().find(is_meant) else {
+        let Some(kind) = self.kinds.find(group, &owner.kind) else {
             let (kind, version) = (&owner.kind, &owner.api_version);
             return Err(format!("no matches for kind {kind:?} in version {version:?}"));
         };

@@ -3,7 +3,8 @@
 //! The graph may lag behind the store and decides nothing: it says which objects are worth a look.
 
 use crate::api::ObjectKey;
-use crate::controllers::metadata::{Deletion, Item, KindIndex, Kinds, Links, News, Sketch};
+use crate::controllers::kinds::{KindIndex, Kinds};
+use crate::controllers::metadata::{Deletion, Item, Links, News, Sketch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

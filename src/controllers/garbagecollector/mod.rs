@@ -12,7 +12,7 @@ mod tests;
 
 pub use plan::{Observed, plan};
 
-use super::metadata::{ACCEPT_METADATA, Deletion, Item, KindEntry, MetadataFeed, News, Sketch};
+use super::metadata::{ACCEPT_METADATA, Deletion, Item, MetadataFeed, News, Sketch};
 use crate::api::ObjectKey;
 use crate::client::{Client, ClientError, ResourceType, Seen, Selection};
 use crate::control::{Attempt, Controller, Plan, Queue};
@@ -77,13 +77,13 @@ impl GarbageCollector {
             graph.deletions()
         };
         let Some(kind) = self.feed.kinds().of_owner(owner) else { return OwnerState::Present };
-        let KindEntry { resource, is_namespaced } = self.feed.kinds().get(kind);
-        if *is_namespaced && object.key.namespace.is_none() {
+        let kind = self.feed.kinds().get(kind);
+        if kind.is_namespaced && object.key.namespace.is_none() {
             return OwnerState::Impossible;
         }
-        let namespace = object.key.namespace.clone().filter(|_| *is_namespaced);
+        let namespace = object.key.namespace.clone().filter(|_| kind.is_namespaced);
         let key = ObjectKey { namespace, name: owner.name.clone() };
-        match self.fetch(resource, &key).await {
+        match self.fetch(&kind.resource, &key).await {
             Ok(found) if *found.uid != *owner.uid => OwnerState::Absent,
             Ok(found) if found.deletion() == Deletion::Foreground => OwnerState::Waiting,
             Ok(_) => {

@@ -3,7 +3,7 @@
 use super::graph::Dependent;
 use super::*;
 use crate::control::Write;
-use crate::controllers::metadata::{KindIndex, Kinds};
+use crate::controllers::kinds::{KindEntry, KindIndex, Kinds};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn kind_of(letter: char) -> (KindIndex, &'static str, &'static str) {
         'n' => (3, "v1", "Node"),
         _ => panic!("{letter}"),
     };
-    (kinds().all().nth(place).unwrap().0, version, kind)
+    (kinds().all()[place].0, version, kind)
 }
 
 fn owner(name: &str, is_blocking: bool) -> Value {

@@ -11,7 +11,8 @@ mod tests;
 pub use plan::{Content, Left, Observed, plan};
 
 use super::Caches;
-use super::metadata::{ACCEPT_METADATA, KindEntry, MetadataFeed, News, Sketch};
+use super::kinds::Kinds;
+use super::metadata::{ACCEPT_METADATA, MetadataFeed, News, Sketch};
 use crate::api::ObjectKey;
 use crate::client::{Cache, Client, ResourceType, Seen, Selection};
 use crate::control::{Attempt, Controller, Plan, Queue};
@@ -26,15 +27,12 @@ use std::sync::Arc;
 pub struct NamespaceController {
     client: Client,
     namespaces: Arc<Cache<Namespace>>,
-    /// The kinds that live in namespaces.
-    kinds: Vec<ResourceType>,
+    kinds: Kinds,
 }
 
 impl NamespaceController {
     #[must_use]
-    pub fn new(client: Client, caches: &Caches, kinds: &[KindEntry]) -> Self {
-        let namespaced = kinds.iter().filter(|kind| kind.is_namespaced);
-        let kinds = namespaced.map(|kind| kind.resource.clone()).collect();
+    pub(super) fn new(client: Client, caches: &Caches, kinds: Kinds) -> Self {
         Self { client, namespaces: Arc::clone(&caches.namespaces), kinds }
     }
 
@@ -62,8 +60,10 @@ impl NamespaceController {
 
     async fn content(&self, namespace: &str) -> Vec<Content> {
         let selection = Selection::namespace(namespace);
-        let mut content = Vec::with_capacity(self.kinds.len());
-        for resource in &self.kinds {
+        let kinds = self.kinds.namespaced();
+        let mut content = Vec::with_capacity(kinds.len());
+        for kind in &kinds {
+            let resource = &kind.resource;
             let list = self.client.list_as::<Sketch>(resource, &selection, ACCEPT_METADATA).await;
             let left = match list {
                 Ok(list) => Ok(count(&list.items)),

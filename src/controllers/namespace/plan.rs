@@ -93,7 +93,7 @@ fn delete(observed: &Observed, content: &Content) -> Option<Write> {
     debug_assert!(left.undeleted <= left.objects, "those that are left include the undeleted");
     Some(Write::DeleteCollection {
         resource: content.resource.clone(),
-        namespace: observed.namespace.metadata.name.clone()?,
+        namespace: Some(observed.namespace.metadata.name.clone()?),
         options: DeleteOptions {
             propagation: Some(Propagation::Background),
             ..DeleteOptions::default()

@@ -49,7 +49,7 @@ fn observed(words: &str, pods: &str, maps: &str) -> Observed {
 fn brief(plan: &Plan) -> String {
     let writes = plan.writes().map(|write| match write {
         Write::DeleteCollection { resource, namespace, .. } => {
-            format!("delete:{namespace}/{resource}")
+            format!("delete:{}/{resource}", namespace.as_deref().unwrap())
         }
         Write::Update { subresource: Some("finalize"), .. } => {
             format!("finalize:{}", write.body()["spec"]["finalizers"])

@@ -14,8 +14,9 @@ pub use limits::History;
 pub use plan::{Observed, ObservedDue, ScaleTarget, plan};
 pub use usage::PodUsage;
 
+use super::Caches;
+use super::kinds::Kinds;
 use super::ownership::{matches, queue_of};
-use super::{Caches, KindEntry};
 use crate::api::labels::Selector;
 use crate::api::{ObjectKey, Quantity};
 use crate::client::{Cache, Client, ResourceType, Seen};
@@ -38,7 +39,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct PodAutoscalerController {
     client: Client,
-    kinds: Vec<KindEntry>,
+    kinds: Kinds,
     autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
     pods: Arc<Cache<Pod>>,
     memory: Mutex<BTreeMap<ObjectKey, Memory>>,
@@ -56,10 +57,10 @@ struct Memory {
 impl PodAutoscalerController {
     /// `client` is asked for scales and metrics.
     #[must_use]
-    pub fn new(client: Client, caches: &Caches, kinds: &[KindEntry]) -> Self {
+    pub(super) fn new(client: Client, caches: &Caches, kinds: Kinds) -> Self {
         Self {
             client,
-            kinds: kinds.to_vec(),
+            kinds,
             autoscalers: Arc::clone(&caches.autoscalers),
             pods: Arc::clone(&caches.pods),
             memory: Mutex::default(),
@@ -92,10 +93,7 @@ impl PodAutoscalerController {
         let reference = &spec.scale_target_ref;
         let version = reference.api_version.as_deref().unwrap_or_default();
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let is_meant = |kind: &&KindEntry| {
-            kind.resource.kind == reference.kind && kind.resource.group == group
-        };
-        let found = self.kinds.iter().find(is_meant).ok_or_else(|| {
+        let found = self.kinds.find(group, &reference.kind).ok_or_else(|| {
             format!("no matches for kind {:?} in group {group:?}", reference.kind)
         })?;
         let (resource, key) =

@@ -10,7 +10,8 @@ mod plan;
 pub use plan::{Observed, plan};
 
 use super::Caches;
-use super::metadata::{KindEntry, MetadataFeed, News};
+use super::kinds::Kinds;
+use super::metadata::{MetadataFeed, News};
 use crate::api::pod::Amounts;
 use crate::api::quota::{Counted, Subject, eligible_until, is_in_scope, usage};
 use crate::api::{ObjectKey, Quantity};
@@ -28,15 +29,12 @@ pub struct ResourceQuotaController {
     client: Client,
     quotas: Arc<Cache<ResourceQuota>>,
     pods: Arc<Cache<Pod>>,
-    /// The kinds that live in namespaces.
-    kinds: Vec<ResourceType>,
+    kinds: Kinds,
 }
 
 impl ResourceQuotaController {
     #[must_use]
-    pub fn new(client: Client, caches: &Caches, kinds: &[KindEntry]) -> Self {
-        let namespaced = kinds.iter().filter(|kind| kind.is_namespaced);
-        let kinds = namespaced.map(|kind| kind.resource.clone()).collect();
+    pub(super) fn new(client: Client, caches: &Caches, kinds: Kinds) -> Self {
         let (quotas, pods) = (Arc::clone(&caches.resource_quotas), Arc::clone(&caches.pods));
         Self { client, quotas, pods, kinds }
     }
@@ -62,10 +60,11 @@ impl ResourceQuotaController {
             }
         });
         let (changed, quotas) = (queue.clone(), Arc::clone(&self.quotas));
-        let kinds = feed.kinds().clone();
+        let kinds = self.kinds.clone();
         feed.on_news(move |kind, news: &News<'_>| {
             let (News::Applied(object) | News::Deleted(object)) = news else { return };
-            let resource = &kinds.get(kind).resource;
+            let kind = kinds.get(kind);
+            let resource = &kind.resource;
             let counted = Counted { group: &resource.group, plural: &resource.plural };
             // The cache of pods tells more of them.
             if let (Some(namespace), false) = (&object.namespace, counted.plural == "pods") {
@@ -78,7 +77,8 @@ impl ResourceQuotaController {
     async fn count(&self, quota: &ResourceQuota, now: Timestamp) -> Result<Count, String> {
         let namespace = quota.metadata.namespace.as_deref().unwrap_or_default();
         let mut count = Count::default();
-        for resource in &self.kinds {
+        for kind in self.kinds.namespaced() {
+            let resource = &kind.resource;
             let counted = Counted { group: &resource.group, plural: &resource.plural };
             if !hard(quota).any(|name| counted.is_measured_by(name)) {
                 continue;

@@ -43,8 +43,7 @@ impl ServiceCidrController {
         self.ranges.on_change(move |_| queue_leaving(&changed, &ranges));
         let (changed, ranges) = (queue.clone(), Arc::clone(&self.ranges));
         let addresses = ResourceType::of::<IPAddress>();
-        let kind = feed.kinds().all().find(|(_, kind)| kind.resource == addresses);
-        let kind = kind.map(|(index, _)| index);
+        let kind = feed.kinds().of_resource(&addresses);
         feed.on_news(move |of, news: &News<'_>| {
             if kind == Some(of) && matches!(news, News::Deleted(_)) {
                 queue_leaving(&changed, &ranges);

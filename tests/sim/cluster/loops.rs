@@ -19,6 +19,9 @@ impl Cluster {
     pub(super) fn start_loops(&mut self) {
         let mut tasks = Tasks::default();
         let client = |caller: Caller<'_>| match caller {
+            Caller::ApiServer => {
+                self.client(Identity::new("system:apiserver", &["system:masters"]), "apiserver")
+            }
             Caller::ControllerManager => {
                 self.client(Identity::new("system:kube-controller-manager", &[]), "manager")
             }

@@ -44,6 +44,7 @@ impl Resource for CustomResourceDefinition {
     const SCHEMA: TypeRef = types::CUSTOM_RESOURCE_DEFINITION;
     const HALVES: Halves<Self> = halves!();
     const COUNTS_GENERATIONS: bool = true;
+    const ASKS_FINALIZER_DOMAINS: bool = false;
     const UPDATES_UNCONDITIONALLY: bool = false;
     const COLUMNS: &'static [Column] = &[Column::NAME, Column::CREATED_AT];
 

@@ -1,0 +1,102 @@
+//! The schemas of defined kinds, which are read from their definitions when they are asked for:
+//! nobody else needs their descriptions.
+
+use super::super::server::Server;
+use super::super::{definitions, errors};
+use super::schemas::Edition;
+use crate::api::Status;
+use crate::registry::schema::structural::publish::{
+    Document, Published, list_schema, object_schema,
+};
+use crate::registry::schema::{TypeRef, types};
+use crate::registry::{KindRef, Rows};
+use crate::storage::ListRequest;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// What documents are made of.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) rows: Arc<Rows>,
+    definitions: Vec<CustomResourceDefinition>,
+}
+
+impl Sources {
+    /// Those of the server, as they are now.
+    pub(super) async fn of(server: &Server, rows: Arc<Rows>) -> Result<Self, Status> {
+        let has_custom = rows.iter().any(|kind| matches!(kind, KindRef::Custom(_)));
+        if !has_custom {
+            return Ok(Self { rows, definitions: Vec::new() });
+        }
+        let prefix = definitions::PREFIX.to_owned();
+        let request = ListRequest { prefix, after: None, limit: None, at: None };
+        let page = server.store.list(request).await.map_err(|error| errors::of_read(&error))?;
+        let entries = page.entries.iter();
+        // What cannot be read is not served either.
+        let definitions = entries.filter_map(|entry| serde_json::from_slice(&entry.value).ok());
+        Ok(Self { definitions: definitions.collect(), rows })
+    }
+
+    /// The schemas of these kinds and of all that they are made of, by their OpenAPI names.
+    pub(super) fn schemas<'a>(
+        &self,
+        edition: Edition,
+        kinds: impl Iterator<Item = &'a KindRef>,
+    ) -> Map<String, Value> {
+        let mut roots: Vec<TypeRef> = Vec::new();
+        let mut custom = Map::new();
+        for kind in kinds {
+            match kind {
+                KindRef::BuiltIn(kind) => roots.extend(kind.built_in_schema()),
+                KindRef::Custom(_) => {
+                    let lists = types::PARTIAL_OBJECT_METADATA_LIST;
+                    roots.extend([types::PARTIAL_OBJECT_METADATA, lists]);
+                    custom.extend(self.custom(edition, kind));
+                }
+            }
+        }
+        let mut schemas = edition.reachable(roots);
+        schemas.extend(custom);
+        schemas
+    }
+
+    fn custom(&self, edition: Edition, kind: &KindRef) -> Vec<(String, Value)> {
+        let Some((definition, version)) = self.definition_of(kind) else { return Vec::new() };
+        let names = definition.status.as_ref().and_then(|status| status.accepted_names.as_ref());
+        let names = names.unwrap_or(&definition.spec.names);
+        let fields = version.selectable_fields.iter().flatten();
+        let selectable_fields: Vec<_> = fields.map(|field| field.json_path.clone()).collect();
+        let published = Published {
+            group: &definition.spec.group,
+            version: &version.name,
+            kind: &names.kind,
+            list_kind: names.list_kind.as_deref().unwrap_or_default(),
+            plural: &names.plural,
+            selectable_fields: &selectable_fields,
+        };
+        let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        let document = match edition {
+            Edition::Second => Document::V2,
+            Edition::Third => Document::V3,
+        };
+        vec![
+            (published.name_of(published.kind), object_schema(&published, schema, document)),
+            (published.name_of(published.list_kind), list_schema(&published, document)),
+        ]
+    }
+
+    fn definition_of(
+        &self,
+        kind: &KindRef,
+    ) -> Option<(&CustomResourceDefinition, &CustomResourceDefinitionVersion)> {
+        let facts = &kind.facts;
+        let definition = self.definitions.iter().find(|definition| {
+            definition.spec.group == facts.group && definition.spec.names.plural == facts.plural
+        })?;
+        let mut versions = definition.spec.versions.iter();
+        Some((definition, versions.find(|version| version.name == facts.version)?))
+    }
+}

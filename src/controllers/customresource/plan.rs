@@ -1,0 +1,170 @@
+//! The decision about one definition: which names it has, whether it is served, and what is deleted
+//! before it goes.
+
+use super::names::accept;
+use crate::client::{DeleteOptions, Patch, Propagation};
+use crate::control::{Plan, Write};
+use crate::controllers::definition::{Definition, ESTABLISHED, NAMES_ACCEPTED, TERMINATING};
+use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionCondition as Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// While it is there, a definition waits until the objects of its kind are gone.
+pub(super) const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// After a look at which it could not be found out what there is left.
+const UNKNOWN_CONTENT_RETRY: Duration = Duration::from_secs(5);
+
+/// How many objects there are in each namespace whose deletion has not begun. A namespace that is not
+/// here has none at all; `None` stands for the cluster.
+pub type Content = BTreeMap<Option<String>, usize>;
+
+/// Everything the decision may depend on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub definition: Arc<Definition>,
+    /// Of the same group.
+    pub others: Vec<Arc<Definition>>,
+    /// Asked for only while the definition goes.
+    pub content: Option<Result<Content, String>>,
+    pub now: Timestamp,
+}
+
+pub fn plan(observed: &Observed) -> Plan {
+    let definition = &*observed.definition;
+    if is_cleaned_up_here(definition) {
+        return clean_up(observed);
+    }
+    if definition.metadata.deletion_timestamp.is_some() {
+        return Plan::default();
+    }
+    let accepted = accept(definition, &observed.others);
+    let mut status = json!({});
+    if accepted.names != definition.status.accepted_names {
+        status["acceptedNames"] = json!(accepted.names);
+    }
+    let (is_accepted, reason, message) = match accepted.conflict {
+        None => ("True", "NoConflicts", "no conflicts found".to_owned()),
+        Some((reason, message)) => ("False", reason, message),
+    };
+    let mut conditions = vec![(NAMES_ACCEPTED, is_accepted, reason, message)];
+    // Once it is established it stays so, whatever it asks for later.
+    if !definition.is_true(ESTABLISHED) {
+        let (status, reason, message) = match is_accepted {
+            "True" => ("True", "InitialNamesAccepted", "the initial names have been accepted"),
+            _ => ("False", "NotAccepted", "not all names are accepted"),
+        };
+        conditions.push((ESTABLISHED, status, reason, message.to_owned()));
+    }
+    let conditions = with_conditions(definition, conditions, observed.now);
+    if conditions != definition.status.conditions {
+        status["conditions"] = json!(conditions);
+    }
+    if status == json!({}) {
+        return Plan::default();
+    }
+    Plan::of([patch(definition, Some("status"), json!({"status": status}))])
+}
+
+/// Whether it is being deleted and its objects are still ours to delete.
+pub(super) fn is_cleaned_up_here(definition: &Definition) -> bool {
+    let metadata = &definition.metadata;
+    let mut finalizers = metadata.finalizers.iter().flatten();
+    metadata.deletion_timestamp.is_some() && finalizers.any(|name| name == CLEANUP_FINALIZER)
+}
+
+fn clean_up(observed: &Observed) -> Plan {
+    let definition = &*observed.definition;
+    let terminating = |status, reason, message: &str| {
+        let condition = (TERMINATING, status, reason, message.to_owned());
+        let conditions = with_conditions(definition, vec![condition], observed.now);
+        let is_new = conditions != definition.status.conditions;
+        let content = json!({"status": {"conditions": conditions}});
+        is_new.then(|| patch(definition, Some("status"), content))
+    };
+    let in_progress = "CustomResource deletion is in progress";
+    match &observed.content {
+        None => {
+            let told = terminating("False", "NeverEstablished", "resource was never established");
+            finish(definition, told)
+        }
+        Some(Err(why)) => {
+            let message = format!("could not list instances: {why}");
+            let told = terminating("True", "InstanceDeletionFailed", &message);
+            Plan { recheck_after: Some(UNKNOWN_CONTENT_RETRY), ..Plan::of(told) }
+        }
+        Some(Ok(content)) if content.is_empty() => {
+            let message = "removed all instances";
+            finish(definition, terminating("False", "InstanceDeletionCompleted", message))
+        }
+        Some(Ok(content)) => {
+            let mut plan = Plan::of(terminating("True", "InstanceDeletionInProgress", in_progress));
+            let undeleted = content.iter().filter(|(_, undeleted)| **undeleted > 0);
+            plan.then(undeleted.filter_map(|(namespace, _)| delete(definition, namespace.clone())));
+            plan
+        }
+    }
+}
+
+/// Lets the definition go, after what there is to tell.
+fn finish(definition: &Definition, told: Option<Write>) -> Plan {
+    let finalizers = definition.metadata.finalizers.iter().flatten();
+    let rest: Vec<_> = finalizers.filter(|name| *name != CLEANUP_FINALIZER).collect();
+    let content = json!({"metadata": {"finalizers": rest}});
+    // What is told changes the definition, which is looked at again then.
+    Plan::of([told.unwrap_or_else(|| patch(definition, None, content))])
+}
+
+fn delete(definition: &Definition, namespace: Option<String>) -> Option<Write> {
+    Some(Write::DeleteCollection {
+        resource: definition.entry()?.resource,
+        namespace,
+        options: DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        },
+    })
+}
+
+/// Of the definition as it was looked at.
+fn patch(definition: &Definition, part: Option<&'static str>, mut content: Value) -> Write {
+    content["metadata"]["resourceVersion"] = json!(definition.metadata.resource_version);
+    match Write::patch(definition, Patch::Merge(content)) {
+        Write::Patch { resource, key, patch, .. } => {
+            Write::Patch { resource, key, subresource: part, patch }
+        }
+        other => other,
+    }
+}
+
+/// The conditions with these among them. Upstream `SetCRDCondition`.
+fn with_conditions(
+    definition: &Definition,
+    said: Vec<(&str, &str, &str, String)>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut conditions = definition.status.conditions.clone();
+    for (kind, status, reason, message) in said {
+        let place = conditions.iter().position(|condition| condition.type_ == kind);
+        let before = place.map(|place| &conditions[place]);
+        let since = before.filter(|before| before.status == status);
+        let since = since.and_then(|before| before.last_transition_time.clone());
+        let condition = Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_transition_time: Some(since.unwrap_or(Time(now))),
+            ..Condition::default()
+        };
+        match place {
+            Some(place) => conditions[place] = condition,
+            None => conditions.push(condition),
+        }
+    }
+    conditions
+}
