@@ -248,6 +248,17 @@ pub fn validate_change(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
     errors
 }
 
+/// Puts back what of the metadata is not for those who write a status (upstream
+/// `ResetObjectMetaForStatus`, apimachinery pkg/apis/meta/v1, v1.35).
+pub(super) fn keep_for_status(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    new.generation = old.generation;
+    new.labels.clone_from(&old.labels);
+    new.annotations.clone_from(&old.annotations);
+    new.finalizers.clone_from(&old.finalizers);
+    new.owner_references.clone_from(&old.owner_references);
+}
+
 fn validate_no_new_finalizers(
     new: &ObjectMeta,
     old: &ObjectMeta,

@@ -1,6 +1,8 @@
 //! One file per kind, and the table that lists them.
 
+mod admissionregistration;
 pub mod apiextensions;
+mod apiregistration;
 mod apps;
 mod authentication;
 mod authorization;
@@ -11,19 +13,27 @@ mod coordination;
 mod core;
 mod discovery;
 mod events;
+mod flowcontrol;
 mod networking;
 mod node;
 mod policy;
 mod rbac;
+mod resource;
 mod scheduling;
 mod storage;
 #[cfg(test)]
 mod testing;
 mod webhook_address;
 
+pub use self::apiregistration::{Priority, priority};
 pub use self::core::service_address_errors;
+pub use self::flowcontrol::{Required, WellKnown, well_known};
 
 use super::Kind;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
@@ -43,20 +53,25 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as EventV1;
+use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use k8s_openapi::api::networking::v1::{
     IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::resource::v1::{
+    DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
+};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
-/// Every built-in kind, by group and then by plural. The order is the order in discovery
-/// documents.
+/// Every built-in kind. The order of groups is that of discovery documents, which is upstream's by
+/// priority, and the first of a group's versions is the preferred one.
 pub static KINDS: &[Kind] = &[
     Kind::of::<ComponentStatus>(),
     Kind::of::<ConfigMap>(),
@@ -74,11 +89,13 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Secret>(),
     Kind::of::<ServiceAccount>(),
     Kind::of::<Service>(),
+    Kind::of::<APIService>(),
     Kind::of::<ControllerRevision>(),
     Kind::of::<DaemonSet>(),
     Kind::of::<Deployment>(),
     Kind::of::<ReplicaSet>(),
     Kind::of::<StatefulSet>(),
+    Kind::version_of::<EventV1>(),
     Kind::of::<SelfSubjectReview>(),
     Kind::of::<TokenReview>(),
     Kind::of::<LocalSubjectAccessReview>(),
@@ -90,26 +107,35 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<CronJob>(),
     Kind::of::<Job>(),
     Kind::of::<CertificateSigningRequest>(),
-    Kind::of::<Lease>(),
-    Kind::of::<EndpointSlice>(),
-    Kind::version_of::<EventV1>(),
     Kind::of::<IngressClass>(),
     Kind::of::<Ingress>(),
     Kind::of::<IPAddress>(),
     Kind::of::<NetworkPolicy>(),
     Kind::of::<ServiceCIDR>(),
-    Kind::of::<RuntimeClass>(),
     Kind::of::<PodDisruptionBudget>(),
     Kind::of::<ClusterRoleBinding>(),
     Kind::of::<ClusterRole>(),
     Kind::of::<RoleBinding>(),
     Kind::of::<Role>(),
-    Kind::of::<PriorityClass>(),
     Kind::of::<CSIDriver>(),
     Kind::of::<CSINode>(),
     Kind::of::<CSIStorageCapacity>(),
     Kind::of::<StorageClass>(),
     Kind::of::<VolumeAttachment>(),
     Kind::of::<VolumeAttributesClass>(),
+    Kind::of::<MutatingWebhookConfiguration>(),
+    Kind::of::<ValidatingAdmissionPolicy>(),
+    Kind::of::<ValidatingAdmissionPolicyBinding>(),
+    Kind::of::<ValidatingWebhookConfiguration>(),
     Kind::of::<CustomResourceDefinition>(),
+    Kind::of::<PriorityClass>(),
+    Kind::of::<Lease>(),
+    Kind::of::<RuntimeClass>(),
+    Kind::of::<EndpointSlice>(),
+    Kind::of::<DeviceClass>(),
+    Kind::of::<ResourceClaim>(),
+    Kind::of::<ResourceClaimTemplate>(),
+    Kind::of::<ResourceSlice>(),
+    Kind::of::<FlowSchema>(),
+    Kind::of::<PriorityLevelConfiguration>(),
 ];

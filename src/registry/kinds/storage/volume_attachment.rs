@@ -7,7 +7,9 @@ use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{immutable, invalid, to_value};
 use crate::registry::kinds::core::{podspec, validate_inline_volume};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
+use crate::registry::{
+    BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves, metadata,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::{
     VolumeAttachment, VolumeAttachmentSource, VolumeAttachmentStatus, VolumeError,
@@ -39,14 +41,7 @@ impl Resource for VolumeAttachment {
     const RETURNS_DELETED: bool = true;
 
     fn prepare_status_update(&mut self, old: &Self) {
-        // The metadata is not the attacher's to change (upstream `ResetObjectMetaForStatus`).
-        let (new, old) = (&mut self.metadata, &old.metadata);
-        new.deletion_timestamp.clone_from(&old.deletion_timestamp);
-        new.generation = old.generation;
-        new.labels.clone_from(&old.labels);
-        new.annotations.clone_from(&old.annotations);
-        new.finalizers.clone_from(&old.finalizers);
-        new.owner_references.clone_from(&old.owner_references);
+        metadata::keep_for_status(&mut self.metadata, &old.metadata);
     }
 
     fn validate(&self) -> Vec<FieldError> {
