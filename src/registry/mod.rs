@@ -20,7 +20,9 @@ mod version;
 pub use kind::{
     ALL, Body, BuiltIn, Column, Kind, KindFacts, QUESTION, READ_ONLY, Scope, Subresource, VERBS,
 };
-pub use kinds::{KINDS, service_address_errors};
+pub use kinds::{
+    KINDS, Priority, Required, WellKnown, priority, service_address_errors, well_known,
+};
 use object::halves;
 pub use object::{Creator, Decoded, Halves, Object, Resource};
 pub use row::{KindRef, Rows};
