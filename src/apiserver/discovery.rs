@@ -3,16 +3,24 @@
 //! Everything is rendered from the rows that are served, once for as long as these are the same.
 //! Clients keep the aggregated document and ask by `ETag` whether it is still the same.
 
+use super::config::Config;
 use super::encoding::json_response;
 use super::etag::{self, Hash};
 use super::metrics;
 use crate::api::Maturity;
-use crate::registry::{Body, Kind, KindRef, Rows, Subresource};
+use crate::registry::{Body, Kind, KindFacts, KindRef, Rows, Subresource, View};
 use crate::stdx::http::Response;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCEPT, HeaderValue, VARY};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+
+/// So much of the digest stands for a stored version.
+const STORAGE_HASH_BYTES: usize = 8;
 
 /// The aggregated documents, rendered when they are first asked for, and again for other rows.
 #[derive(Debug, Default)]
@@ -49,6 +57,7 @@ struct Document {
 /// Answers if `path` (without a slash at its end) is one of discovery's.
 pub(super) fn answer(
     (documents, rows): (&Documents, &Arc<Rows>),
+    config: &Config,
     path: &str,
     headers: &HeaderMap,
 ) -> Option<Response> {
@@ -64,7 +73,10 @@ pub(super) fn answer(
         ["api"] => json!({
             "kind": "APIVersions",
             "versions": ["v1"],
-            "serverAddressByClientCIDRs": [],
+            "serverAddressByClientCIDRs": [{
+                "clientCIDR": "0.0.0.0/0",
+                "serverAddress": SocketAddr::new(config.advertise_address, config.https_port),
+            }],
         }),
         ["api", version] => resource_list(rows, "", version)?,
         ["apis"] => {
@@ -146,7 +158,7 @@ fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
         }));
     }
     for kind in &kinds {
-        resources.push(resource(kind));
+        resources.push(resource(rows, kind));
         resources.extend(kind.facts.subresources.iter().map(|row| subresource(kind, row)));
     }
     Some(json!({
@@ -181,7 +193,29 @@ fn aggregated_measured((plural, kind, is_namespaced): &(&str, &str, bool)) -> Va
     })
 }
 
-fn resource(kind: &Kind) -> Value {
+/// What tells whether objects of a kind are stored as they were (upstream `StorageVersionHash`,
+/// apiserver pkg/endpoints/discovery, v1.35).
+fn storage_hash(rows: &Rows, kind: &Kind) -> Option<String> {
+    let hash = |kind: &Kind| {
+        let KindFacts { group, version, kind, .. } = &kind.facts;
+        let text = format!("{group}/{version}/{kind}");
+        let digest = digest::digest(&digest::SHA256, text.as_bytes());
+        STANDARD.encode(&digest.as_ref()[..STORAGE_HASH_BYTES])
+    };
+    match &kind.view {
+        _ if !kind.facts.is_stored() => None,
+        None => Some(hash(kind)),
+        Some(View { group, plural, .. }) => {
+            let is_stored = |other: &KindRef| {
+                let facts = &other.facts;
+                other.view.is_none() && facts.group == *group && facts.plural == *plural
+            };
+            rows.iter().find(is_stored).map(|stored| hash(&stored))
+        }
+    }
+}
+
+fn resource(rows: &Rows, kind: &Kind) -> Value {
     let facts = &kind.facts;
     let mut value = json!({
         "name": facts.plural,
@@ -195,6 +229,9 @@ fn resource(kind: &Kind) -> Value {
     }
     if !facts.categories.is_empty() {
         value["categories"] = json!(facts.categories);
+    }
+    if let Some(hash) = storage_hash(rows, kind) {
+        value["storageVersionHash"] = json!(hash);
     }
     value
 }
@@ -258,12 +295,11 @@ fn aggregated_group(rows: &Rows, group: &str) -> Value {
         .into_iter()
         .map(|version| {
             let kinds = kinds_of(rows, group, &version);
-            let mut resources: Vec<_> =
-                kinds.iter().map(|kind| aggregated_resource(kind)).collect();
+            let mut resources: Vec<_> = kinds.iter().map(aggregated_resource).collect();
             if group.is_empty() {
                 resources.insert(0, json!({
                     "resource": "bindings", "singularResource": "binding", "scope": "Namespaced",
-                    "responseKind": {"group": "", "version": "v1", "kind": "Binding"},
+                    "responseKind": {"group": "", "version": "", "kind": "Binding"},
                     "verbs": ["create"],
                 }));
             }
@@ -273,17 +309,26 @@ fn aggregated_group(rows: &Rows, group: &str) -> Value {
             json!({"version": version, "freshness": "Current", "resources": resources})
         })
         .collect();
-    json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+    json!({"metadata": {"name": group}, "versions": versions})
 }
 
-fn aggregated_resource(kind: &Kind) -> Value {
+/// What is of a kind's own group and version is told without them, as upstream tells it of what is
+/// built in.
+fn aggregated_resource(kind: &KindRef) -> Value {
     let facts = &kind.facts;
+    let told = |(group, version, name): (&str, &str, &str)| {
+        let is_own = group == facts.group && version == facts.version;
+        match kind {
+            KindRef::BuiltIn(_) if is_own => json!({"group": "", "version": "", "kind": name}),
+            _ => json!({"group": group, "version": version, "kind": name}),
+        }
+    };
     let scope = if facts.is_namespaced() { "Namespaced" } else { "Cluster" };
     let mut value = json!({
         "resource": facts.plural,
         "singularResource": facts.singular,
         "scope": scope,
-        "responseKind": {"group": facts.group, "version": facts.version, "kind": facts.kind},
+        "responseKind": told((&facts.group, &facts.version, &facts.kind)),
         "verbs": facts.verbs,
     });
     if !facts.short_names.is_empty() {
@@ -296,10 +341,9 @@ fn aggregated_resource(kind: &Kind) -> Value {
         .subresources
         .iter()
         .map(|row| {
-            let (group, version, name) = speaks(kind, row);
             json!({
                 "subresource": row.name,
-                "responseKind": {"group": group, "version": version, "kind": name},
+                "responseKind": told(speaks(kind, row)),
                 "verbs": row.verbs,
             })
         })

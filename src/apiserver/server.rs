@@ -243,7 +243,8 @@ impl Server {
             return Ok(response);
         }
         let rows = self.rows().await?;
-        if let Some(response) = discovery::answer((&self.documents, &rows), path, &asked.headers) {
+        let (served, headers) = ((&self.documents, &rows), &asked.headers);
+        if let Some(response) = discovery::answer(served, &self.config, path, headers) {
             return Ok(response);
         }
         openapi::answer(self, rows, path, asked).await?.ok_or_else(no_such_path)

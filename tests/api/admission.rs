@@ -183,3 +183,32 @@ async fn where_an_ingress_is_served_is_told_by_its_status() {
     assert_eq!(code, 422);
     assert!(message.contains("status.loadBalancer.ingress[0].ip: Invalid value"), "{message}");
 }
+
+#[tokio::test]
+async fn devices_are_administered_where_the_namespace_says_so() {
+    let api = Api::start().await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let claim = |name: &str, admin: bool| {
+        let exactly = json!({"deviceClassName": "gpu", "adminAccess": admin});
+        json!({"metadata": {"name": name}, "spec": {"devices": {"requests": [
+            {"name": "plain", "exactly": {"deviceClassName": "gpu"}},
+            {"name": "all", "exactly": exactly},
+        ]}}})
+    };
+    api.post(claims, &claim("a", false)).await.ok();
+    let refused = api.post(claims, &claim("b", true)).await;
+    assert_eq!(refused.code, 422);
+    let cause = refused.json()["details"]["causes"][0].clone();
+    assert_eq!(cause["field"], "spec.devices.requests[1].adminAccess");
+    assert_eq!(cause["reason"], "FieldValueForbidden");
+    let given = json!({"status": {"allocation": {"devices": {"results": [{
+        "request": "plain", "driver": "d.io", "pool": "p", "device": "d", "adminAccess": true,
+    }]}}}});
+    let status = format!("{claims}/a/status");
+    assert_eq!(api.patch(&status, "merge", &given).await.code, 422);
+
+    let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+    api.patch("/api/v1/namespaces/default", "merge", &label).await.ok();
+    api.post(claims, &claim("b", true)).await.ok();
+    api.patch(&status, "merge", &given).await.ok();
+}

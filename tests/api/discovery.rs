@@ -5,6 +5,8 @@ use http::Method;
 use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
 use kinglet::registry::KINDS;
 use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 #[tokio::test]
 async fn every_kind_is_discovered() {
@@ -40,7 +42,7 @@ async fn pods_are_described_as_upstream_describes_them() {
         find("pods"),
         json!({
             "categories": ["all"], "kind": "Pod", "name": "pods", "namespaced": true,
-            "shortNames": ["po"], "singularName": "pod",
+            "shortNames": ["po"], "singularName": "pod", "storageVersionHash": "xPOwRZ+Yhw8=",
             "verbs": [
                 "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"
             ],
@@ -69,8 +71,8 @@ async fn aggregated_discovery_is_kept_by_its_etag() {
     let document = answer.ok();
     assert_eq!(document["kind"], "APIGroupDiscoveryList");
     assert_eq!(document["apiVersion"], "apidiscovery.k8s.io/v2");
-    let apps = &document["items"][0];
-    assert_eq!(apps["metadata"]["name"], "apps");
+    let apps = &document["items"][1];
+    assert_eq!(apps["metadata"], json!({"name": "apps"}));
     let resources = apps["versions"][0]["resources"].as_array().unwrap();
     let deployments = resources.iter().find(|r| r["resource"] == "deployments").unwrap();
     assert_eq!(deployments["scope"], "Namespaced");
@@ -132,4 +134,114 @@ async fn the_version_is_that_of_the_api() {
     assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.35.0+kinglet"));
     let verbose = api.get("/readyz?verbose").await.text();
     assert!(verbose.ends_with("readyz check passed\n"), "{verbose}");
+}
+
+/// Upstream's documents, where they are at hand.
+fn reference() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = ["../shared/reference/discovery", "../../shared/reference/discovery"];
+    places.iter().map(|place| root.join(place)).find(|place| place.is_dir())
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Versions that are not stable are not served: ARCHITECTURE.md.
+fn is_stable(version: &str) -> bool {
+    !version.contains("alpha") && !version.contains("beta")
+}
+
+/// Kinds that the snapshot stored in an older version than the one that is stored here.
+const STORED_OLDER: [&str; 6] = [
+    "customresourcedefinitions",
+    "deviceclasses",
+    "resourceclaims",
+    "resourceclaimtemplates",
+    "resourceslices",
+    "volumeattributesclasses",
+];
+
+/// Groups that are served by upstream and not here, or the other way.
+const OTHER_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "metrics.k8s.io"];
+
+/// What of a document is to be equal: the resources of stable versions, their hashes but for those
+/// that may differ.
+fn comparable(mut list: Value) -> Value {
+    for resource in list["resources"].as_array_mut().unwrap() {
+        if STORED_OLDER.contains(&resource["name"].as_str().unwrap()) {
+            resource.as_object_mut().unwrap().remove("storageVersionHash");
+        }
+    }
+    list
+}
+
+#[tokio::test]
+async fn documents_are_upstreams() {
+    let Some(reference) = reference() else {
+        eprintln!("upstream's documents are not at hand: nothing is compared");
+        return;
+    };
+    let api = Api::start().await;
+    for entry in fs::read_dir(&reference).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().replace("__", "/");
+        let parts: Vec<_> = name.split('/').collect();
+        let [.., group, version] = parts[..] else { continue };
+        let theirs = read(&path);
+        let is_list = theirs["kind"] == "APIResourceList";
+        if !is_list || !is_stable(version) || OTHER_GROUPS.contains(&group) {
+            continue;
+        }
+        let ours = comparable(api.get(&format!("/{name}")).await.ok());
+        let theirs = comparable(theirs);
+        let resources = |list: &Value| list["resources"].as_array().unwrap().clone();
+        for (ours, theirs) in resources(&ours).iter().zip(&resources(&theirs)) {
+            assert_eq!(ours, theirs, "{name}");
+        }
+        assert_eq!(ours["resources"], theirs["resources"], "{name}");
+        assert_eq!(ours["groupVersion"], theirs["groupVersion"], "{name}");
+    }
+}
+
+/// Names of groups with their stable versions and the preferred one, in order.
+fn ordered(groups: &Value) -> Vec<Value> {
+    let groups = groups.as_array().unwrap().iter();
+    let told = groups.map(|group| {
+        let versions = group["versions"].as_array().unwrap().iter();
+        let stable = |version: &&Value| is_stable(version["version"].as_str().unwrap());
+        let versions: Vec<_> = versions.filter(stable).cloned().collect();
+        json!({
+            "name": group["name"], "versions": versions,
+            "preferredVersion": group["preferredVersion"],
+        })
+    });
+    let is_compared = |group: &Value| {
+        let is_other = OTHER_GROUPS.contains(&group["name"].as_str().unwrap());
+        !is_other && group["versions"] != json!([])
+    };
+    told.filter(is_compared).collect()
+}
+
+#[tokio::test]
+async fn groups_come_in_upstreams_order() {
+    let Some(reference) = reference() else { return };
+    let api = Api::start().await;
+    let (ours, theirs) = (api.get("/apis").await.ok(), read(&reference.join("apis.json")));
+    assert_eq!(ordered(&ours["groups"]), ordered(&theirs["groups"]));
+
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let ours = api.get_as("/apis", accept).await.ok();
+    let theirs = read(&reference.join("aggregated_v2.json"));
+    let of = |document: &Value, group: &Value| {
+        let items = document["items"].as_array().unwrap();
+        let found = items.iter().find(|item| item["metadata"]["name"] == group["name"]);
+        let versions = found.unwrap()["versions"].as_array().unwrap().clone();
+        let stable = |version: &Value| is_stable(version["version"].as_str().unwrap());
+        versions.into_iter().filter(stable).collect::<Vec<_>>()
+    };
+    let groups = ordered(&api.get("/apis").await.ok()["groups"]);
+    for group in groups {
+        assert_eq!(of(&ours, &group), of(&theirs, &group), "{}", group["name"]);
+    }
 }

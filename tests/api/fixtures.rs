@@ -97,3 +97,49 @@ async fn the_endpoints_follow_the_server_to_its_new_address() {
     assert_eq!(api.get(ENDPOINTS).await.code, 404);
     assert_eq!(api.get(SLICE).await.code, 404);
 }
+
+#[tokio::test]
+async fn flow_schemas_and_apis_are_there_and_come_back() {
+    let (api, _tasks) = kept().await;
+    let flows = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let names = async |path: &str| -> Vec<String> {
+        let list = api.get(path).await.ok();
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&format!("{flows}/flowschemas")).await.len(), 11);
+    assert_eq!(names(&format!("{flows}/prioritylevelconfigurations")).await.len(), 8);
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let all = names(services).await;
+    for name in ["v1.", "v1.apps", "v2.autoscaling", "v1.apiregistration.k8s.io"] {
+        assert!(all.iter().any(|other| other == name), "{name}: {all:?}");
+    }
+    let path = format!("{services}/v1.apps");
+    let condition = api.get(&path).await.ok()["status"]["conditions"][0].clone();
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("Local")));
+    for path in [&path, &format!("{flows}/flowschemas/probes")] {
+        let before = contents(&api, path).await;
+        api.delete(path).await.ok();
+        eventually(path, async || {
+            let now = contents(&api, path).await?;
+            (now["spec"] == before.as_ref()?["spec"]).then_some(())
+        })
+        .await;
+    }
+    // What must be cannot be otherwise, and what is suggested can, where somebody says so.
+    let exempt = format!("{flows}/flowschemas/exempt");
+    let refused = api.patch(&exempt, "merge", &json!({"spec": {"matchingPrecedence": 2}})).await;
+    assert_eq!(refused.code, 422);
+    let mine = json!({
+        "metadata": {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}},
+        "spec": {"matchingPrecedence": 7},
+    });
+    let probes = format!("{flows}/flowschemas/probes");
+    api.patch(&probes, "merge", &mine).await.ok();
+    api.delete(&path).await.ok();
+    eventually("another look has been had", async || {
+        (api.get(&path).await.code == 200).then_some(())
+    })
+    .await;
+    assert_eq!(api.get(&probes).await.ok()["spec"]["matchingPrecedence"], 7);
+}

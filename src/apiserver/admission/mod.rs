@@ -12,6 +12,7 @@ mod claim_resize;
 mod default_class;
 mod default_ingress_class;
 mod default_storage_class;
+mod device_admin;
 mod facts;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -122,6 +123,7 @@ const PLUGINS: &[Plugin] = &[
     certificate_subject::PLUGIN,
     default_ingress_class::PLUGIN,
     pod_topology_labels::PLUGIN,
+    device_admin::PLUGIN,
 ];
 
 impl fmt::Debug for Plugin {

@@ -1,4 +1,5 @@
-//! What every cluster has before anybody asks for it: its namespaces, two priority classes, and the
+//! What every cluster has before anybody asks for it: its namespaces, two priority classes, flow
+//! schemas with their priority levels, what is served as APIServices, and the
 //! Service by which pods reach the API. Made at the start and whenever it is damaged, through the
 //! pipeline like everything else (upstream: pkg/controlplane/controller/kubernetesservice,
 //! systemnamespaces and pkg/controlplane/reconcilers, v1.35, which look every few seconds).
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt as _, select_all, try_join_all};
 use http::{Method, StatusCode};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -124,36 +126,44 @@ async fn keep_fixtures(server: Arc<Server>) {
     }
 }
 
-/// A watch on one key.
-struct KeyWatch {
-    key: Key,
+/// A watch on the keys of a kind that matter, in one namespace or of the whole cluster.
+struct KeysWatch {
+    keys: BTreeSet<Key>,
     watch: Box<dyn Watch>,
 }
 
-async fn watch(server: &Server, fixtures: &[Fixture]) -> Result<Vec<KeyWatch>, WatchError> {
+async fn watch(server: &Server, fixtures: &[Fixture]) -> Result<Vec<KeysWatch>, WatchError> {
     let after = server.store.revision();
-    let mut watches = Vec::with_capacity(fixtures.len());
+    let mut by_prefix: BTreeMap<String, BTreeSet<Key>> = BTreeMap::new();
     for fixture in fixtures {
         let key = fixture.key();
-        let prefix = key.as_str().to_owned();
+        // Of a namespace, the one object is watched: there may be many others beside it.
+        let prefix = match (fixture.namespace, key.as_str().rfind('/')) {
+            (None, Some(end)) => &key.as_str()[..=end],
+            _ => key.as_str(),
+        };
+        by_prefix.entry(prefix.to_owned()).or_default().insert(key);
+    }
+    let mut watches = Vec::with_capacity(by_prefix.len());
+    for (prefix, keys) in by_prefix {
         let request = WatchRequest { prefix, after, progress: false };
-        watches.push(KeyWatch { key, watch: server.store.watch(request).await? });
+        watches.push(KeysWatch { keys, watch: server.store.watch(request).await? });
     }
     Ok(watches)
 }
 
 /// Waits until one of them changes.
-async fn changed(watches: &mut [KeyWatch]) -> Result<(), WatchError> {
+async fn changed(watches: &mut [KeysWatch]) -> Result<(), WatchError> {
     let each = watches.iter_mut().map(|watch| watch.changed().boxed());
     select_all(each).await.0
 }
 
-impl KeyWatch {
-    /// The key is the prefix of others, whose changes do not matter.
+impl KeysWatch {
+    /// There are other keys below the prefix, whose changes do not matter.
     async fn changed(&mut self) -> Result<(), WatchError> {
         loop {
             if let WatchItem::Event(event) = self.watch.next().await?
-                && event.key == self.key
+                && self.keys.contains(&event.key)
             {
                 return Ok(());
             }
@@ -165,7 +175,7 @@ impl Fixture {
     fn key(&self) -> Key {
         let kind = registry::find(self.group, "v1", self.plural).expect("fixtures are built in");
         let namespace = self.namespace.map(str::to_owned);
-        keys::of(kind, &ObjectKey { namespace, name: self.name.to_owned() })
+        keys::of(kind, &ObjectKey { namespace, name: self.name.to_string() })
     }
 
     fn collection_path(&self) -> String {

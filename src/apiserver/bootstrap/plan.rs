@@ -3,7 +3,10 @@
 
 use super::super::allocate::first_address;
 use super::super::config::Config;
+use super::super::metrics;
+use crate::registry::{self, KINDS, Required, WellKnown};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -28,7 +31,7 @@ pub(super) struct Fixture {
     pub(super) group: &'static str,
     pub(super) plural: &'static str,
     pub(super) namespace: Option<&'static str>,
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     wanted: Wanted,
 }
 
@@ -43,8 +46,21 @@ enum Wanted {
     /// It is a range of addresses, to which one of the other family may come. Another range is its
     /// users' business, who have addresses of it.
     Range(Value),
+    /// It is a flow schema or priority level, kept as it is here as far as it is required.
+    Flow(Value, Required),
+    /// It says what this server serves, unless somebody has made it his own by taking away its
+    /// label.
+    Served(Value),
     Absent,
 }
+
+/// The label of an APIService that the server keeps (upstream kube-aggregator's
+/// pkg/controllers/autoregister, v1.35).
+const KEPT_LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
+const KEPT: &str = "onstart";
+
+/// Says whether a flow schema or priority level is kept as it was made.
+const FLOW_ANNOTATION: &str = "apf.kubernetes.io/autoupdate-spec";
 
 /// What is done about a fixture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,28 +73,30 @@ pub(super) enum Step {
 
 /// Everything that a cluster with these settings always has, in the order in which it is made.
 pub(super) fn fixtures(config: &Config) -> Vec<Fixture> {
-    let cluster = |group, plural, name, wanted| Fixture {
+    let cluster = |group, plural, name: &'static str, wanted| Fixture {
         group,
         plural,
         namespace: None,
-        name,
+        name: Cow::Borrowed(name),
         wanted: Wanted::Present(wanted),
     };
     let mut all = Vec::new();
     for name in NAMESPACES {
-        all.push(cluster("", "namespaces", *name, json!({"metadata": {"name": name}})));
+        all.push(cluster("", "namespaces", name, json!({"metadata": {"name": name}})));
     }
     for (name, value, description) in PRIORITY_CLASSES {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
-        all.push(cluster("scheduling.k8s.io", "priorityclasses", *name, class));
+        all.push(cluster("scheduling.k8s.io", "priorityclasses", name, class));
     }
+    all.extend(registry::well_known().into_iter().map(flow));
+    all.extend(served().into_iter().map(|(group, version)| api_service(&group, &version)));
     // Before the first Service, which has an address of it.
     let cidrs: Vec<_> = config.service_cidrs.iter().map(ToString::to_string).collect();
     all.push(Fixture {
         group: "networking.k8s.io",
         plural: "servicecidrs",
         namespace: None,
-        name: "kubernetes",
+        name: Cow::Borrowed("kubernetes"),
         wanted: Wanted::Range(json!({
             "metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs},
         })),
@@ -87,13 +105,56 @@ pub(super) fn fixtures(config: &Config) -> Vec<Fixture> {
         group,
         plural,
         namespace: Some("default"),
-        name: "kubernetes",
+        name: Cow::Borrowed("kubernetes"),
         wanted,
     };
     all.push(kubernetes("", "services", Wanted::Service(service(config))));
     all.push(kubernetes("", "endpoints", endpoints(config)));
     all.push(kubernetes("discovery.k8s.io", "endpointslices", slice(config)));
     all
+}
+
+fn flow(known: WellKnown) -> Fixture {
+    Fixture {
+        group: "flowcontrol.apiserver.k8s.io",
+        plural: known.plural,
+        namespace: None,
+        name: Cow::Borrowed(known.name),
+        wanted: Wanted::Flow(known.object, known.required),
+    }
+}
+
+/// Each group with each of its versions that this server serves itself.
+fn served() -> Vec<(String, String)> {
+    let mut served: Vec<(String, String)> = Vec::new();
+    for kind in KINDS {
+        let pair = (kind.facts.group.to_string(), kind.facts.version.to_string());
+        if !served.contains(&pair) {
+            served.push(pair);
+        }
+    }
+    served.push((metrics::GROUP.to_owned(), metrics::VERSION.to_owned()));
+    served
+}
+
+fn api_service(group: &str, version: &str) -> Fixture {
+    let name = format!("{version}.{group}");
+    let priority = registry::priority(group, version);
+    let mut spec = json!({
+        "version": version, "groupPriorityMinimum": priority.group,
+        "versionPriority": priority.version,
+    });
+    if !group.is_empty() {
+        spec["group"] = json!(group);
+    }
+    let wanted = json!({"metadata": {"name": name, "labels": {KEPT_LABEL: KEPT}}, "spec": spec});
+    Fixture {
+        group: "apiregistration.k8s.io",
+        plural: "apiservices",
+        namespace: None,
+        name: Cow::Owned(name),
+        wanted: Wanted::Served(wanted),
+    }
 }
 
 /// The Service `default/kubernetes` has no selector: its endpoints are this server's.
@@ -161,6 +222,8 @@ pub(super) fn mend(fixture: &Fixture, found: Option<&Value>) -> Vec<Step> {
             Wanted::Present(object)
             | Wanted::Contents(object, _)
             | Wanted::Service(object)
+            | Wanted::Flow(object, _)
+            | Wanted::Served(object)
             | Wanted::Range(object),
             None,
         ) => vec![Step::Create(object.clone())],
@@ -168,7 +231,43 @@ pub(super) fn mend(fixture: &Fixture, found: Option<&Value>) -> Vec<Step> {
         (Wanted::Contents(object, members), Some(found)) => mend_contents(object, members, found),
         (Wanted::Service(object), Some(found)) => mend_service(object, found),
         (Wanted::Range(object), Some(found)) => mend_range(object, found),
+        (Wanted::Flow(object, required), Some(found)) => mend_flow(object, *required, found),
+        (Wanted::Served(object), Some(found)) => mend_served(object, found),
     }
+}
+
+/// Upstream `ReviseIfNeeded` (pkg/registry/flowcontrol/ensurer, v1.35): what is suggested is kept as
+/// long as its annotation does not say otherwise; without one that can be understood, as long as
+/// nobody has changed it.
+fn mend_flow(wanted: &Value, required: Required, found: &Value) -> Vec<Step> {
+    let annotation = &found["metadata"]["annotations"][FLOW_ANNOTATION];
+    let is_kept = required == Required::Mandatory
+        || match annotation.as_str() {
+            Some("true") => true,
+            Some("false") => false,
+            _ => found["metadata"]["generation"] == 1,
+        };
+    let mut mended = found.clone();
+    if is_kept {
+        let mut spec = wanted["spec"].clone();
+        // What the level without limits takes from others is its administrator's business.
+        if spec["type"] == "Exempt" && found["spec"]["type"] == "Exempt" {
+            spec["exempt"] = found["spec"]["exempt"].clone();
+        }
+        mended["spec"] = spec;
+    }
+    mended["metadata"]["annotations"][FLOW_ANNOTATION] = json!(is_kept.to_string());
+    if mended == *found { Vec::new() } else { vec![Step::Update(mended)] }
+}
+
+fn mend_served(wanted: &Value, found: &Value) -> Vec<Step> {
+    let is_kept = found["metadata"]["labels"][KEPT_LABEL] == KEPT;
+    if !is_kept || found["spec"] == wanted["spec"] {
+        return Vec::new();
+    }
+    let mut mended = found.clone();
+    mended["spec"] = wanted["spec"].clone();
+    vec![Step::Update(mended)]
 }
 
 /// Upstream pkg/controlplane/controller/defaultservicecidr (v1.35).
@@ -275,9 +374,18 @@ mod tests {
 
     #[test]
     fn what_is_as_it_should_be_is_left_alone() {
-        for plural in ["namespaces", "priorityclasses", "services", "endpoints", "endpointslices"] {
+        for plural in [
+            "namespaces",
+            "priorityclasses",
+            "services",
+            "endpoints",
+            "endpointslices",
+            "flowschemas",
+            "prioritylevelconfigurations",
+            "apiservices",
+        ] {
             check(HERE, plural, |_| {}, "");
-            let annotate = |found: &mut Value| found["metadata"]["annotations"] = json!({"a": "b"});
+            let annotate = |found: &mut Value| found["metadata"]["annotations"]["a"] = json!("b");
             check(HERE, plural, annotate, "");
         }
     }
@@ -304,6 +412,77 @@ mod tests {
         check(HERE, "services", |found| found["spec"]["ports"][0]["port"] = json!(1), "update");
         check(HERE, "services", |found| found["spec"]["selector"] = json!({"a": "b"}), "update");
         check(HERE, "services", |found| found["spec"] = json!({"type": "ExternalName"}), "update");
+    }
+
+    fn named<'a>(all: &'a [Fixture], plural: &str, name: &str) -> &'a Fixture {
+        all.iter().find(|it| it.plural == plural && it.name == name).unwrap()
+    }
+
+    #[test]
+    fn flow_schemas_are_kept_as_far_as_they_are_required() {
+        let all = fixtures(&config(HERE));
+        for (name, changes, expected) in [
+            ("exempt", json!({"spec": {"matchingPrecedence": 2}}), "update"),
+            ("exempt", json!({"metadata": {"annotations": {FLOW_ANNOTATION: "false"}}}), "update"),
+            ("probes", json!({"spec": {"matchingPrecedence": 3}}), "update"),
+            ("probes", json!({"metadata": {"annotations": null, "generation": 1}}), "update"),
+            (
+                "probes",
+                json!({"spec": {"matchingPrecedence": 3},
+                    "metadata": {"annotations": {FLOW_ANNOTATION: "false"}}}),
+                "",
+            ),
+        ] {
+            let fixture = named(&all, "flowschemas", name);
+            let made = mend(fixture, None);
+            let [Step::Create(found)] = &made[..] else { panic!("{made:?}") };
+            let mut found = found.clone();
+            json_patch::merge(&mut found, &changes);
+            let steps = mend(fixture, Some(&found));
+            let shown: Vec<_> = steps.iter().map(show).collect();
+            assert_eq!(shown.join(" "), expected, "{name} {changes}");
+        }
+        let level = named(&all, "prioritylevelconfigurations", "exempt");
+        let made = mend(level, None);
+        let [Step::Create(found)] = &made[..] else { panic!("{made:?}") };
+        let mut found = found.clone();
+        found["spec"]["exempt"]["lendablePercent"] = json!(50);
+        assert_eq!(mend(level, Some(&found)), [], "that is its administrator's business");
+        // Somebody has changed what has no annotation: it is his, and says so.
+        let schema = named(&all, "flowschemas", "probes");
+        let found = json!({"metadata": {"name": "probes", "generation": 2}, "spec": {}});
+        let steps = mend(schema, Some(&found));
+        let [Step::Update(mended)] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!(mended["metadata"]["annotations"][FLOW_ANNOTATION], "false");
+        assert_eq!(mended["spec"], json!({}));
+    }
+
+    #[test]
+    fn what_is_served_is_said_until_somebody_takes_it_over() {
+        let all = fixtures(&config(HERE));
+        let service = named(&all, "apiservices", "v1.apps");
+        let made = mend(service, None);
+        let [Step::Create(found)] = &made[..] else { panic!("{made:?}") };
+        assert_eq!(
+            found["spec"],
+            json!({"group": "apps", "version": "v1", "groupPriorityMinimum": 17_800,
+                "versionPriority": 15})
+        );
+        assert!(named(&all, "apiservices", "v1.").wanted_spec().get("group").is_none());
+        let mut changed = found.clone();
+        changed["spec"]["versionPriority"] = json!(1);
+        assert_eq!(mend(service, Some(&changed)).len(), 1);
+        changed["metadata"]["labels"] = json!({});
+        assert_eq!(mend(service, Some(&changed)), []);
+    }
+
+    impl Fixture {
+        fn wanted_spec(&self) -> Value {
+            match &mend(self, None)[..] {
+                [Step::Create(object)] => object["spec"].clone(),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
