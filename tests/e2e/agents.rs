@@ -203,8 +203,8 @@ fn clocks_are_wrong(world: &mut World) {
         server.kubectl(&["wait", "--for=condition=Ready", "pod/late", "--timeout=30s"]);
         let before = restarts(server, "fails");
         the_clock_is(world, "right again", None);
-        let server = &world.server;
-        server.eventually("it is started again", || restarts(server, "fails") > before);
+        let (server, three) = (&world.server, &world.three);
+        three.eventually("it is started again", || restarts(server, "fails") > before);
     }
     world.server.kubectl(&["delete", "pod", "late", "fails"]);
 }
