@@ -123,6 +123,13 @@ impl Quantity {
         self.nanos % NANOS == 0
     }
 
+    /// As a floating point number, which may be a little more or less.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "its callers ask for it")]
+    pub fn approximate(self) -> f64 {
+        self.nanos as f64 / NANOS as f64
+    }
+
     /// The generated type, in canonical form.
     #[must_use]
     pub fn to_field(self) -> resource::Quantity {
