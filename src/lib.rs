@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod apiserver;
+pub mod cel;
 pub mod cli;
 pub mod client;
 pub mod control;

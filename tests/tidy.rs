@@ -12,7 +12,7 @@ const FUNCTION_LINES_MAX: usize = 90;
 const LAYERS: &[&[&str]] = &[
     &["stdx"],
     &["api", "sys"],
-    &["pki", "streaming"],
+    &["cel", "pki", "streaming"],
     &["registry", "storage", "client", "runtime", "network"],
     &["control"],
     &[

@@ -27,11 +27,26 @@ pub(super) struct Expr {
 pub(super) enum Kind {
     Literal(Literal),
     Ident(String),
-    Select { operand: Box<Expr>, field: String, is_test: bool },
-    Call { function: String, target: Option<Box<Expr>>, args: Vec<Expr> },
-    List { elements: Vec<Expr>, optional: Vec<usize> },
+    Select {
+        operand: Box<Expr>,
+        field: String,
+        is_test: bool,
+    },
+    Call {
+        function: String,
+        target: Option<Box<Expr>>,
+        args: Vec<Expr>,
+    },
+    List {
+        elements: Vec<Expr>,
+        optional: Vec<usize>,
+    },
     Map(Vec<Entry>),
-    Struct { name: String, fields: Vec<Field> },
+    /// There are no types that could be made so; the values of the fields are checked all the same.
+    Struct {
+        name: String,
+        values: Vec<Expr>,
+    },
     Fold(Box<Fold>),
     /// What could not be read and has been reported.
     Broken,
@@ -55,14 +70,6 @@ pub(super) struct Entry {
     pub(super) is_optional: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Field {
-    pub(super) id: Id,
-    pub(super) name: String,
-    pub(super) value: Expr,
-    pub(super) is_optional: bool,
-}
-
 /// What macros become: a loop over a list or map, with an accumulator.
 #[derive(Clone, Debug)]
 pub(super) struct Fold {
@@ -80,7 +87,8 @@ pub(super) struct Fold {
 impl Fold {
     /// Whether this only gives a value a name (cel-go `coster.isBind`).
     pub(super) fn is_binding(&self) -> bool {
-        let is_empty = matches!(&self.range.kind, Kind::List { elements, .. } if elements.is_empty());
+        let is_empty =
+            matches!(&self.range.kind, Kind::List { elements, .. } if elements.is_empty());
         let is_never = matches!(self.condition.kind, Kind::Literal(Literal::Bool(false)));
         is_empty && is_never && self.accumulator != "__result__"
     }
@@ -104,7 +112,7 @@ impl Expr {
             Kind::Map(entries) => {
                 entries.iter().flat_map(|entry| [&entry.key, &entry.value]).collect()
             }
-            Kind::Struct { fields, .. } => fields.iter().map(|field| &field.value).collect(),
+            Kind::Struct { values, .. } => values.iter().collect(),
             Kind::Fold(fold) => {
                 vec![&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]
             }

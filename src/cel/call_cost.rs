@@ -4,7 +4,9 @@
 //! ext/lists.go and ext/sets.go), then cel-go's (`CostTracker.costCall`, interpreter/
 //! runtimecost.go, v0.26).
 
-use super::cost::{AUTHORIZER_CHECK, LIST_CREATE, REGEX, Range, TRAVERSAL, as_float, from_float, scaled};
+use super::cost::{
+    AUTHORIZER_CHECK, LIST_CREATE, REGEX, Range, TRAVERSAL, as_float, from_float, scaled,
+};
 use super::estimate_calls::{compares_all, is_nominal, selector};
 use super::foreign::Foreign;
 use super::functions::Site;
@@ -146,9 +148,7 @@ fn standard(overload: &str, args: &[Value<'_>]) -> u64 {
         "in_list" => size(1),
         "add_string" | "add_bytes" => scaled(size(0).saturating_add(size(1)), TRAVERSAL),
         "matches_string" => regex(size(0), size(1)),
-        "contains_string" => {
-            scaled(size(0), TRAVERSAL).saturating_mul(scaled(size(1), TRAVERSAL))
-        }
+        "contains_string" => scaled(size(0), TRAVERSAL).saturating_mul(scaled(size(1), TRAVERSAL)),
         name if compares_all(name) => scaled(size(0).min(size(1)), TRAVERSAL),
         _ => 1,
     }

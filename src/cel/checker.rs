@@ -3,7 +3,7 @@
 //! Start at [`check`]. Follows cel-go checker/checker.go, v0.26, with the options of upstream's base
 //! environment: literals of lists and maps are homogeneous, numbers of different types compare.
 
-use super::ast::{Entry, Expr, Field, Fold, Id, Kind, Literal, Tree};
+use super::ast::{Entry, Expr, Fold, Id, Kind, Literal, Tree};
 use super::environment::Environment;
 use super::signatures::{Overload, named_type, overloads};
 use super::source::Report;
@@ -132,7 +132,7 @@ impl Checker<'_> {
             Kind::Call { .. } => self.call(expr),
             Kind::List { elements, optional } => self.list(elements, optional),
             Kind::Map(entries) => self.map(entries),
-            Kind::Struct { name, fields } => self.structure(id, name, fields),
+            Kind::Struct { name, values } => self.structure(id, name, values),
             Kind::Fold(fold) => self.fold(fold),
             Kind::Broken => Type::Error,
         };
@@ -242,13 +242,7 @@ impl Checker<'_> {
     }
 
     /// cel-go `resolveOverload`: every overload that fits is one that may be called.
-    fn resolve(
-        &mut self,
-        id: Id,
-        function: &str,
-        overloads: &[Overload],
-        given: &Given,
-    ) -> Type {
+    fn resolve(&mut self, id: Id, function: &str, overloads: &[Overload], given: &Given) -> Type {
         let mut names = Vec::new();
         let mut result: Option<Type> = None;
         for overload in overloads.iter().filter(|found| found.is_member == given.is_member) {
@@ -276,7 +270,9 @@ impl Checker<'_> {
             let args = args.join(", ");
             self.problem(
                 id,
-                format!("found no matching overload for '{function}' applied to '{target}({args})'"),
+                format!(
+                    "found no matching overload for '{function}' applied to '{target}({args})'"
+                ),
             );
             return Type::Error;
         };
@@ -315,7 +311,7 @@ impl Checker<'_> {
             if optional.contains(&index) {
                 ty = self.optional_element(element, ty);
             }
-            common = Some(self.join(element.id, common, ty));
+            common = Some(self.join(common, ty));
         }
         Type::list(common.unwrap_or_else(|| self.unifier.fresh()))
     }
@@ -325,29 +321,28 @@ impl Checker<'_> {
         let mut values: Option<Type> = None;
         for entry in entries {
             let key = self.expr(&mut entry.key);
-            keys = Some(self.join(entry.key.id, keys, key));
+            keys = Some(self.join(keys, key));
             let mut value = self.expr(&mut entry.value);
             if entry.is_optional {
                 value = self.optional_element(&entry.value, value);
             }
-            values = Some(self.join(entry.value.id, values, value));
+            values = Some(self.join(values, value));
         }
         let key = keys.unwrap_or_else(|| self.unifier.fresh());
         Type::map(key, values.unwrap_or_else(|| self.unifier.fresh()))
     }
 
-    /// The type of both (cel-go `joinTypes`, for homogeneous literals).
-    fn join(&mut self, id: Id, common: Option<Type>, ty: Type) -> Type {
+    /// The type of both (cel-go `joinTypes`). That literals are of one type is checked later.
+    fn join(&mut self, common: Option<Type>, ty: Type) -> Type {
         let Some(common) = common else { return ty };
         if self.unifier.fits(&common, &ty) {
             return self.unifier.more_general(&common, &ty);
         }
-        self.mismatch(id, &common, &ty);
-        Type::Error
+        Type::Dyn
     }
 
     /// There are no types that expressions can make: what is left is to say so.
-    fn structure(&mut self, id: Id, name: &str, fields: &mut [Field]) -> Type {
+    fn structure(&mut self, id: Id, name: &str, values: &mut [Expr]) -> Type {
         let name = name.strip_prefix('.').unwrap_or(name);
         if self.environment.variable(name).is_some() {
             self.problem(id, format!("'{name}' is not a type"));
@@ -356,8 +351,8 @@ impl Checker<'_> {
         } else {
             self.undeclared(id, name);
         }
-        for field in fields {
-            self.expr(&mut field.value);
+        for value in values {
+            self.expr(value);
         }
         Type::Error
     }

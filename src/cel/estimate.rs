@@ -99,9 +99,9 @@ impl<'c> Estimator<'c> {
             Kind::Call { .. } => self.call(expr),
             Kind::List { elements, .. } => self.list(expr, elements),
             Kind::Map(_) => self.map(expr),
-            Kind::Struct { fields, .. } => {
-                let fields = fields.iter().map(|field| self.cost(&field.value));
-                fields.fold(Range::fixed(STRUCT_CREATE), Range::plus)
+            Kind::Struct { values, .. } => {
+                let values = values.iter().map(|value| self.cost(value));
+                values.fold(Range::fixed(STRUCT_CREATE), Range::plus)
             }
             Kind::Fold(fold) if fold.is_binding() => self.binding(expr, fold),
             Kind::Fold(fold) => self.fold(expr, fold),
@@ -171,8 +171,7 @@ impl<'c> Estimator<'c> {
             sum = self.cost(target);
             receiver = Some(self.node(target));
         }
-        let mut call =
-            Call { expr, function, overload: "", target: receiver, args: nodes, costs };
+        let mut call = Call { expr, function, overload: "", target: receiver, args: nodes, costs };
         let mut cost = Range::NONE;
         let mut size: Option<Range> = None;
         for overload in overloads {
@@ -393,12 +392,7 @@ fn is_scalar(ty: &Type) -> bool {
         (inner, true) => is_scalar(inner),
         (ty, _) => matches!(
             ty,
-            Type::Bool
-                | Type::Double
-                | Type::Duration
-                | Type::Int
-                | Type::Timestamp
-                | Type::Uint
+            Type::Bool | Type::Double | Type::Duration | Type::Int | Type::Timestamp | Type::Uint
         ),
     }
 }

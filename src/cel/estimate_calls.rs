@@ -5,8 +5,8 @@
 //! (`coster.functionCost`). Any change here changes which rules may be written.
 
 use super::cost::{
-    AUTHORIZER_CHECK, FORMAT_REGEX_MAX, LIST_CREATE, REGEX, Range, STRUCT_CREATE, TRAVERSAL, as_float,
-    scaled,
+    AUTHORIZER_CHECK, FORMAT_REGEX_MAX, LIST_CREATE, REGEX, Range, STRUCT_CREATE, TRAVERSAL,
+    as_float, scaled,
 };
 use super::estimate::{Call, Estimator, Node};
 use super::types::Type;
@@ -149,12 +149,29 @@ fn kubernetes(estimator: &Estimator<'_>, call: &Call<'_>) -> Option<Estimate> {
 pub(super) fn is_nominal(function: &str) -> bool {
     matches!(
         function,
-        "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback"
-            | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast" | "format.named"
+        "masked"
+            | "prefixLength"
+            | "family"
+            | "isUnspecified"
+            | "isLoopback"
+            | "isLinkLocalMulticast"
+            | "isLinkLocalUnicast"
+            | "isGlobalUnicast"
+            | "format.named"
     ) || matches!(
         function,
-        "sign" | "asInteger" | "isInteger" | "asApproximateFloat" | "isGreaterThan" | "isLessThan"
-            | "compareTo" | "add" | "sub" | "major" | "minor" | "patch"
+        "sign"
+            | "asInteger"
+            | "isInteger"
+            | "asApproximateFloat"
+            | "isGreaterThan"
+            | "isLessThan"
+            | "compareTo"
+            | "add"
+            | "sub"
+            | "major"
+            | "minor"
+            | "patch"
     ) || matches!(
         function,
         "getScheme" | "getHostname" | "getHost" | "getPort" | "getEscapedPath" | "getQuery"
@@ -181,7 +198,8 @@ fn each(estimator: &Estimator<'_>, target: &Node<'_>) -> Estimate {
 }
 
 fn replace(text: Range, old: Range, new: Range) -> Estimate {
-    let ratio = |text: u64, old: u64| super::cost::from_float((as_float(text) / as_float(old)).ceil());
+    let ratio =
+        |text: u64, old: u64| super::cost::from_float((as_float(text) / as_float(old)).ceil());
     let (mut count, mut kept) = (Range::NOTHING, Range::NOTHING);
     if old.min == 0 {
         (count.max, kept.max) = (text.max.saturating_add(1), text.max);

@@ -37,8 +37,7 @@ impl std::fmt::Debug for Budget<'_> {
 
 impl Budget<'_> {
     /// Upstream's limit for one call, without interruption.
-    pub const CALL: Budget<'static> =
-        Budget { cost_max: CALL_COST_MAX, is_interrupted: &|| false };
+    pub const CALL: Budget<'static> = Budget { cost_max: CALL_COST_MAX, is_interrupted: &|| false };
 }
 
 /// What came of an evaluation.
@@ -213,10 +212,9 @@ impl<'a, 'p> Evaluator<'a, '_, '_, 'p> {
         self.frames[scope].gathered = None;
         Some(match (gathered, is_list) {
             (Some(Value::List(list)), true) => match rest.pop() {
-                Some(Value::List(more)) => more
-                    .iter()
-                    .try_fold(list, |list, value| Ok(list.push(value?)))
-                    .map(Value::List),
+                Some(Value::List(more)) => {
+                    more.iter().try_fold(list, |list, value| Ok(list.push(value?))).map(Value::List)
+                }
                 _ => Err(Fault::NO_OVERLOAD),
             },
             (Some(map), false) => {

@@ -222,14 +222,12 @@ fn string(rest: &str) -> Option<Next> {
     let prefix = rest.len() - quoted.len();
     let quote = quoted.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let triple = String::from(quote).repeat(3);
-    let end = match quoted.starts_with(&triple) {
-        true => body(&quoted[3..], &triple, is_raw, true).map(|length| length + 6).or_else(|_| {
-            // The empty string, when the long form does not end.
-            Ok(2)
-        }),
-        false => {
-            body(&quoted[1..], &triple[..1], is_raw, false).map(|length| length + 2)
-        }
+    let end = if quoted.starts_with(&triple) {
+        let long = body(&quoted[3..], &triple, is_raw, true).map(|length| length + 6);
+        // The empty string, when the long form does not end.
+        long.or(Ok(2))
+    } else {
+        body(&quoted[1..], &triple[..1], is_raw, false).map(|length| length + 2)
     };
     Some(match end {
         Ok(length) => Next::Token(token, prefix + length),
@@ -299,14 +297,18 @@ mod tests {
 
     #[test]
     fn strings_have_four_kinds_of_quotation_marks_and_two_prefixes() {
-        check(r#"'a\'b' "c" r'\' b"x" rb'1'"#, "Text@0 Text@7 Text@11 Bytes@16 Identifier@21 Text@23 End@26");
+        check(
+            r#"'a\'b' "c" r'\' b"x" rb'1'"#,
+            "Text@0 Text@7 Text@11 Bytes@16 Identifier@21 Text@23 End@26",
+        );
         check("'''a'b''' \"\"\"x\ny\"\"\"", "Text@0 Text@10 End@19");
         check("''", "Text@0 End@2");
     }
 
     #[test]
     fn what_is_no_token_is_reported_and_passed_over() {
-        for (text, wrong) in [("a $ b", "'$'"), ("a | b", "'| '"), ("'abc", "''abc'"), ("'\\q'", "''\\q'")]
+        for (text, wrong) in
+            [("a $ b", "'$'"), ("a | b", "'| '"), ("'abc", "''abc'"), ("'\\q'", "''\\q'")]
         {
             let mut report = Report::of(text);
             tokens(text, &mut report);

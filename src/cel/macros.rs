@@ -5,7 +5,7 @@
 //! the standard ones (cel-go parser/macro.go), ext.TwoVarComprehensions, OptionalTypes and
 //! ext.Lists version 3. `cel.bind` is not among them.
 
-use super::ast::{Entry, Expr, Field, Fold, Kind, Literal};
+use super::ast::{Entry, Expr, Fold, Kind, Literal};
 use super::parser::Nodes;
 use super::source::Offset;
 use std::borrow::Cow;
@@ -195,7 +195,13 @@ impl Macro<'_> {
     }
 
     /// A loop that takes all, into what begins as `init`.
-    fn gather(&mut self, range: Expr, names: (String, Option<String>), init: Expr, step: Expr) -> Expr {
+    fn gather(
+        &mut self,
+        range: Expr,
+        names: (String, Option<String>),
+        init: Expr,
+        step: Expr,
+    ) -> Expr {
         let condition = self.literal(Literal::Bool(true));
         let result = self.result();
         let accumulator = ACCUMULATOR.to_owned();
@@ -342,10 +348,9 @@ impl Macro<'_> {
                 Kind::List { elements: self.copies(elements), optional: optional.clone() }
             }
             Kind::Map(entries) => Kind::Map(entries.iter().map(|e| self.entry(e)).collect()),
-            Kind::Struct { name, fields } => Kind::Struct {
-                name: name.clone(),
-                fields: fields.iter().map(|field| self.field(field)).collect(),
-            },
+            Kind::Struct { name, values } => {
+                Kind::Struct { name: name.clone(), values: self.copies(values) }
+            }
             Kind::Fold(fold) => Kind::Fold(Box::new(self.fold(fold))),
         };
         self.nodes.make(at, kind)
@@ -358,11 +363,6 @@ impl Macro<'_> {
     fn entry(&mut self, entry: &Entry) -> Entry {
         let (key, value) = (self.copy(&entry.key), self.copy(&entry.value));
         Entry { key, value, is_optional: entry.is_optional }
-    }
-
-    fn field(&mut self, field: &Field) -> Field {
-        let id = self.make(Kind::Broken).id;
-        Field { id, value: self.copy(&field.value), ..field.clone() }
     }
 
     fn fold(&mut self, fold: &Fold) -> Fold {

@@ -108,7 +108,7 @@ pub(super) fn truncated(value: f64) -> Result<i64, Fault> {
     reason = "the range is checked first"
 )]
 pub(super) fn truncated_unsigned(value: f64) -> Result<u64, Fault> {
-    if value >= 0.0 && value < TWO_TO_64 { Ok(value as u64) } else { Err(uint_overflow()) }
+    if (0.0..TWO_TO_64).contains(&value) { Ok(value as u64) } else { Err(uint_overflow()) }
 }
 
 /// The whole number that this is, if it is one.

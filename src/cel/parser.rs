@@ -5,7 +5,7 @@
 //! it, reading ends at the first token that fits nowhere: what upstream says after that is
 //! about its own recovery.
 
-use super::ast::{DEPTH_MAX, Entry, Expr, Field, Kind, Literal, NODES_MAX, Tree};
+use super::ast::{DEPTH_MAX, Entry, Expr, Kind, Literal, NODES_MAX, Tree};
 use super::lexer::{Lexeme, Token, tokens};
 use super::macros;
 use super::source::{Offset, Report};
@@ -19,8 +19,27 @@ const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', N
 
 /// Fields may have these names, variables and functions may not.
 const RESERVED: &[&str] = &[
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in",
-    "let", "loop", "package", "namespace", "null", "return", "true", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "null",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
 ];
 
 /// The tree of a text, or `None` where something is wrong, which is then in the report.
@@ -152,10 +171,10 @@ impl<'s> Parser<'_, 's, '_, '_> {
             self.report.add_nowhere(format!("expression recursion limit exceeded: {DEPTH_MAX}"));
             return Err(Stop);
         }
-        let condition = self.either()?;
+        let condition = self.binary(0)?;
         let found = if self.peek().token == Token::Question {
             let at = self.advance().at;
-            let yes = self.either()?;
+            let yes = self.binary(0)?;
             self.expect(Token::Colon, "':'")?;
             let no = self.expr()?;
             self.call(at, "_?_:_", vec![condition, yes, no])
@@ -166,24 +185,32 @@ impl<'s> Parser<'_, 's, '_, '_> {
         Ok(found)
     }
 
-    fn either(&mut self) -> Result<Expr, Stop> {
-        let mut terms = vec![self.both()?];
-        let mut places = Vec::new();
-        while self.peek().token == Token::Or {
-            places.push(self.advance().at);
-            terms.push(self.both()?);
+    /// Operands and operators that bind at least as tightly as `level` says.
+    fn binary(&mut self, level: usize) -> Result<Expr, Stop> {
+        let mut left = self.unary()?;
+        while let Some((found, function)) = operator(self.peek().token)
+            && found >= level
+        {
+            left = if found <= LOGICAL {
+                self.terms(left, (found, function))?
+            } else {
+                let at = self.advance().at;
+                let right = self.binary(found + 1)?;
+                self.call(at, function, vec![left, right])
+            };
         }
-        Ok(self.balanced("_||_", terms, &places))
+        Ok(left)
     }
 
-    fn both(&mut self) -> Result<Expr, Stop> {
-        let mut terms = vec![self.binary(0)?];
+    /// All that is joined by one logical operator.
+    fn terms(&mut self, first: Expr, operation: (usize, &str)) -> Result<Expr, Stop> {
+        let mut terms = vec![first];
         let mut places = Vec::new();
-        while self.peek().token == Token::And {
+        while operator(self.peek().token).is_some_and(|(found, _)| found == operation.0) {
             places.push(self.advance().at);
-            terms.push(self.binary(0)?);
+            terms.push(self.binary(operation.0 + 1)?);
         }
-        Ok(self.balanced("_&&_", terms, &places))
+        Ok(self.balanced(operation.1, terms, &places))
     }
 
     /// Many terms make a tree that is as shallow as can be (cel-go `balancedTree`).
@@ -196,19 +223,6 @@ impl<'s> Parser<'_, 's, '_, '_> {
         let left = self.balanced(function, terms, &places[..middle]);
         let right = self.balanced(function, right, &places[middle + 1..]);
         self.call(places[middle], function, vec![left, right])
-    }
-
-    fn binary(&mut self, level: usize) -> Result<Expr, Stop> {
-        if level == LEVELS {
-            return self.unary();
-        }
-        let mut left = self.binary(level + 1)?;
-        while let Some(function) = operator(self.peek().token, level) {
-            let at = self.advance().at;
-            let right = self.binary(level + 1)?;
-            left = self.call(at, function, vec![left, right]);
-        }
-        Ok(left)
     }
 
     fn unary(&mut self) -> Result<Expr, Stop> {
@@ -271,11 +285,8 @@ impl<'s> Parser<'_, 's, '_, '_> {
             let args = self.arguments()?;
             return Ok(self.member_call(at, field, operand, args));
         }
-        let kind = Kind::Select {
-            operand: Box::new(operand),
-            field: field.to_owned(),
-            is_test: false,
-        };
+        let kind =
+            Kind::Select { operand: Box::new(operand), field: field.to_owned(), is_test: false };
         Ok(self.nodes.make(dot.at, kind))
     }
 
@@ -388,20 +399,18 @@ impl<'s> Parser<'_, 's, '_, '_> {
             name.push_str(self.advance().text);
         }
         let at = self.advance().at;
-        let mut fields = Vec::new();
+        let mut values = Vec::new();
         while !self.take(Token::CloseBrace) {
-            let is_optional = self.take(Token::Question);
-            let field = self.expect(Token::Identifier, "{IDENTIFIER, ESC_IDENTIFIER}")?;
-            let colon = self.expect(Token::Colon, "':'")?;
-            let id = self.nodes.make(colon.at, Kind::Broken).id;
-            let value = self.expr()?;
-            fields.push(Field { id, name: field.text.to_owned(), value, is_optional });
+            self.take(Token::Question);
+            self.expect(Token::Identifier, "{IDENTIFIER, ESC_IDENTIFIER}")?;
+            self.expect(Token::Colon, "':'")?;
+            values.push(self.expr()?);
             if !self.take(Token::Comma) {
                 self.expect(Token::CloseBrace, "'}'")?;
                 break;
             }
         }
-        Ok(self.nodes.make(at, Kind::Struct { name, fields }))
+        Ok(self.nodes.make(at, Kind::Struct { name, values }))
     }
 
     fn list(&mut self) -> Result<Expr, Stop> {
@@ -506,31 +515,35 @@ impl<'s> Parser<'_, 's, '_, '_> {
     }
 
     fn broken(&mut self, at: Offset, message: &str) -> Expr {
-        self.report.add(at, message);
+        if !self.nodes.is_full() {
+            self.report.add(at, message);
+        }
         self.nodes.make(at, Kind::Broken)
     }
 }
 
-const LEVELS: usize = 3;
+/// `||` and `&&` are the operators that bind least.
+const LOGICAL: usize = 1;
 
-/// The function of an operator that binds as tightly as `level` says.
-fn operator(token: Token, level: usize) -> Option<&'static str> {
-    let (found, function) = match token {
-        Token::Less => (0, "_<_"),
-        Token::LessEquals => (0, "_<=_"),
-        Token::Greater => (0, "_>_"),
-        Token::GreaterEquals => (0, "_>=_"),
-        Token::Equals => (0, "_==_"),
-        Token::NotEquals => (0, "_!=_"),
-        Token::In => (0, "@in"),
-        Token::Plus => (1, "_+_"),
-        Token::Minus => (1, "_-_"),
-        Token::Star => (2, "_*_"),
-        Token::Slash => (2, "_/_"),
-        Token::Percent => (2, "_%_"),
+/// How tightly an operator binds, and its function.
+fn operator(token: Token) -> Option<(usize, &'static str)> {
+    Some(match token {
+        Token::Or => (0, "_||_"),
+        Token::And => (1, "_&&_"),
+        Token::Less => (2, "_<_"),
+        Token::LessEquals => (2, "_<=_"),
+        Token::Greater => (2, "_>_"),
+        Token::GreaterEquals => (2, "_>=_"),
+        Token::Equals => (2, "_==_"),
+        Token::NotEquals => (2, "_!=_"),
+        Token::In => (2, "@in"),
+        Token::Plus => (3, "_+_"),
+        Token::Minus => (3, "_-_"),
+        Token::Star => (4, "_*_"),
+        Token::Slash => (4, "_/_"),
+        Token::Percent => (4, "_%_"),
         _ => return None,
-    };
-    (found == level).then_some(function)
+    })
 }
 
 /// Whether an operand can begin so.
@@ -545,9 +558,9 @@ fn begins(token: Token) -> bool {
 
 /// Whether an operand may be followed by this.
 fn ends(token: Token) -> bool {
-    use Token::{And, Colon, Comma, Dot, End, Or, Question};
-    use Token::{CloseBrace, CloseBracket, CloseParen, OpenBracket};
-    matches!(token, And | Colon | Comma | Dot | End | Or | Question | OpenBracket)
-        || matches!(token, CloseBrace | CloseBracket | CloseParen)
-        || (0..LEVELS).any(|level| operator(token, level).is_some())
+    use Token::{CloseBrace, CloseBracket, CloseParen, Colon, Comma, Dot, End};
+    use Token::{OpenBracket, Question};
+    matches!(token, CloseBrace | CloseBracket | CloseParen | Colon | Comma | Dot | End)
+        || matches!(token, OpenBracket | Question)
+        || operator(token).is_some()
 }

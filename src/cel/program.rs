@@ -59,15 +59,24 @@ pub(super) enum Step {
     Has(Attribute),
     And(Vec<Step>),
     Or(Vec<Step>),
-    Equal { sides: Box<(Step, Step)>, is_negated: bool },
+    Equal {
+        sides: Box<(Step, Step)>,
+        is_negated: bool,
+    },
     Call(Call),
     /// `x in [1, 2]`.
-    Among { value: Box<Step>, keys: BTreeSet<Key> },
+    Among {
+        value: Box<Step>,
+        keys: BTreeSet<Key>,
+    },
     /// Elements, and whether each is an optional.
     List(Vec<(Step, bool)>),
     Map(Vec<(Step, Step, bool)>),
     /// The first, if it has a value; else the second. With `is_value` the first is unwrapped.
-    Otherwise { sides: Box<(Step, Step)>, is_value: bool },
+    Otherwise {
+        sides: Box<(Step, Step)>,
+        is_value: bool,
+    },
     Fold(Box<Loop>),
 }
 

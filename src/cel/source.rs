@@ -78,10 +78,6 @@ impl<'s> Report<'s> {
         self.count == 0
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
     /// What was found, if anything.
     pub(super) fn finish(mut self) -> Result<(), Issues> {
         if self.found.is_empty() {

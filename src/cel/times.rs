@@ -51,8 +51,7 @@ pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     }
     let date = (number(0, 4)?, small(5)?, small(8)?);
     let time = (small(11)?, small(14)?, small(17)?);
-    let civil =
-        DateTime::new(date.0, date.1, date.2, time.0, time.1, time.2, nanoseconds).ok()?;
+    let civil = DateTime::new(date.0, date.1, date.2, time.0, time.1, time.2, nanoseconds).ok()?;
     offset(rest)?.to_timestamp(civil).ok()
 }
 
@@ -211,8 +210,9 @@ fn zone(name: &str) -> Result<TimeZone, Fault> {
     let Some((hours, minutes)) = name.split_once(':') else {
         return match name {
             "" | "UTC" | "Local" => Ok(TimeZone::UTC),
-            name => TimeZone::get(name)
-                .map_err(|_| Fault::new(format!("unknown time zone {name}"))),
+            name => {
+                TimeZone::get(name).map_err(|_| Fault::new(format!("unknown time zone {name}")))
+            }
         };
     };
     let bad = || Fault::new(format!("unknown time zone {name}"));

@@ -218,9 +218,7 @@ impl Unifier {
             Type::Opaque(name, Some(inner)) => {
                 Type::Opaque(name, Some(Arc::new(self.substituted(inner, settles))))
             }
-            Type::Type(Some(inner)) => {
-                Type::Type(Some(Arc::new(self.substituted(inner, settles))))
-            }
+            Type::Type(Some(inner)) => Type::Type(Some(Arc::new(self.substituted(inner, settles)))),
             plain => plain.clone(),
         }
     }
@@ -249,7 +247,9 @@ impl Unifier {
             Type::Opaque(name, Some(inner)) => {
                 Type::Opaque(name, Some(Arc::new(self.instantiated(inner, letters))))
             }
-            Type::Type(Some(inner)) => Type::Type(Some(Arc::new(self.instantiated(inner, letters)))),
+            Type::Type(Some(inner)) => {
+                Type::Type(Some(Arc::new(self.instantiated(inner, letters))))
+            }
             plain => plain.clone(),
         }
     }

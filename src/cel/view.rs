@@ -64,9 +64,9 @@ pub(super) fn read<'a>(json: &'a Json, declared: &Declared) -> Outcome<'a> {
 fn object(json: &Json, properties: Properties) -> Outcome<'_> {
     match json {
         Json::Object(map) => Ok(Value::Map(Map::Json(map, properties))),
-        _ => Err(Fault::new(
-            "invalid data, expected a map for the provided schema with type=object",
-        )),
+        _ => {
+            Err(Fault::new("invalid data, expected a map for the provided schema with type=object"))
+        }
     }
 }
 
@@ -112,7 +112,9 @@ fn formatted<'a>(text: &'a str, shape: &Shape) -> Outcome<'a> {
         Shape::Bytes => base64::engine::general_purpose::STANDARD
             .decode(text)
             .map(|bytes| Value::Bytes(bytes.into()))
-            .map_err(|problem| Fault::new(format!("Invalid byte formatted string {text}: {problem}"))),
+            .map_err(|problem| {
+                Fault::new(format!("Invalid byte formatted string {text}: {problem}"))
+            }),
         Shape::Timestamp => times::parse_timestamp(text)
             .map(Value::Timestamp)
             .ok_or_else(|| Fault::new(format!("Invalid date-time formatted string {text}"))),

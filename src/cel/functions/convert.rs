@@ -28,8 +28,9 @@ pub(super) fn call<'a>(function: &str, args: &[Value<'a>]) -> Outcome<'a> {
         "int" => to_int(value),
         "string" => to_text(value),
         "timestamp" => match value {
-            Value::Text(text) => times::parse_timestamp(text)
-                .map(|time| times::checked(time).map(Value::Timestamp)),
+            Value::Text(text) => {
+                times::parse_timestamp(text).map(|time| times::checked(time).map(Value::Timestamp))
+            }
             Value::Int(seconds) => Some(times::of_seconds(*seconds).map(Value::Timestamp)),
             _ => None,
         },
@@ -104,9 +105,8 @@ fn to_text<'a>(value: &Value<'a>) -> Option<Outcome<'a>> {
         Value::Timestamp(time) => times::show_timestamp(*time),
         Value::Duration(nanoseconds) => times::show_duration(*nanoseconds),
         Value::Bytes(bytes) => {
-            let text = std::str::from_utf8(bytes).map_err(|_| {
-                Fault::new("invalid UTF-8 in bytes, cannot convert to string")
-            });
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| Fault::new("invalid UTF-8 in bytes, cannot convert to string"));
             return Some(text.map(Value::text));
         }
         Value::Foreign(Foreign::Ip(address)) => address.to_string(),

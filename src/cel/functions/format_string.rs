@@ -142,8 +142,18 @@ fn takes(letter: char, name: &str) -> bool {
         'f' | 'e' => matches!(name, "double"),
         _ => matches!(
             name,
-            "list" | "map" | "int" | "uint" | "double" | "bool" | "string" | "bytes" | "type"
-                | "null_type" | "google.protobuf.Timestamp" | "google.protobuf.Duration"
+            "list"
+                | "map"
+                | "int"
+                | "uint"
+                | "double"
+                | "bool"
+                | "string"
+                | "bytes"
+                | "type"
+                | "null_type"
+                | "google.protobuf.Timestamp"
+                | "google.protobuf.Duration"
         ),
     }
 }
@@ -241,7 +251,7 @@ fn fixed(value: f64, precision: usize) -> String {
     format!("{sign}{grouped}{fraction}")
 }
 
-/// `1.05 × 10⁰³`, with narrow spaces that no line breaks at.
+/// `1.05×10⁰³`.
 fn scientific(value: f64, precision: usize) -> String {
     if let Some(text) = not_finite(value) {
         return text;
@@ -253,7 +263,7 @@ fn scientific(value: f64, precision: usize) -> String {
         .bytes()
         .filter_map(|digit| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(usize::from(digit.saturating_sub(b'0'))))
         .collect();
-    format!("{digits}\u{202f}×\u{202f}10{sign}{raised}")
+    format!("{digits}×10{sign}{raised}")
 }
 
 /// `%s`.

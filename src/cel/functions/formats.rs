@@ -29,30 +29,53 @@ static FORMATS: &[Format] = &[
     format("dns1123Subdomain", "DNS1123Subdomain", names::dns1123_subdomain, 60),
     format("dns1035Label", "DNS1035Label", names::dns1035_label, 30),
     format("qualifiedName", "QualifiedName", names::qualified_name, 60),
-    format("dns1123LabelPrefix", "DNS1123LabelPrefix", |text| {
-        names::dns1123_label(&names::without_trailing_dash(text))
-    }, 30),
-    format("dns1123SubdomainPrefix", "DNS1123SubdomainPrefix", |text| {
-        names::dns1123_subdomain(&names::without_trailing_dash(text))
-    }, 60),
-    format("dns1035LabelPrefix", "DNS1035LabelPrefix", |text| {
-        names::dns1035_label(&names::without_trailing_dash(text))
-    }, 30),
+    format(
+        "dns1123LabelPrefix",
+        "DNS1123LabelPrefix",
+        |text| names::dns1123_label(&names::without_trailing_dash(text)),
+        30,
+    ),
+    format(
+        "dns1123SubdomainPrefix",
+        "DNS1123SubdomainPrefix",
+        |text| names::dns1123_subdomain(&names::without_trailing_dash(text)),
+        60,
+    ),
+    format(
+        "dns1035LabelPrefix",
+        "DNS1035LabelPrefix",
+        |text| names::dns1035_label(&names::without_trailing_dash(text)),
+        30,
+    ),
     format("labelValue", "LabelValue", names::label_value, 40),
     format("uri", "URI", |text| urls::request_uri(text).err().into_iter().collect(), URI_SIZE),
-    format("uuid", "uuid", |text| {
-        problem(is_uuid(text), "does not match the UUID format")
-    }, UUID_SIZE),
-    format("byte", "byte", |text| {
-        let is_base64 = base64::engine::general_purpose::STANDARD.decode(text).is_ok();
-        problem(is_base64, "invalid base64")
-    }, BASE64_SIZE),
-    format("date", "date", |text| {
-        problem(times::parse_date(text).is_some(), "invalid date")
-    }, DATE_TIME_SIZE),
-    format("datetime", "datetime", |text| {
-        problem(times::parse_timestamp(text).is_some(), "invalid datetime")
-    }, DATE_TIME_SIZE),
+    format(
+        "uuid",
+        "uuid",
+        |text| problem(is_uuid(text), "does not match the UUID format"),
+        UUID_SIZE,
+    ),
+    format(
+        "byte",
+        "byte",
+        |text| {
+            let is_base64 = base64::engine::general_purpose::STANDARD.decode(text).is_ok();
+            problem(is_base64, "invalid base64")
+        },
+        BASE64_SIZE,
+    ),
+    format(
+        "date",
+        "date",
+        |text| problem(times::parse_date(text).is_some(), "invalid date"),
+        DATE_TIME_SIZE,
+    ),
+    format(
+        "datetime",
+        "datetime",
+        |text| problem(times::parse_timestamp(text).is_some(), "invalid datetime"),
+        DATE_TIME_SIZE,
+    ),
 ];
 
 const fn format(
@@ -68,7 +91,8 @@ const fn format(
 fn is_uuid(text: &str) -> bool {
     let mut rest = text;
     for length in [8, 4, 4, 4, 12] {
-        let start = if rest.len() < text.len() { rest.strip_prefix('-').unwrap_or(rest) } else { rest };
+        let start =
+            if rest.len() < text.len() { rest.strip_prefix('-').unwrap_or(rest) } else { rest };
         let digits = start.bytes().take_while(u8::is_ascii_hexdigit).count();
         if digits < length {
             return false;

@@ -105,9 +105,8 @@ fn index<'a>(
     value: &Value<'a>,
     mut indices: impl Iterator<Item = usize>,
 ) -> Value<'a> {
-    let found = indices.find(|index| {
-        list.get(*index).and_then(|element| equal(&element, value)) == Ok(true)
-    });
+    let found = indices
+        .find(|index| list.get(*index).and_then(|element| equal(&element, value)) == Ok(true));
     found.map_or(Value::Int(-1), Value::count)
 }
 

@@ -93,13 +93,29 @@ fn library(function: &str) -> Option<Function> {
             Some(Value::List(_)) => lists::call(site, &args),
             _ => strings::call(&site.function, &args),
         },
-        "slice" | "flatten" | "sort" | "@sortByAssociatedKeys" | "lists.range" | "reverse"
-        | "distinct" | "sets.contains" | "sets.equivalent" | "sets.intersects" | "isSorted"
-        | "sum" | "max" | "min" => |site, args| lists::call(site, &args),
-        "optional.of" | "optional.ofNonZeroValue" | "optional.none" | "value" | "hasValue"
-        | "last" | "first" | "optional.unwrap" | "unwrapOpt" => {
-            |site, args| optionals::call(&site.function, args)
-        }
+        "slice"
+        | "flatten"
+        | "sort"
+        | "@sortByAssociatedKeys"
+        | "lists.range"
+        | "reverse"
+        | "distinct"
+        | "sets.contains"
+        | "sets.equivalent"
+        | "sets.intersects"
+        | "isSorted"
+        | "sum"
+        | "max"
+        | "min" => |site, args| lists::call(site, &args),
+        "optional.of"
+        | "optional.ofNonZeroValue"
+        | "optional.none"
+        | "value"
+        | "hasValue"
+        | "last"
+        | "first"
+        | "optional.unwrap"
+        | "unwrapOpt" => |site, args| optionals::call(&site.function, args),
         "url" | "getScheme" | "getHost" | "getHostname" | "getPort" | "getEscapedPath"
         | "getQuery" | "isURL" => |site, args| urls::call(&site.function, &args),
         "quantity" | "isQuantity" | "sign" | "asApproximateFloat" | "asInteger" | "isInteger"
@@ -113,11 +129,21 @@ fn library(function: &str) -> Option<Function> {
         "semver" | "isSemver" | "major" | "minor" | "patch" => {
             |site, args| semver::call(&site.function, &args)
         }
-        "ip" | "family" | "ip.isCanonical" | "isUnspecified" | "isLoopback"
-        | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast" | "isIP" | "cidr"
-        | "containsIP" | "containsCIDR" | "prefixLength" | "masked" | "isCIDR" => {
-            |site, args| addresses::call(&site.function, &args)
-        }
+        "ip"
+        | "family"
+        | "ip.isCanonical"
+        | "isUnspecified"
+        | "isLoopback"
+        | "isLinkLocalMulticast"
+        | "isLinkLocalUnicast"
+        | "isGlobalUnicast"
+        | "isIP"
+        | "cidr"
+        | "containsIP"
+        | "containsCIDR"
+        | "prefixLength"
+        | "masked"
+        | "isCIDR" => |site, args| addresses::call(&site.function, &args),
         "path" | "group" | "serviceAccount" | "resource" | "subresource" | "namespace" | "name"
         | "fieldSelector" | "labelSelector" | "check" | "errored" | "error" | "allowed"
         | "reason" => |site, args| authorizer::call(&site.function, &args),

@@ -7,10 +7,9 @@ use std::cmp::Ordering;
 
 pub(super) fn call<'a>(function: &str, args: &[Value<'a>]) -> Outcome<'a> {
     match (function, args) {
-        ("quantity", [Value::Text(text)]) => text
-            .parse::<Quantity>()
-            .map(of)
-            .map_err(|problem| Fault::new(problem.to_string())),
+        ("quantity", [Value::Text(text)]) => {
+            text.parse::<Quantity>().map(of).map_err(|problem| Fault::new(problem.to_string()))
+        }
         ("isQuantity", [Value::Text(text)]) => Ok(Value::Bool(text.parse::<Quantity>().is_ok())),
         (_, [Value::Foreign(Foreign::Quantity(one))]) => alone(function, *one),
         (_, [Value::Foreign(Foreign::Quantity(one)), Value::Foreign(Foreign::Quantity(two))]) => {

@@ -19,12 +19,12 @@ pub struct Url {
 
 pub(super) fn call<'a>(function: &str, args: &[Value<'a>]) -> Outcome<'a> {
     match (function, args) {
-        ("url", [Value::Text(text)]) => read(text)
-            .map(|url| Value::Foreign(Foreign::Url(Arc::new(url))))
-            .map_err(|problem| {
+        ("url", [Value::Text(text)]) => {
+            read(text).map(|url| Value::Foreign(Foreign::Url(Arc::new(url)))).map_err(|problem| {
                 let message = "URL parse error during conversion from string";
                 Fault::new(format!("{message}: {problem}"))
-            }),
+            })
+        }
         ("isURL", [Value::Text(text)]) => Ok(Value::Bool(request_uri(text).is_ok())),
         (_, [Value::Foreign(Foreign::Url(url))]) => Ok(match function {
             "getScheme" => Value::text(url.scheme.as_str()),
