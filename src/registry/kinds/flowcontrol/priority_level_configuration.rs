@@ -59,7 +59,7 @@ impl Resource for PriorityLevelConfiguration {
             limited.nominal_concurrency_shares.get_or_insert(SHARES);
             limited.lendable_percent.get_or_insert(0);
             let response = limited.limit_response.get_or_insert_default();
-            for queuing in &mut response.queuing {
+            if let Some(queuing) = &mut response.queuing {
                 let fill = |field: &mut Option<i32>, value| {
                     field.take_if(|number| *number == 0);
                     field.get_or_insert(value);

@@ -3,7 +3,7 @@
 //! Start at [`validate::validate`]. Follows upstream pkg/registry/customresourcedefinition and
 //! pkg/apis/apiextensions/validation (apiextensions-apiserver, v1.35). What controllers decide of
 //! definitions is in [`conditions`]; what follows from a schema is in
-//! [`structural`](crate::registry::schema::structural).
+//! [`structural`].
 
 mod approval;
 pub mod conditions;
