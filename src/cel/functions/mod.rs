@@ -116,6 +116,13 @@ fn library(function: &str) -> Option<Function> {
         | "first"
         | "optional.unwrap"
         | "unwrapOpt" => |site, args| optionals::call(&site.function, args),
+        name => return kubernetes(name),
+    })
+}
+
+/// The libraries that are Kubernetes' own.
+fn kubernetes(function: &str) -> Option<Function> {
+    Some(match function {
         "url" | "getScheme" | "getHost" | "getHostname" | "getPort" | "getEscapedPath"
         | "getQuery" | "isURL" => |site, args| urls::call(&site.function, &args),
         "quantity" | "isQuantity" | "sign" | "asApproximateFloat" | "asInteger" | "isInteger"
