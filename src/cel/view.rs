@@ -109,7 +109,8 @@ fn untyped(json: &Json) -> Value<'_> {
 
 fn formatted<'a>(text: &'a str, shape: &Shape) -> Outcome<'a> {
     match shape {
-        Shape::Bytes => base64::engine::general_purpose::STANDARD
+        // `strfmt.Base64.UnmarshalText` reads the alphabet of URLs.
+        Shape::Bytes => base64::engine::general_purpose::URL_SAFE
             .decode(text)
             .map(|bytes| Value::Bytes(bytes.into()))
             .map_err(|problem| {

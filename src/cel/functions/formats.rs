@@ -19,8 +19,8 @@ pub struct Format {
 }
 
 /// How long upstream's expressions for these are.
-const UUID_SIZE: u64 = 113;
-const DATE_TIME_SIZE: u64 = 76;
+const UUID_SIZE: u64 = 70;
+const DATE_TIME_SIZE: u64 = 71;
 const BASE64_SIZE: u64 = 84;
 const URI_SIZE: u64 = 1_103;
 
