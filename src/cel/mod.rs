@@ -1,7 +1,7 @@
 //! The Common Expression Language as Kubernetes has it: rules of custom resources, conditions and
 //! policies of admission.
 //!
-//! Start at [`Environment`], which turns a text into a [`Program`], and at [`evaluate`]. A text goes
+//! Start at [`Environment`], which turns a text into a [`Program`], and at [`evaluate()`]. A text goes
 //! through `lexer`, `parser` (with `macros`), `checker` and `validators`; `estimate` says what it may
 //! cost, `program` brings it into the form that `evaluate` walks. Language, libraries, words of errors
 //! and costs are those of upstream's environment for expressions that are written to v1.35
