@@ -115,10 +115,7 @@ pub fn apply<'a>(
 }
 
 /// The type of the configuration must be the one of the path.
-fn check_kind<'a>(
-    frame: &Frame<'a>,
-    application: &Application<'a>,
-) -> Result<(), Refused<'a>> {
+fn check_kind<'a>(frame: &Frame<'a>, application: &Application<'a>) -> Result<(), Refused<'a>> {
     let text = |name| application.config.get(name).and_then(Value::as_str).unwrap_or_default();
     if (text("apiVersion"), text("kind")) != (frame.version, application.kind) {
         let kind = kind_of(application.config);

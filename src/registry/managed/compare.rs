@@ -1,7 +1,7 @@
 //! What has changed from one document to another
 //! (structured-merge-diff v6, typed/compare.go).
 
-use super::document::{Node, Sort};
+use super::document::Node;
 use super::element::Element;
 use super::items;
 use super::place::{Form, Items, ListForm, MapForm, Member, Place};
@@ -112,7 +112,8 @@ fn handle<'a>(
     match form {
         Form::Scalar(_) => leaf(sides, found),
         Form::Map(form) => {
-            let members = |node: Option<&Node<'a>>| node.and_then(Node::members).unwrap_or(&[]).len();
+            let members =
+                |node: Option<&Node<'a>>| node.and_then(Node::members).unwrap_or(&[]).len();
             if form.is_atomic || members(sides.old) + members(sides.new) == 0 {
                 leaf(sides, found);
             } else {
@@ -120,7 +121,8 @@ fn handle<'a>(
             }
         }
         Form::List(form) => {
-            let length = |node: Option<&Node<'a>>| node.and_then(Node::elements).unwrap_or(&[]).len();
+            let length =
+                |node: Option<&Node<'a>>| node.and_then(Node::elements).unwrap_or(&[]).len();
             // Empty and null are told apart.
             if matches!(form.items, Items::Atomic) || length(sides.old) + length(sides.new) == 0 {
                 leaf(sides, found);
@@ -164,7 +166,7 @@ fn visit_members<'a>(
             (Some(_), None) => unreachable!("taken by the second arm"),
         };
         // Equal members are most members, and nothing changes in them.
-        if sides.old.is_some_and(|old| old.sort() == Sort::Scalar) && sides.old == sides.new {
+        if sides.old.is_some() && sides.old == sides.new {
             continue;
         }
         let place = match form.member(name) {

@@ -24,21 +24,6 @@ impl<'a> Element<'a> {
         Self::Field(Cow::Borrowed(name))
     }
 
-    #[must_use]
-    pub(super) fn into_owned(self) -> Element<'static> {
-        match self {
-            Self::Field(name) => Element::Field(Cow::Owned(name.into_owned())),
-            Self::Key(fields) => {
-                let owned = |(name, value): (Cow<'a, str>, Node<'a>)| {
-                    (Cow::Owned(name.into_owned()), value.into_owned())
-                };
-                Element::Key(fields.into_iter().map(owned).collect())
-            }
-            Self::Value(value) => Element::Value(value.into_owned()),
-            Self::Index(index) => Element::Index(index),
-        }
-    }
-
     /// Writes it as a JSON string, as upstream's encoder does.
     pub(super) fn write_json(&self, out: &mut String) {
         out.push('"');
@@ -186,7 +171,8 @@ enum Escapes {
 fn escape(text: &str, escapes: Escapes, out: &mut String) {
     let is_html = |letter| matches!(letter, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
     let is_special = |letter: char| {
-        matches!(letter, '"' | '\\' | '\0'..='\x1f') || (escapes == Escapes::Html && is_html(letter))
+        matches!(letter, '"' | '\\' | '\0'..='\x1f')
+            || (escapes == Escapes::Html && is_html(letter))
     };
     let mut rest = text;
     while let Some(at) = rest.find(is_special) {

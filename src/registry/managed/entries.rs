@@ -119,7 +119,7 @@ struct Wire<'a> {
 ///
 /// # Errors
 /// Where an entry is none, in a few words.
-pub fn parse(json: &str) -> Result<Vec<Entry<'_>>, String> {
+pub(super) fn parse(json: &str) -> Result<Vec<Entry<'_>>, String> {
     let wires: Vec<Wire<'_>> = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let mut entries: Vec<Entry<'_>> = Vec::with_capacity(wires.len());
     for (index, wire) in wires.into_iter().enumerate() {
@@ -143,7 +143,9 @@ fn parse_entry(index: usize, wire: Wire<'_>) -> Result<Entry<'_>, String> {
     }
     match text(wire.fields_type).as_deref() {
         Some("FieldsV1") => {}
-        None | Some("") => return Err(format!("missing fieldsType in managed fields entry {index}")),
+        None | Some("") => {
+            return Err(format!("missing fieldsType in managed fields entry {index}"));
+        }
         Some(other) => {
             return Err(format!("invalid fieldsType {other:?} in managed fields entry {index}"));
         }
@@ -160,7 +162,7 @@ fn parse_entry(index: usize, wire: Wire<'_>) -> Result<Entry<'_>, String> {
 /// Whether a client asks with this to forget who managed what: by an empty list, or one with an
 /// empty entry (upstream `isResetManagedFields`).
 #[must_use]
-pub fn is_reset(json: &str) -> bool {
+pub(super) fn is_reset(json: &str) -> bool {
     let entries: Result<Vec<serde_json::Map<String, serde_json::Value>>, _> =
         serde_json::from_str(json);
     match entries.as_deref() {
@@ -170,9 +172,26 @@ pub fn is_reset(json: &str) -> bool {
     }
 }
 
+/// The list as it is [written](write) here, whoever wrote it. `None` where it is none or empty.
+#[must_use]
+pub fn canonical(json: &str) -> Option<String> {
+    write(parse(json).ok()?)
+}
+
+/// Whether the two lists differ in nothing but times.
+#[must_use]
+pub fn same_but_times(one: &str, other: &str) -> bool {
+    let read = |json| {
+        let mut entries = parse(json).ok()?;
+        entries.iter_mut().for_each(|entry: &mut Entry<'_>| entry.time = None);
+        write(entries)
+    };
+    one == other || read(one).is_some_and(|one| Some(one) == read(other))
+}
+
 /// Writes the list, sorted as upstream sorts it. `None` where there is nothing in it.
 #[must_use]
-pub fn write(mut entries: Vec<Entry<'_>>) -> Option<String> {
+pub(super) fn write(mut entries: Vec<Entry<'_>>) -> Option<String> {
     if entries.is_empty() {
         return None;
     }
@@ -256,6 +275,19 @@ mod tests {
             r#"[{"operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"a":{}}}]"#,
             Err("error decoding set"),
         );
+    }
+
+    #[test]
+    fn times_alone_are_no_difference() {
+        let entry = |time: &str, field: &str| {
+            format!(
+                r#"[{{"manager":"a","operation":"Apply","apiVersion":"v1","time":"{time}","fieldsType":"FieldsV1","fieldsV1":{{"f:{field}":{{}}}}}}]"#
+            )
+        };
+        let one = entry("2026-01-01T00:00:00Z", "a");
+        assert!(same_but_times(&one, &entry("2026-01-02T00:00:00Z", "a")));
+        assert!(!same_but_times(&one, &entry("2026-01-01T00:00:00Z", "b")));
+        assert!(!same_but_times(&one, "[]"));
     }
 
     #[test]

@@ -8,7 +8,9 @@
 use super::document::Text;
 use super::element::Element;
 use super::set::{Branch, FieldSet};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
+};
 use std::fmt;
 
 impl<'a> FieldSet<'a> {
@@ -171,10 +173,11 @@ mod tests {
     fn set() -> impl Strategy<Value = FieldSet<'static>> {
         let leaf = Just(FieldSet::default());
         leaf.prop_recursive(3, 24, 4, |inner| {
-            let branch = (element(), any::<bool>(), inner).prop_map(|(element, is_member, below)| {
-                let is_member = is_member || below.is_empty();
-                Branch { element, is_member, below }
-            });
+            let branch =
+                (element(), any::<bool>(), inner).prop_map(|(element, is_member, below)| {
+                    let is_member = is_member || below.is_empty();
+                    Branch { element, is_member, below }
+                });
             prop::collection::vec(branch, 0..4).prop_map(FieldSet::of_branches)
         })
     }

@@ -29,7 +29,9 @@ fn value_element<'a>(item: &Node<'a>) -> Result<Element<'a>, String> {
 fn keyed_element<'a>(form: &ListForm<'a>, item: &Node<'a>) -> Result<Element<'a>, String> {
     match item.sort() {
         Sort::Map => {}
-        Sort::Null => return Err("associative list with keys may not have a null element".to_owned()),
+        Sort::Null => {
+            return Err("associative list with keys may not have a null element".to_owned());
+        }
         Sort::Scalar | Sort::List => {
             return Err("associative list with keys may not have non-map elements".to_owned());
         }

@@ -43,7 +43,8 @@ pub(super) fn unchanged<'a>(frame: &Frame<'a>, live: &Node<'a>) -> FieldSet<'a> 
 pub(super) fn renew(object: &mut Value, config: &Value) {
     let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     let Some(annotations) = annotations else { return };
-    let has = annotations.get(ANNOTATION).and_then(Value::as_str).is_some_and(|own| !own.is_empty());
+    let has =
+        annotations.get(ANNOTATION).and_then(Value::as_str).is_some_and(|own| !own.is_empty());
     if !has {
         return;
     }

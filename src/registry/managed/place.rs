@@ -6,14 +6,16 @@
 //! structured-merge-diff v6, schema/elements.go).
 
 use super::document::{Implied, Node, Sort};
-use crate::registry::schema::{FieldView, ListKind, MapKind, PatchStrategy};
-use crate::registry::schema::{Shape, Table, TypeRef, TypeView};
+use crate::registry::schema::{BUILT_IN, FieldView, ListKind, MapKind, PatchStrategy};
+use crate::registry::schema::{Shape, Table, TypeRef, TypeView, types};
 use std::borrow::Cow;
 
 /// A place in a document.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'s> {
     Typed(Typed<'s>),
+    /// A whole object of which nothing is known but its metadata.
+    Resource,
     /// Anything; maps are granular.
     Deduced,
     /// Anything, owned as a whole.
@@ -48,6 +50,7 @@ pub struct MapForm<'s> {
 #[derive(Clone, Copy, Debug)]
 enum Contents<'s> {
     Struct(&'s Table, TypeView<'s>),
+    Resource,
     Elements(Place<'s>),
 }
 
@@ -124,7 +127,11 @@ impl<'s> Place<'s> {
     }
 
     fn scalar(self) -> Option<Scalar> {
-        let Self::Typed(typed) = self else { return Some(Scalar::Untyped) };
+        let typed = match self {
+            Self::Typed(typed) => typed,
+            Self::Resource => return None,
+            Self::Deduced | Self::Untyped => return Some(Scalar::Untyped),
+        };
         Some(match typed.shape {
             Shape::String | Shape::Bytes => Scalar::String,
             Shape::Bool => Scalar::Boolean,
@@ -141,6 +148,9 @@ impl<'s> Place<'s> {
     pub(super) fn map(self) -> Option<MapForm<'s>> {
         let typed = match self {
             Self::Typed(typed) => typed,
+            Self::Resource => {
+                return Some(MapForm { is_atomic: false, contents: Contents::Resource });
+            }
             Self::Deduced => return Some(MapForm::of(false, Self::Deduced)),
             Self::Untyped => return Some(MapForm::of(true, Self::Untyped)),
         };
@@ -168,7 +178,11 @@ impl<'s> Place<'s> {
 
     pub(super) fn list(self) -> Option<ListForm<'s>> {
         let untyped = ListForm { element: Self::Untyped, items: Items::Atomic };
-        let Self::Typed(typed) = self else { return Some(untyped) };
+        let typed = match self {
+            Self::Typed(typed) => typed,
+            Self::Resource => return None,
+            Self::Deduced | Self::Untyped => return Some(untyped),
+        };
         match typed.shape {
             Shape::List(of) => {
                 let shape = typed.table.element(of);
@@ -208,10 +222,9 @@ impl<'s> MapForm<'s> {
     pub fn member(&self, name: &str) -> Member<'s> {
         match self.contents {
             Contents::Elements(place) => Member::Other(place),
-            Contents::Struct(table, view) => view.field(name).map_or(Member::Unknown, |field| {
-                let (shape, field) = (field.shape(), Some(field));
-                Member::Declared(Place::Typed(Typed { table, shape, field }))
-            }),
+            Contents::Resource if name == "metadata" => declared(&BUILT_IN, any_kind(), name),
+            Contents::Resource => Member::Other(Place::Deduced),
+            Contents::Struct(table, view) => declared(table, view, name),
         }
     }
 
@@ -220,10 +233,22 @@ impl<'s> MapForm<'s> {
     fn implied(&self) -> impl Iterator<Item = (&'s str, Node<'static>)> + use<'s> {
         let fields = match self.contents {
             Contents::Struct(_, view) => Some(view.fields()),
-            Contents::Elements(_) => None,
+            Contents::Elements(_) | Contents::Resource => None,
         };
         fields.into_iter().flatten().filter_map(|field| Some((field.name(), implied(field)?)))
     }
+}
+
+/// A kind of the table. The metadata of all kinds is the same.
+fn any_kind() -> TypeView<'static> {
+    BUILT_IN.get(types::CONFIG_MAP)
+}
+
+fn declared<'s>(table: &'s Table, view: TypeView<'s>, name: &str) -> Member<'s> {
+    view.field(name).map_or(Member::Unknown, |field| {
+        let (shape, field) = (field.shape(), Some(field));
+        Member::Declared(Place::Typed(Typed { table, shape, field }))
+    })
 }
 
 fn implied(field: FieldView<'_>) -> Option<Node<'static>> {

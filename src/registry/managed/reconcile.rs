@@ -7,7 +7,7 @@ use super::set::FieldSet;
 
 /// The set as it is by the schema of today.
 #[must_use]
-pub fn reconcile<'a>(place: Place<'a>, set: FieldSet<'a>) -> FieldSet<'a> {
+pub(super) fn reconcile<'a>(place: Place<'a>, set: FieldSet<'a>) -> FieldSet<'a> {
     let form = place.form(None);
     let mut nodes = set.nodes;
     for branch in nodes.iter_mut().filter(|branch| !branch.below.is_empty()) {

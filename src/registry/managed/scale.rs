@@ -51,9 +51,8 @@ pub fn of_workload<'a>(
     scale: Option<&'a str>,
     scaled: Scaled<'a>,
 ) -> Option<String> {
-    let read = |json: Option<&'a str>| {
-        json.and_then(|json| entries::parse(json).ok()).unwrap_or_default()
-    };
+    let read =
+        |json: Option<&'a str>| json.and_then(|json| entries::parse(json).ok()).unwrap_or_default();
     let replicas = FieldSet::of_names(scaled.replicas);
     let mut scalers: Vec<Entry<'_>> = read(scale);
     scalers.retain(|entry| has(&entry.fields, REPLICAS));
@@ -65,9 +64,7 @@ pub fn of_workload<'a>(
     for entry in &mut entries {
         let before = scalers.len();
         if has(&entry.fields, scaled.replicas) {
-            scalers.retain(|scaler| {
-                !(scaler.owner.is(&entry.owner) && scaler.time == entry.time)
-            });
+            scalers.retain(|scaler| !(scaler.owner.is(&entry.owner) && scaler.time == entry.time));
             if scalers.len() == before {
                 entry.fields = std::mem::take(&mut entry.fields).difference(&replicas);
             }

@@ -84,17 +84,6 @@ impl<'a> FieldSet<'a> {
         set
     }
 
-    /// The same with texts of its own.
-    #[must_use]
-    pub(super) fn into_owned(self) -> FieldSet<'static> {
-        let owned = |branch: Branch<'a>| Branch {
-            element: branch.element.into_owned(),
-            is_member: branch.is_member,
-            below: branch.below.into_owned(),
-        };
-        FieldSet { nodes: self.nodes.into_iter().map(owned).collect() }
-    }
-
     fn branch(&self, element: &Element<'_>) -> Option<&Branch<'a>> {
         let at = self.nodes.binary_search_by(|branch| branch.element.cmp(element)).ok()?;
         Some(&self.nodes[at])
@@ -193,12 +182,13 @@ impl<'a> FieldSet<'a> {
         Self { nodes: nodes.collect() }
     }
 
-    /// What is in this and begins with one of the paths of `wanted` (upstream
-    /// `FilterIncludeMatches` of prefixes).
+    /// What is in this and begins with one of the paths of `wanted`, where a field `*` stands for
+    /// every child, and what is on the way there (upstream `FilterIncludeMatches` of prefixes).
     #[must_use]
     pub fn beginning_with(self, wanted: &FieldSet<'_>) -> Self {
         let nodes = self.nodes.into_iter().filter_map(|own| {
-            let wanted = wanted.branch(&own.element)?;
+            let any = Element::field("*");
+            let wanted = wanted.branch(&own.element).or_else(|| wanted.branch(&any))?;
             let mut own = own;
             if !wanted.is_member {
                 own.below = own.below.beginning_with(&wanted.below);

@@ -14,7 +14,7 @@ impl Versions for OneVersion {
         None
     }
 
-    fn convert(&self, _: &Node<'_>, version: &str) -> Result<Node<'static>, String> {
+    fn convert(&self, _: Value, version: &str) -> Result<Value, String> {
         Err(format!("no version {version}"))
     }
 }
@@ -40,11 +40,10 @@ impl World {
     }
 
     fn frame(&self, subresource: &str) -> Frame<'static> {
-        let reset = if subresource == "status" { "spec" } else { "status" };
         Frame {
             place: Place::root(&BUILT_IN, self.of),
             version: self.version,
-            resets: Resets::Without(FieldSet::of_names(&[reset])),
+            resets: Resets::of_halves(subresource),
             versions: &OneVersion,
         }
     }
@@ -462,10 +461,7 @@ fn configurations_of_another_type_are_refused() {
     let prefix = "failed to create typed patch object (/a; apps/v1, Kind=Deployment): ";
     for (spec, expected) in [
         (json!({"replica": 1}), ".spec.replica: field not declared in schema"),
-        (
-            json!({"replicas": "1"}),
-            ".spec.replicas: expected numeric (int or float), got string",
-        ),
+        (json!({"replicas": "1"}), ".spec.replicas: expected numeric (int or float), got string"),
         (json!({"paused": 1}), ".spec.paused: expected boolean, got &{1}"),
         (json!({"selector": [1]}), ".spec.selector: expected map, got &{[1]}"),
         (
@@ -490,8 +486,13 @@ fn configurations_of_another_type_are_refused() {
     world.kind = "Pod";
     let frame = world.frame("");
     let config = json!({"apiVersion": "v1", "kind": "Pod"});
-    let application =
-        Application { live: None, managed: None, config: &config, kind: "Deployment", force: false };
+    let application = Application {
+        live: None,
+        managed: None,
+        config: &config,
+        kind: "Deployment",
+        force: false,
+    };
     assert_eq!(
         super::apply(&frame, &application, &World::writer("a", 1)),
         Err(Refused::BadRequest("invalid object type: /v1, Kind=Pod".to_owned()))
@@ -502,8 +503,7 @@ fn configurations_of_another_type_are_refused() {
 fn kubectl_takes_over_from_itself() {
     let mut world = World::config_map();
     let last = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "1", "y": "<1>"}});
-    let annotations =
-        json!({"kubectl.kubernetes.io/last-applied-configuration": last.to_string()});
+    let annotations = json!({"kubectl.kubernetes.io/last-applied-configuration": last.to_string()});
     let metadata = json!({"annotations": annotations});
     world.write(
         "kubectl-client-side-apply",
@@ -543,11 +543,25 @@ fn a_scale_shows_who_owns_the_replicas() {
     (scale.managed, scale.now) = (Some(shown), 6);
     scale.write("hpa/scale", json!({"spec": {"replicas": 2}}));
     world.managed = of_workload(world.managed.as_deref(), scale.managed.as_deref(), scaled);
+    assert_eq!(world.owners(), ["1 me Update: .spec.paused", "7 hpa/scale Update: .spec.replicas"]);
+    assert!(!world.managed.unwrap().contains("autoscaling"));
+}
+
+#[test]
+fn of_what_has_no_schema_the_metadata_is_known() {
+    let mut world = World::new(types::CONFIG_MAP, "example.com/v1", "Bird");
+    let frame = Frame { place: Place::Resource, ..world.frame("") };
+    let bird = world.typed(json!({
+        "metadata": {"finalizers": ["x/y"]}, "spec": {"wings": [1, 2], "sub": {"n": 1}},
+    }));
+    let application =
+        Application { live: None, managed: None, config: &bird, kind: "Bird", force: false };
+    let writer = World::writer("me", 1);
+    world.managed = super::apply(&frame, &application, &writer).unwrap().managed;
     assert_eq!(
         world.owners(),
-        ["1 me Update: .spec.paused", "7 hpa/scale Update: .spec.replicas"]
+        ["1 me Apply: .spec .metadata.finalizers[=\"x/y\"] .spec.sub .spec.wings .spec.sub.n"]
     );
-    assert!(!world.managed.unwrap().contains("autoscaling"));
 }
 
 #[test]

@@ -7,32 +7,16 @@ use super::contents::contents;
 use super::document::Node;
 use super::entries::{Entry, Operation, Owner};
 use super::merge::merge;
-use super::place::Place;
+use super::place::{Place, fill};
 use super::problems::Problems;
 use super::reconcile::reconcile;
 use super::remove::remove;
+use super::resets::Resets;
 use super::set::FieldSet;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt::Debug;
-
-/// Fields that a write of this part of an object leaves as they are: nobody comes to own them by it
-/// (upstream `ResetFieldsStrategy`).
-#[derive(Clone, Debug)]
-pub enum Resets<'a> {
-    /// Nothing of these and below.
-    Without(FieldSet<'a>),
-    /// Nothing but these and below.
-    Only(FieldSet<'a>),
-}
-
-impl Resets<'_> {
-    fn filter<'s>(&self, set: FieldSet<'s>) -> FieldSet<'s> {
-        match self {
-            Self::Without(fields) => set.recursive_difference(fields),
-            Self::Only(fields) => set.beginning_with(fields),
-        }
-    }
-}
+use std::sync::LazyLock;
 
 /// The other versions of a kind.
 pub trait Versions: Debug + Send + Sync {
@@ -43,7 +27,7 @@ pub trait Versions: Debug + Send + Sync {
     ///
     /// # Errors
     /// Where it cannot be shown in it.
-    fn convert(&self, node: &Node<'_>, version: &str) -> Result<Node<'static>, String>;
+    fn convert(&self, object: Value, version: &str) -> Result<Value, String>;
 }
 
 /// What is written, and as what.
@@ -52,7 +36,8 @@ pub struct Frame<'a> {
     pub place: Place<'a>,
     /// `apps/v1`: the version of the request.
     pub version: &'a str,
-    pub resets: Resets<'a>,
+    /// What the write does not reach.
+    pub resets: Resets,
     pub versions: &'a dyn Versions,
 }
 
@@ -75,15 +60,17 @@ impl<'a> Frame<'a> {
     }
 
     /// A document of one version, in another.
-    fn convert(
-        &self,
-        node: &Node<'a>,
-        (from, to): (&str, &str),
-    ) -> Result<Node<'a>, Failure<'a>> {
+    fn convert(&self, node: &Node<'a>, (from, to): (&str, &str)) -> Result<Node<'a>, Failure<'a>> {
         if from == to {
             return Ok(node.clone());
         }
-        self.versions.convert(node, to).map_err(Failure::Broken)
+        let object = node.clone().into_value();
+        let converted = self.versions.convert(object, to).map_err(Failure::Broken)?;
+        let mut node = Node::of(&converted).into_owned();
+        if let Some(place) = self.place_of(to) {
+            fill(place, &mut node);
+        }
+        Ok(node)
     }
 
     fn compare(
@@ -119,7 +106,8 @@ impl<'a> Frame<'a> {
         });
     }
 
-    /// Takes what changes from `old` to `new` from all but the `writer`.
+    /// Takes what changes from `old` to `new` from all but the `writer`. The entries are lost where this
+    /// fails.
     fn take(
         &self,
         (old, new): (&Node<'a>, &Node<'a>),
@@ -131,7 +119,7 @@ impl<'a> Frame<'a> {
         let mut known: Vec<(Cow<'a, str>, Option<Comparison<'a>>)> = Vec::new();
         let mut conflicts = Vec::new();
         let mut left = Vec::with_capacity(entries.len());
-        for mut entry in entries.iter().cloned() {
+        for mut entry in std::mem::take(entries) {
             if writer.is_some_and(|writer| writer.is(&entry.owner)) {
                 left.push(entry);
                 continue;
@@ -170,7 +158,7 @@ impl<'a> Frame<'a> {
     ) -> Result<FieldSet<'a>, Failure<'a>> {
         self.refresh(entries);
         let changes = self.take((live, new), entries, None, true)?;
-        Ok(changes.modified.union(&changes.added).difference(&unowned()))
+        Ok(changes.modified.union(&changes.added).difference(&UNOWNED))
     }
 
     /// Merges what is applied into the live object. `None`: nothing changes but owners.
@@ -195,7 +183,7 @@ impl<'a> Frame<'a> {
         };
         self.take((live, &pruned), entries, Some(owner), force)?;
         for entry in entries.iter_mut().filter(|entry| entry.owner.is(owner)) {
-            entry.fields = std::mem::take(&mut entry.fields).difference(&unowned());
+            entry.fields = std::mem::take(&mut entry.fields).difference(&UNOWNED);
         }
         entries.retain(|entry| !entry.fields.is_empty());
         Ok(Some(pruned).filter(|pruned| pruned != live))
@@ -247,7 +235,7 @@ impl<'a> Frame<'a> {
 }
 
 /// What nobody owns (upstream `stripMeta`).
-fn unowned() -> FieldSet<'static> {
+static UNOWNED: LazyLock<FieldSet<'static>> = LazyLock::new(|| {
     let of_metadata = [
         "clusterName",
         "creationTimestamp",
@@ -268,7 +256,7 @@ fn unowned() -> FieldSet<'static> {
         set = set.union(&path);
     }
     set
-}
+});
 
 /// So many owners who updated an object have entries of their own; the oldest beyond are counted
 /// together (upstream `DefaultMaxUpdateManagers`).

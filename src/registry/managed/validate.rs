@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// # Errors
 /// Fields that the type does not have, values of another sort, and list elements that come twice.
-pub fn validate(place: Place<'_>, document: &Node<'_>) -> Result<(), Problems> {
+pub(super) fn validate(place: Place<'_>, document: &Node<'_>) -> Result<(), Problems> {
     match place.form(Some(document)) {
         Form::Scalar(scalar) => check_scalar(scalar, document),
         Form::Map(form) => check_map(&form, document),
