@@ -43,7 +43,6 @@ impl<'a> Comparison<'a> {
 
 /// What has happened to a place itself.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each set of a comparison")]
 struct Here {
     removed: bool,
     modified: bool,
