@@ -15,6 +15,7 @@ mod expiry;
 mod fixtures;
 mod limits;
 mod list_paging;
+mod metrics;
 mod nodes;
 mod patch;
 mod pod_security;
