@@ -84,14 +84,10 @@ pub(super) async fn serve(
     let (stream, proof) = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_client(stream)).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
-            server.tally.tls_failed();
             debug!(error = chain(&error), "a TLS handshake failed");
             return;
         }
-        Err(_elapsed) => {
-            server.tally.tls_failed();
-            return;
-        }
+        Err(_elapsed) => return,
     };
     let machine = match &proof {
         ClientProof::Certificate(certificate) => Machine::of(certificate),
@@ -167,12 +163,11 @@ impl Connection {
     }
 
     async fn handle(&self, mut request: http::Request<Incoming>) -> http::Response<Sending> {
-        let began = monotonic();
         let connection = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let asked = Asked::of(head);
         // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
-        let deadline = (!asked.info.is_long_running()).then(|| began + REQUEST_TIMEOUT);
+        let deadline = (!asked.info.is_long_running()).then(|| monotonic() + REQUEST_TIMEOUT);
         let underway = self.activity.begin(deadline);
         let answered = match deadline {
             None => self.answer(&asked, body).await,
@@ -182,7 +177,6 @@ impl Connection {
             Ok((response, place)) => (response, Some(place)),
             Err(status) => (status_response(&status, &asked.headers), None),
         };
-        response = self.server.tally.answered(&self.server.rows.now(), &asked, began, response);
         if !response.headers().contains_key(CACHE_CONTROL) {
             let no_cache = HeaderValue::from_static("no-cache, private");
             response.headers_mut().insert(CACHE_CONTROL, no_cache);

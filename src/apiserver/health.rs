@@ -7,21 +7,15 @@ use crate::stdx::http::{Response, full};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::json;
-use std::collections::BTreeSet;
 
 /// The Kubernetes version that the API is that of, and ours behind the plus.
 pub const GIT_VERSION: &str = concat!("v1.35.0+kinglet", env!("CARGO_PKG_VERSION_MAJOR"));
 
 type Check = (&'static str, fn(&Server) -> Result<(), &'static str>);
 
-/// By the name under which clients of upstream know it.
-const STORE: Check =
-    (
-        "etcd",
-        |server| {
-            if server.store.ended().is_cancelled() { Err("the store has ended") } else { Ok(()) }
-        },
-    );
+const STORE: Check = ("store", |server| {
+    if server.store.ended().is_cancelled() { Err("the store has ended") } else { Ok(()) }
+});
 
 const LIVE: &[Check] = &[("ping", |_| Ok(())), STORE];
 
@@ -35,29 +29,6 @@ const READY: &[Check] = &[
         if server.closing.is_cancelled() { Err("the server is shutting down") } else { Ok(()) }
     }),
 ];
-
-/// A check, and how it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CheckSeen {
-    /// `healthz`, `livez` or `readyz`.
-    pub(super) endpoint: &'static str,
-    pub(super) name: &'static str,
-    pub(super) is_well: bool,
-}
-
-/// Every check of every endpoint, as it is now.
-pub(super) fn checks(server: &Server) -> Vec<CheckSeen> {
-    let endpoints = [("healthz", LIVE), ("livez", LIVE), ("readyz", READY)];
-    let seen = |endpoint: &'static str, (name, run): &Check| CheckSeen {
-        endpoint,
-        name,
-        is_well: run(server).is_ok(),
-    };
-    endpoints
-        .into_iter()
-        .flat_map(|(endpoint, checks)| checks.iter().map(move |check| seen(endpoint, check)))
-        .collect()
-}
 
 /// What ComponentStatuses tell of: the parts of the control plane by the names that upstream has for
 /// them, and what is wrong with each. Those of this process are well as long as it is.
@@ -106,22 +77,12 @@ fn all(server: &Server, endpoint: &str, checks: &[Check], query: &Query) -> Resp
                 format!("[+]{name} excluded: ok\n")
             }
             Ok(()) => format!("[+]{name} ok\n"),
-            // Anybody may ask here: why, is told at the check's own path.
-            Err(_) => {
+            Err(why) => {
                 failed = true;
-                format!("[-]{name} failed: reason withheld\n")
+                format!("[-]{name} failed: {why}\n")
             }
         };
         lines.push_str(&line);
-    }
-    let is_unknown = |excluded: &&str| checks.iter().all(|(name, _)| name != excluded);
-    let unknown: BTreeSet<_> = query.all("exclude").filter(is_unknown).collect();
-    if !unknown.is_empty() {
-        let quoted: Vec<_> = unknown.iter().map(|name| format!("{name:?}")).collect();
-        lines.push_str(&format!(
-            "warn: some health checks cannot be excluded: no matches for {}\n",
-            quoted.join(",")
-        ));
     }
     if failed {
         lines.push_str(&format!("{endpoint} check failed\n"));

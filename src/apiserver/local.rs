@@ -6,7 +6,6 @@ use super::identity::Identity;
 use super::impersonation::impersonate;
 use super::server::{Asked, Server};
 use crate::stdx::http::{HttpService, Request, Response};
-use crate::stdx::monotonic;
 use futures_util::future::BoxFuture;
 use std::io;
 use std::sync::Arc;
@@ -29,22 +28,20 @@ impl HttpService for LocalService {
     fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
         let (server, identity) = (Arc::clone(&self.server), Arc::clone(&self.identity));
         Box::pin(async move {
-            let began = monotonic();
             let (head, body) = request.into_parts();
             let asked = Asked::of(head);
             let allowed = async {
                 let identity = impersonate(&server, identity, &asked.headers).await?;
                 authorize(&server, &identity, &asked).await.map(|()| identity)
             };
-            let response = match allowed.await {
+            Ok(match allowed.await {
                 Ok(identity) => server.answer(&asked, &identity, body).await,
                 Err(status) => {
                     // A component that asks for more than its role gives is a mistake of ours.
                     warn!(why = status.message, "a component was refused");
                     status_response(&status, &asked.headers)
                 }
-            };
-            Ok(server.tally.answered(&server.rows.now(), &asked, began, response))
+            })
         })
     }
 }

@@ -41,7 +41,6 @@ mod request;
 mod selection;
 mod sending;
 mod server;
-mod tally;
 mod tokens;
 mod verbs;
 mod watch_frame;

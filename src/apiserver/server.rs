@@ -18,7 +18,6 @@ use super::local::LocalService;
 use super::node_names::NodeNames;
 use super::query::Query;
 use super::request::RequestInfo;
-use super::tally::{self, Tally};
 use super::tokens::{KeyError, Tokens};
 use super::{discovery, health, join, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
@@ -80,7 +79,6 @@ pub struct Server {
     pub(super) node_names: NodeNames,
     pub(super) remembered: Arc<Remembered>,
     pub(super) quota_turns: Turns,
-    pub(super) tally: Tally,
     /// What keeps those above knowing, until it runs.
     waiting: Mutex<Vec<Follower>>,
     /// Keep what the server itself knows of its objects. They end with the server.
@@ -137,10 +135,9 @@ impl Server {
         let of_kinds = Arc::clone(&definitions) as Arc<dyn Memory>;
         let memories = vec![tokens.memory(), of_facts, of_kinds];
         waiting.extend(memories.iter().flat_map(guarded::followers));
-        let tally = Tally::default();
         Arc::new(Self {
             config,
-            store: Arc::new(GuardedStore::new(store, memories, Arc::clone(&tally.store))),
+            store: Arc::new(GuardedStore::new(store, memories)),
             definitions,
             nodes,
             in_flight: InFlight::new(),
@@ -153,7 +150,6 @@ impl Server {
             node_names,
             remembered,
             quota_turns: Turns::default(),
-            tally,
             waiting: Mutex::new(waiting),
             followers: Mutex::default(),
             closing: CancellationToken::new(),
@@ -239,9 +235,6 @@ impl Server {
         let path = asked.info.path.trim_end_matches('/');
         if let Some(response) = health::answer(self, path, &asked.query) {
             return Ok(response);
-        }
-        if let Some(answered) = tally::answer(self, path).await {
-            return answered;
         }
         if let Some(response) = join::authorities(self, path) {
             return Ok(response);

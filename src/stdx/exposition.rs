@@ -38,16 +38,6 @@ impl Durations {
         Self { bounds, counts: [0; BOUNDS_MAX + 1], seconds: 0.0 }
     }
 
-    /// What was counted elsewhere, by the same bounds: those up to each, and those above all.
-    #[must_use]
-    pub fn counted(bounds: &'static [f64], counts: &[u64], seconds: f64) -> Self {
-        let mut durations = Self { seconds, ..Self::by(bounds) };
-        for (own, count) in durations.counts.iter_mut().zip(counts) {
-            *own = *count;
-        }
-        durations
-    }
-
     /// Counts one more.
     pub fn note(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();

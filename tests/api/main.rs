@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod admission;
-mod apply;
 mod certificates;
 mod compression;
 mod credentials;
@@ -15,7 +14,6 @@ mod expiry;
 mod fixtures;
 mod limits;
 mod list_paging;
-mod metrics;
 mod nodes;
 mod patch;
 mod pod_security;
