@@ -9,6 +9,7 @@ use super::guarded::Memory;
 use crate::api::Status;
 use crate::registry::Rows;
 use crate::registry::custom::Definition;
+use crate::registry::kinds::apiextensions::conditions;
 use crate::stdx::chain;
 use crate::storage::{Entry, Key, ListRequest, Store};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -18,8 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use tracing::error;
 
-/// Where definitions are in the store.
-pub(super) const PREFIX: &str = "/apiextensions.k8s.io/customresourcedefinitions/";
+const PREFIX: &str = "/apiextensions.k8s.io/customresourcedefinitions/";
 
 /// See the module.
 #[derive(Debug)]
@@ -147,10 +147,19 @@ impl Definitions {
 
 type Read = Vec<(Key, Option<Entry>)>;
 
-async fn read_all(store: &dyn Store) -> Result<Read, Status> {
+/// All definitions as they are stored.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub(super) async fn entries(store: &dyn Store) -> Result<Vec<Entry>, Status> {
     let request = ListRequest { prefix: PREFIX.to_owned(), after: None, limit: None, at: None };
     let page = store.list(request).await.map_err(|error| errors::of_read(&error))?;
-    Ok(page.entries.into_iter().map(|entry| (entry.key.clone(), Some(entry))).collect())
+    Ok(page.entries)
+}
+
+async fn read_all(store: &dyn Store) -> Result<Read, Status> {
+    let entries = entries(store).await?.into_iter();
+    Ok(entries.map(|entry| (entry.key.clone(), Some(entry))).collect())
 }
 
 async fn read_some(store: &dyn Store, keys: &BTreeSet<Key>) -> Result<Read, Status> {
@@ -165,7 +174,9 @@ async fn read_some(store: &dyn Store, keys: &BTreeSet<Key>) -> Result<Read, Stat
 /// Adds the rows of a definition, where it is established. Says of which group and plural they are.
 fn serve(rows: &mut Rows, entry: &Entry) -> Option<(String, String)> {
     let compiled = match serde_json::from_slice::<CustomResourceDefinition>(&entry.value) {
-        Ok(definition) if !is_established(&definition) => return None,
+        Ok(definition) if !conditions::is_true(&definition, conditions::ESTABLISHED) => {
+            return None;
+        }
         Ok(definition) => Definition::compile(&definition).map_err(|error| chain(&error)),
         Err(error) => Err(chain(&error)),
     };
@@ -180,10 +191,4 @@ fn serve(rows: &mut Rows, entry: &Entry) -> Option<(String, String)> {
             None
         }
     }
-}
-
-fn is_established(definition: &CustomResourceDefinition) -> bool {
-    let status = definition.status.as_ref();
-    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    conditions.any(|condition| condition.type_ == "Established" && condition.status == "True")
 }

@@ -2,8 +2,8 @@
 //!
 //! Follows `Escape` and `Unescape` of apiserver pkg/cel/escaping.go, v1.35.
 
-/// What CEL keeps for itself.
-const RESERVED: &[&str] = &[
+/// What CEL keeps for itself: no variable can be called so.
+pub const RESERVED: &[&str] = &[
     "true",
     "false",
     "null",

@@ -47,7 +47,7 @@ pub use authorizer::{Authorize, Decision, Question, Stage};
 pub use cost::Range;
 pub use declared::{Declared, Fields, ListKind, Object, Shape};
 pub use environment::{CompileError, Environment};
-pub use escape::{escape, unescape as unescape_name};
+pub use escape::{RESERVED, escape, unescape as unescape_name};
 pub use evaluate::{Bindings, Budget, CALL_COST_MAX, Output, evaluate};
 pub use foreign::Foreign;
 pub use parser::EXPRESSION_CHARS_MAX;

@@ -3,16 +3,12 @@
 use super::kinds::KindEntry;
 use crate::api::Maturity;
 use crate::client::ResourceType;
+use crate::registry::kinds::apiextensions::conditions::ESTABLISHED;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionCondition, CustomResourceDefinitionNames,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
-
-/// The names of conditions.
-pub(super) const ESTABLISHED: &str = "Established";
-pub(super) const NAMES_ACCEPTED: &str = "NamesAccepted";
-pub(super) const TERMINATING: &str = "Terminating";
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! The schemas of defined kinds, which are read from their definitions when they are asked for:
 //! nobody else needs their descriptions.
 
+use super::super::definitions;
 use super::super::server::Server;
-use super::super::{definitions, errors};
 use super::schemas::Edition;
 use crate::api::Status;
 use crate::registry::schema::structural::publish::{
@@ -10,7 +10,6 @@ use crate::registry::schema::structural::publish::{
 };
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{KindRef, Rows};
-use crate::storage::ListRequest;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
@@ -31,11 +30,9 @@ impl Sources {
         if !has_custom {
             return Ok(Self { rows, definitions: Vec::new() });
         }
-        let prefix = definitions::PREFIX.to_owned();
-        let request = ListRequest { prefix, after: None, limit: None, at: None };
-        let page = server.store.list(request).await.map_err(|error| errors::of_read(&error))?;
-        let entries = page.entries.iter();
+        let entries = definitions::entries(&*server.store).await?;
         // What cannot be read is not served either.
+        let entries = entries.iter();
         let definitions = entries.filter_map(|entry| serde_json::from_slice(&entry.value).ok());
         Ok(Self { definitions: definitions.collect(), rows })
     }

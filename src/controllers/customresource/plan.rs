@@ -4,17 +4,17 @@
 use super::names::accept;
 use crate::client::{DeleteOptions, Patch, Propagation};
 use crate::control::{Plan, Write};
-use crate::controllers::definition::{Definition, ESTABLISHED, NAMES_ACCEPTED, TERMINATING};
+use crate::controllers::definition::Definition;
+use crate::registry::kinds::apiextensions::CLEANUP_FINALIZER;
+use crate::registry::kinds::apiextensions::conditions::{
+    ESTABLISHED, NAMES_ACCEPTED, TERMINATING, condition, put,
+};
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionCondition as Condition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// While it is there, a definition waits until the objects of its kind are gone.
-pub(super) const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// After a look at which it could not be found out what there is left.
 const UNKNOWN_CONTENT_RETRY: Duration = Duration::from_secs(5);
@@ -51,14 +51,14 @@ pub fn plan(observed: &Observed) -> Plan {
         None => ("True", "NoConflicts", "no conflicts found".to_owned()),
         Some((reason, message)) => ("False", reason, message),
     };
-    let mut conditions = vec![(NAMES_ACCEPTED, is_accepted, reason, message)];
+    let mut conditions = vec![condition(NAMES_ACCEPTED, is_accepted, reason, message)];
     // Once it is established it stays so, whatever it asks for later.
     if !definition.is_true(ESTABLISHED) {
         let (status, reason, message) = match is_accepted {
             "True" => ("True", "InitialNamesAccepted", "the initial names have been accepted"),
             _ => ("False", "NotAccepted", "not all names are accepted"),
         };
-        conditions.push((ESTABLISHED, status, reason, message.to_owned()));
+        conditions.push(condition(ESTABLISHED, status, reason, message));
     }
     let conditions = with_conditions(definition, conditions, observed.now);
     if conditions != definition.status.conditions {
@@ -80,8 +80,8 @@ pub(super) fn is_cleaned_up_here(definition: &Definition) -> bool {
 fn clean_up(observed: &Observed) -> Plan {
     let definition = &*observed.definition;
     let terminating = |status, reason, message: &str| {
-        let condition = (TERMINATING, status, reason, message.to_owned());
-        let conditions = with_conditions(definition, vec![condition], observed.now);
+        let said = vec![condition(TERMINATING, status, reason, message)];
+        let conditions = with_conditions(definition, said, observed.now);
         let is_new = conditions != definition.status.conditions;
         let content = json!({"status": {"conditions": conditions}});
         is_new.then(|| patch(definition, Some("status"), content))
@@ -141,30 +141,13 @@ fn patch(definition: &Definition, part: Option<&'static str>, mut content: Value
     }
 }
 
-/// The conditions with these among them. Upstream `SetCRDCondition`.
+/// The conditions with these among them.
 fn with_conditions(
     definition: &Definition,
-    said: Vec<(&str, &str, &str, String)>,
+    said: Vec<Condition>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut conditions = definition.status.conditions.clone();
-    for (kind, status, reason, message) in said {
-        let place = conditions.iter().position(|condition| condition.type_ == kind);
-        let before = place.map(|place| &conditions[place]);
-        let since = before.filter(|before| before.status == status);
-        let since = since.and_then(|before| before.last_transition_time.clone());
-        let condition = Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(message),
-            last_transition_time: Some(since.unwrap_or(Time(now))),
-            ..Condition::default()
-        };
-        match place {
-            Some(place) => conditions[place] = condition,
-            None => conditions.push(condition),
-        }
-    }
+    said.into_iter().for_each(|condition| put(&mut conditions, condition, now));
     conditions
 }

@@ -3,6 +3,7 @@
 use super::version::CompiledVersion;
 use crate::api::Maturity;
 use crate::registry::kind::Kind;
+use crate::registry::kinds::apiextensions::conditions;
 use crate::registry::schema::structural::NotStructural;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
@@ -67,7 +68,7 @@ impl Definition {
     /// # Errors
     /// Where it could not have been accepted as it is.
     pub fn compile(of: &CustomResourceDefinition) -> Result<Arc<Self>, NotServed> {
-        let (spec, status) = (&of.spec, of.status.as_ref());
+        let spec = &of.spec;
         let versions: Result<Vec<_>, _> =
             spec.versions.iter().map(|version| Version::compile(of, version)).collect();
         let storage = spec.versions.iter().position(|version| version.storage);
@@ -75,16 +76,13 @@ impl Definition {
             spec.conversion.as_ref().filter(|conversion| conversion.strategy == "Webhook");
         let webhook = webhook.and_then(|conversion| conversion.webhook.clone());
         let webhook = webhook.map(|webhook| Conversion::Webhook(Box::new(webhook)));
-        let mut conditions =
-            status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
         Ok(Arc::new(Self {
             group: spec.group.clone(),
             plural: spec.names.plural.clone(),
             versions: versions?,
             storage: storage.ok_or(NotServed::NoStorage)?,
             conversion: webhook.unwrap_or(Conversion::None),
-            is_terminating: conditions
-                .any(|condition| condition.type_ == "Terminating" && condition.status == "True"),
+            is_terminating: conditions::is_true(of, conditions::TERMINATING),
         }))
     }
 

@@ -3,37 +3,13 @@
 //! Follows upstream `validateMatchConditions` (pkg/apis/admissionregistration/validation, v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
+use crate::cel::RESERVED;
 use crate::registry::checks::invalid;
 use k8s_openapi::api::admissionregistration::v1::MatchCondition;
 use std::collections::BTreeSet;
 
 /// More conditions are refused.
 const MATCH_CONDITIONS_MAX: usize = 64;
-
-/// Words that are no names in CEL.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// What an expression may speak of, beyond the request, its objects and their namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

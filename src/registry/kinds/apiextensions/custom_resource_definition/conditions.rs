@@ -17,13 +17,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
 
 pub const ESTABLISHED: &str = "Established";
+pub const NAMES_ACCEPTED: &str = "NamesAccepted";
 pub const TERMINATING: &str = "Terminating";
 pub const NON_STRUCTURAL: &str = "NonStructuralSchema";
 pub const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
 
 type Condition = CustomResourceDefinitionCondition;
 
-fn condition(kind: &str, status: &str, reason: &str, message: impl Into<String>) -> Condition {
+/// A condition without its time.
+pub fn condition(kind: &str, status: &str, reason: &str, message: impl Into<String>) -> Condition {
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
@@ -45,10 +47,14 @@ pub fn is_true(definition: &CustomResourceDefinition, kind: &str) -> bool {
     find(definition, kind).is_some_and(|condition| condition.status == "True")
 }
 
-/// Writes a condition down (upstream `SetCRDCondition`): since `now` where its status is new.
+/// Writes a condition of a definition down: see [`put`].
 pub fn set(definition: &mut CustomResourceDefinition, wanted: Condition, now: Timestamp) {
     let status = definition.status.get_or_insert_default();
-    let conditions = status.conditions.get_or_insert_default();
+    put(status.conditions.get_or_insert_default(), wanted, now);
+}
+
+/// Writes a condition down (upstream `SetCRDCondition`): since `now` where its status is new.
+pub fn put(conditions: &mut Vec<Condition>, wanted: Condition, now: Timestamp) {
     let stamped = |since| Condition { last_transition_time: since, ..wanted.clone() };
     match conditions.iter_mut().find(|condition| condition.type_ == wanted.type_) {
         None => conditions.push(stamped(Some(Time(now)))),
