@@ -2,19 +2,20 @@
 //!
 //! Start at [`Definitions::rows`]. A definition is compiled when somebody asks for something that is
 //! not of the table, after it was written. Who wrote it has no answer before that is known here
-//! ([`Memory`]): what was created can be asked for at once, and what was changed is as it is now.
+//! ([`Memory`]), and while it is being written, it is read for each such request: whoever has read
+//! that a kind is established, or heard it, can ask for it at once.
 
 use super::errors;
 use super::guarded::Memory;
-use crate::api::Status;
+use crate::api::{Revision, Status};
 use crate::registry::Rows;
 use crate::registry::custom::Definition;
 use crate::registry::kinds::apiextensions::conditions;
 use crate::stdx::chain;
 use crate::storage::{Entry, Key, ListRequest, Store};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
+use std::collections::BTreeSet;
+use std::collections::btree_map::{self, BTreeMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use tracing::error;
@@ -28,30 +29,80 @@ pub(super) struct Definitions {
     stale: Mutex<Stale>,
     /// Whether `rows` show everything that was written, so that nobody has to wait.
     is_current: AtomicBool,
-    /// Which group and plural each definition serves. Whoever brings the rows up to date has it.
-    known: tokio::sync::Mutex<BTreeMap<Key, (String, String)>>,
+    /// The definitions that `rows` show. Whoever brings the rows up to date has it.
+    known: tokio::sync::Mutex<BTreeMap<Key, Known>>,
 }
 
 /// What has to be read again.
-#[derive(Debug)]
-enum Stale {
+#[derive(Debug, Default)]
+struct Stale {
+    /// How often something was added here: what is read after that is as new as it.
+    additions: u64,
+    /// Everything has to be read again, since this addition.
+    everything: Option<u64>,
+    /// Those that have to be read again, and since which addition.
+    definitions: BTreeMap<Key, u64>,
+    /// How many are writing each definition. It may be stored at any time, and is unread till they end.
+    being_written: BTreeMap<Key, usize>,
+}
+
+enum Unread {
     Everything,
     Definitions(BTreeSet<Key>),
 }
 
 impl Stale {
-    const NOTHING: Self = Self::Definitions(BTreeSet::new());
-
     fn is_nothing(&self) -> bool {
-        matches!(self, Self::Definitions(keys) if keys.is_empty())
+        self.everything.is_none() && self.definitions.is_empty() && self.being_written.is_empty()
     }
+
+    fn add(&mut self, key: &Key) {
+        self.additions += 1;
+        self.definitions.insert(key.clone(), self.additions);
+    }
+
+    fn add_everything(&mut self) {
+        self.additions += 1;
+        self.everything = Some(self.additions);
+    }
+
+    fn unread(&self) -> Unread {
+        if self.everything.is_some() {
+            return Unread::Everything;
+        }
+        let keys = self.definitions.keys().chain(self.being_written.keys());
+        Unread::Definitions(keys.cloned().collect())
+    }
+
+    /// All that had been added by then has been read.
+    fn is_read(&mut self, additions: u64) {
+        self.everything = self.everything.filter(|added| *added > additions);
+        self.definitions.retain(|_, added| *added > additions);
+    }
+
+    fn end_writing(&mut self, key: &Key) {
+        if let btree_map::Entry::Occupied(mut writers) = self.being_written.entry(key.clone()) {
+            *writers.get_mut() -= 1;
+            if *writers.get() == 0 {
+                writers.remove();
+            }
+        }
+    }
+}
+
+/// A definition as the rows show it.
+#[derive(Debug)]
+struct Known {
+    revision: Revision,
+    /// The group and plural that it serves. None where it is not established.
+    resource: Option<(String, String)>,
 }
 
 impl Default for Definitions {
     fn default() -> Self {
         Self {
             rows: RwLock::default(),
-            stale: Mutex::new(Stale::Everything),
+            stale: Mutex::new(Stale { everything: Some(0), ..Stale::default() }),
             is_current: AtomicBool::new(false),
             known: tokio::sync::Mutex::default(),
         }
@@ -63,18 +114,23 @@ impl Memory for Definitions {
         &[PREFIX]
     }
 
+    fn writing(&self, key: &Key) {
+        self.change(|stale| *stale.being_written.entry(key.clone()).or_default() += 1);
+    }
+
+    fn written(&self, key: &Key) {
+        self.change(|stale| {
+            stale.add(key);
+            stale.end_writing(key);
+        });
+    }
+
     fn forget(&self, key: &Key) {
-        let mut stale = self.stale.lock().expect("no panics under this lock");
-        if let Stale::Definitions(keys) = &mut *stale {
-            keys.insert(key.clone());
-        }
-        self.is_current.store(false, Ordering::Release);
+        self.change(|stale| stale.add(key));
     }
 
     fn forget_all(&self) {
-        let mut stale = self.stale.lock().expect("no panics under this lock");
-        *stale = Stale::Everything;
-        self.is_current.store(false, Ordering::Release);
+        self.change(Stale::add_everything);
     }
 }
 
@@ -92,56 +148,33 @@ impl Definitions {
 
     async fn refresh(&self, store: &dyn Store) -> Result<(), Status> {
         let mut known = self.known.lock().await;
-        let stale = self.take_stale();
-        if stale.is_nothing() {
-            return Ok(());
-        }
-        let read = match &stale {
-            Stale::Everything => read_all(store).await,
-            Stale::Definitions(keys) => read_some(store, keys).await,
+        let (unread, additions) = self.change(|stale| (stale.unread(), stale.additions));
+        let read = match &unread {
+            Unread::Everything => read_all(store).await?,
+            Unread::Definitions(keys) => read_some(store, keys).await?,
         };
-        let read = match read {
-            Ok(read) => read,
-            Err(status) => {
-                self.put_back(stale);
-                return Err(status);
-            }
-        };
-        let mut rows = match stale {
-            Stale::Everything => {
+        let mut rows = match unread {
+            Unread::Everything => {
                 known.clear();
                 Rows::default()
             }
-            Stale::Definitions(_) => {
+            Unread::Definitions(_) => {
                 Rows::clone(&self.rows.read().expect("no panics under this lock"))
             }
         };
         for (key, entry) in read {
-            if let Some((group, plural)) = known.remove(&key) {
-                rows.remove((&group, &plural));
-            }
-            if let Some((group, plural)) = entry.and_then(|entry| serve(&mut rows, &entry)) {
-                known.insert(key, (group, plural));
-            }
+            show(&mut rows, &mut known, key, entry.as_ref());
         }
         *self.rows.write().expect("no panics under this lock") = Arc::new(rows);
-        let stale = self.stale.lock().expect("no panics under this lock");
-        self.is_current.store(stale.is_nothing(), Ordering::Release);
+        self.change(|stale| stale.is_read(additions));
         Ok(())
     }
 
-    fn take_stale(&self) -> Stale {
+    fn change<T>(&self, change: impl FnOnce(&mut Stale) -> T) -> T {
         let mut stale = self.stale.lock().expect("no panics under this lock");
-        mem::replace(&mut *stale, Stale::NOTHING)
-    }
-
-    fn put_back(&self, unread: Stale) {
-        let mut stale = self.stale.lock().expect("no panics under this lock");
-        match (&mut *stale, unread) {
-            (Stale::Definitions(keys), Stale::Definitions(unread)) => keys.extend(unread),
-            (stale, Stale::Everything) => *stale = Stale::Everything,
-            (Stale::Everything, _) => {}
-        }
+        let changed = change(&mut stale);
+        self.is_current.store(stale.is_nothing(), Ordering::Release);
+        changed
     }
 }
 
@@ -169,6 +202,21 @@ async fn read_some(store: &dyn Store, keys: &BTreeSet<Key>) -> Result<Read, Stat
         read.push((key.clone(), lookup.entry));
     }
     Ok(read)
+}
+
+/// Makes `rows` show a definition as it is stored, or that there is none.
+fn show(rows: &mut Rows, known: &mut BTreeMap<Key, Known>, key: Key, entry: Option<&Entry>) {
+    let shown = known.get(&key);
+    if shown.map(|shown| shown.revision) == entry.map(|entry| entry.revision) {
+        return;
+    }
+    if let Some((group, plural)) = known.remove(&key).and_then(|shown| shown.resource) {
+        rows.remove((&group, &plural));
+    }
+    if let Some(entry) = entry {
+        let resource = serve(rows, entry);
+        known.insert(key, Known { revision: entry.revision, resource });
+    }
 }
 
 /// Adds the rows of a definition, where it is established. Says of which group and plural they are.

@@ -20,6 +20,15 @@ pub(super) trait Memory: fmt::Debug + Send + Sync {
     /// Below which keys those objects are.
     fn prefixes(&self) -> &'static [&'static str];
 
+    /// Something is about to be written at `key`, or it is about to be deleted: from now on until
+    /// [`Memory::written`], others may read it or hear of it, and its writer has no answer yet.
+    fn writing(&self, _key: &Key) {}
+
+    /// What was begun with [`Memory::writing`] has happened, or has failed.
+    fn written(&self, key: &Key) {
+        self.forget(key);
+    }
+
     /// Something was written at `key`, or it was deleted.
     fn forget(&self, key: &Key);
 
@@ -64,6 +73,27 @@ impl GuardedStore {
     fn forget(&self, key: &Key) {
         self.remembering(key).for_each(|memory| memory.forget(key));
     }
+
+    fn writing(&self, keys: Vec<Key>) -> Writing<'_> {
+        for key in &keys {
+            self.remembering(key).for_each(|memory| memory.writing(key));
+        }
+        Writing { store: self, keys }
+    }
+}
+
+/// A write of something remembered. It ends when this is dropped, also when its writer has gone.
+struct Writing<'a> {
+    store: &'a GuardedStore,
+    keys: Vec<Key>,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        for key in &self.keys {
+            self.store.remembering(key).for_each(|memory| memory.written(key));
+        }
+    }
 }
 
 impl Store for GuardedStore {
@@ -90,9 +120,10 @@ impl Store for GuardedStore {
         let written = commit.ops.iter().filter(|op| !matches!(op, Op::Require { .. }));
         let keys: Vec<_> = written.map(Op::key).filter(|key| self.matters(key)).cloned().collect();
         Box::pin(async move {
+            let writing = self.writing(keys);
             let outcome = self.inner.commit(commit).await;
             // Also where it failed: whether nothing has happened then is not for this to judge.
-            keys.iter().for_each(|key| self.forget(key));
+            drop(writing);
             // What is not as it was expected is not as it is remembered either.
             if let Err(CommitError::Exists { key } | CommitError::Conflict { key, .. }) = &outcome {
                 self.forget(key);

@@ -7,6 +7,7 @@ mod certificates;
 mod compression;
 mod credentials;
 mod crud;
+mod definitions;
 mod delete;
 mod discovery;
 mod errors;
