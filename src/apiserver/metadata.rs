@@ -1,7 +1,8 @@
 //! What all kinds share: the metadata that the server fills in and protects.
 //!
 //! Follows upstream `FillObjectMetaSystemFields` and `BeforeUpdate` (apiserver pkg/registry/rest,
-//! v1.35). `managedFields` are dropped until server-side apply keeps them.
+//! v1.35). Who manages the fields is not in the metadata while an object is worked on: see
+//! `verbs::ownership`.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -23,15 +24,21 @@ pub(super) struct Birth<'a> {
     pub(super) entropy: u128,
 }
 
-/// Fills in what only the server may say about a new object.
-pub(super) fn prepare_create(metadata: &mut ObjectMeta, birth: &Birth<'_>) {
-    metadata.namespace = birth.namespace.map(str::to_owned);
-    metadata.creation_timestamp = Some(Time(whole_second(birth.now)));
-    metadata.uid = Some(birth.uid.to_owned());
+/// Takes away what clients do not say about a new object (upstream `WipeObjectMetaSystemFields`).
+pub(super) fn wipe(metadata: &mut ObjectMeta) {
+    metadata.creation_timestamp = None;
+    metadata.uid = None;
     metadata.deletion_timestamp = None;
     metadata.deletion_grace_period_seconds = None;
     metadata.self_link = None;
-    metadata.managed_fields = None;
+}
+
+/// Fills in what only the server may say about a new object.
+pub(super) fn prepare_create(metadata: &mut ObjectMeta, birth: &Birth<'_>) {
+    wipe(metadata);
+    metadata.namespace = birth.namespace.map(str::to_owned);
+    metadata.creation_timestamp = Some(Time(whole_second(birth.now)));
+    metadata.uid = Some(birth.uid.to_owned());
     metadata.resource_version = None;
     metadata.generation = None;
     let base = metadata.generate_name.as_deref().filter(|base| !base.is_empty());

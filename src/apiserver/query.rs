@@ -1,5 +1,6 @@
 //! The query of a request, and the options that verbs read from it.
 
+use super::verbs::{MANAGER_BYTES_MAX, is_printable};
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -93,12 +94,44 @@ pub(super) struct WriteOptions {
     pub(super) field_validation: FieldValidation,
 }
 
+/// What sort of patch options are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patching {
+    Apply,
+    Other,
+}
+
 impl WriteOptions {
     /// # Errors
     /// Invalid where a value is not supported. `options` is the kind upstream names in that case:
-    /// `CreateOptions`, `UpdateOptions`, `PatchOptions`.
+    /// `CreateOptions`, `UpdateOptions`.
     pub(super) fn parse(query: &Query, options: &str) -> Result<Self, Status> {
+        Self::check(query, options, Vec::new())
+    }
+
+    /// The options of a patch (upstream `ValidatePatchOptions`).
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and where something is only for the other sort of patch.
+    pub(super) fn of_patch(query: &Query, patching: Patching) -> Result<Self, Status> {
         let mut errors = Vec::new();
+        match patching {
+            Patching::Apply if query.text("fieldManager").is_none() => {
+                let path = FieldPath::new("fieldManager");
+                errors.push(FieldError::required(&path, "is required for apply patch"));
+            }
+            Patching::Other if query.text("force").is_some() => {
+                let path = FieldPath::new("force");
+                let text = "may not be specified for non-apply patch";
+                errors.push(FieldError::forbidden(&path, text));
+            }
+            Patching::Apply | Patching::Other => {}
+        }
+        Self::check(query, "PatchOptions", errors)
+    }
+
+    fn check(query: &Query, options: &str, mut errors: Vec<FieldError>) -> Result<Self, Status> {
+        check_manager(query.text("fieldManager").unwrap_or_default(), &mut errors);
         let dry_run = parse_dry_run(query.all("dryRun"), &mut errors);
         let field_validation = match query.text("fieldValidation") {
             Some("Ignore") => FieldValidation::Ignore,
@@ -116,6 +149,19 @@ impl WriteOptions {
             return Ok(Self { dry_run, field_validation });
         }
         Err(Status::invalid("meta.k8s.io", options, "", &errors))
+    }
+}
+
+/// Upstream `ValidateFieldManager`.
+fn check_manager(manager: &str, errors: &mut Vec<FieldError>) {
+    let path = FieldPath::new("fieldManager");
+    if manager.len() > MANAGER_BYTES_MAX {
+        errors.push(FieldError::too_long(&path, MANAGER_BYTES_MAX));
+    }
+    for (position, letter) in manager.char_indices().filter(|(_, letter)| !is_printable(*letter)) {
+        let code = u32::from(letter);
+        let text = format!("invalid character U+{code:04X} (at position {position})");
+        errors.push(FieldError::invalid(&path, manager, text));
     }
 }
 
@@ -170,5 +216,41 @@ mod tests {
         let error = parse("dryRun=Some&fieldValidation=x").unwrap_err();
         assert!(error.message.contains("dryRun: Unsupported value: \"Some\""), "{error}");
         assert!(error.message.contains("fieldValidation: Unsupported value: \"x\""), "{error}");
+    }
+
+    #[test]
+    fn names_of_managers_are_checked() {
+        let check = |text: &str, patching, expected: &str| {
+            let found = WriteOptions::of_patch(&Query::parse(text), patching);
+            let found = found.map_or_else(|status| status.message, |_| String::new());
+            assert_eq!(found, expected, "{text}");
+        };
+        let prefix = "PatchOptions.meta.k8s.io \"\" is invalid: ";
+        check("fieldManager=me", Patching::Apply, "");
+        check("fieldManager=me&force=true", Patching::Apply, "");
+        check("", Patching::Other, "");
+        check(
+            "",
+            Patching::Apply,
+            &format!("{prefix}fieldManager: Required value: is required for apply patch"),
+        );
+        check(
+            "force=false",
+            Patching::Other,
+            &format!("{prefix}force: Forbidden: may not be specified for non-apply patch"),
+        );
+        check(
+            "fieldManager=a%07",
+            Patching::Other,
+            &format!(
+                "{prefix}fieldManager: Invalid value: \"a\\a\": invalid character U+0007 (at position 1)"
+            ),
+        );
+        let long = "x".repeat(129);
+        check(
+            &format!("fieldManager={long}"),
+            Patching::Other,
+            &format!("{prefix}fieldManager: Too long: may not be more than 128 bytes"),
+        );
     }
 }

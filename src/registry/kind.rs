@@ -1,8 +1,9 @@
 //! One row of the table of kinds.
 
 use super::custom::{CustomVersion, Reading};
+use super::managed::{Place, Resets};
 use super::object::{Decoded, Resource, decode, decode_stored};
-use super::schema::{self, Checked, TypeRef};
+use super::schema::{self, BUILT_IN, Checked, TypeRef};
 use super::version::{Version, View};
 use bytes::Bytes;
 use serde_json::Value;
@@ -245,6 +246,8 @@ pub struct Kind {
     pub updates_unconditionally: bool,
     /// See [`Resource::RETURNS_DELETED`].
     pub returns_deleted: bool,
+    /// See [`Resource::resets`].
+    pub resets: fn(&str) -> Resets,
     behaviour: Behaviour,
 }
 
@@ -275,6 +278,7 @@ impl Kind {
             creates_on_update: T::CREATES_ON_UPDATE,
             updates_unconditionally: T::UPDATES_UNCONDITIONALLY,
             returns_deleted: T::RETURNS_DELETED,
+            resets: T::resets,
             behaviour: Behaviour::BuiltIn {
                 schema: T::SCHEMA,
                 decode: decode::<T>,
@@ -289,6 +293,7 @@ impl Kind {
         columns: Vec<Column>,
         version: Arc<CustomVersion>,
     ) -> Self {
+        let has_status = facts.has_status();
         Self {
             facts,
             columns: columns.into(),
@@ -296,6 +301,7 @@ impl Kind {
             creates_on_update: false,
             updates_unconditionally: false,
             returns_deleted: false,
+            resets: if has_status { Resets::of_halves } else { |_| Resets::NONE },
             behaviour: Behaviour::Custom(version),
         }
     }
@@ -323,6 +329,12 @@ impl Kind {
             Behaviour::BuiltIn { .. } => self.facts.verbs.contains(&verb),
             Behaviour::Custom(version) => version.takes(verb),
         }
+    }
+
+    /// What the schema says of objects of this kind, as those see it who share their fields.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        self.built_in_schema().map_or(Place::Resource, |of| Place::root(&BUILT_IN, of))
     }
 
     /// Checks a document against the kind's schema, and prunes it.
@@ -368,6 +380,15 @@ impl Kind {
         match &self.behaviour {
             Behaviour::BuiltIn { .. } => None,
             Behaviour::Custom(version) => Some(version),
+        }
+    }
+
+    /// Group and plural of the kind that objects of this one are stored as.
+    #[must_use]
+    pub fn home(&self) -> (&str, &str) {
+        match &self.view {
+            None => (&self.facts.group, &self.facts.plural),
+            Some(view) => (&view.group, &view.plural),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod custom;
 mod json;
 mod kind;
 pub mod kinds;
+pub mod managed;
 pub mod metadata;
 mod object;
 mod row;

@@ -2,6 +2,7 @@
 
 use super::json;
 use super::kind::{Column, KindFacts};
+use super::managed::Resets;
 use super::metadata;
 use super::schema::TypeRef;
 use crate::api::{FieldError, FieldPath, names};
@@ -106,6 +107,13 @@ pub trait Resource:
     /// Whether a delete is answered with the object instead of a `Status` (upstream
     /// `ReturnDeletedObject`).
     const RETURNS_DELETED: bool = false;
+
+    /// Which fields a write by way of the subresource leaves as they are; it is empty for the object
+    /// itself (upstream `GetResetFields`).
+    #[must_use]
+    fn resets(subresource: &str) -> Resets {
+        if Self::FACTS.has_status() { Resets::of_halves(subresource) } else { Resets::NONE }
+    }
 
     /// Fills in what the user left out.
     fn apply_defaults(&mut self) {}

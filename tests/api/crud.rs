@@ -21,7 +21,9 @@ async fn a_created_object_is_given_what_only_the_server_may_say() {
     assert_eq!(metadata["namespace"], "default");
     assert_ne!(metadata["uid"], "mine");
     assert!(metadata["creationTimestamp"].as_str().unwrap().ends_with('Z'), "{metadata}");
-    assert!(metadata.get("managedFields").is_none());
+    let managed = metadata["managedFields"].as_array().unwrap();
+    assert_eq!(managed.len(), 1, "an empty list is no list: {managed:?}");
+    assert_eq!(managed[0]["fieldsV1"], json!({"f:data": {".": {}, "f:k": {}}}));
     assert!(metadata.get("generation").is_none());
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await.ok(), created);
     let revision: u64 = metadata["resourceVersion"].as_str().unwrap().parse().unwrap();

@@ -157,16 +157,21 @@ const PATCH_MEDIA_TYPES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 fn patch_operation(kind: &Kind, edition: Edition) -> Value {
     let facts = &kind.facts;
-    let parameters = ["dryRun", "fieldManager", "fieldValidation"].map(|name| match edition {
-        Edition::Second => {
-            json!({"name": name, "in": "query", "type": "string", "uniqueItems": true})
-        }
+    let parameters = [
+        ("dryRun", "string"),
+        ("fieldManager", "string"),
+        ("fieldValidation", "string"),
+        ("force", "boolean"),
+    ];
+    let parameters = parameters.map(|(name, kind)| match edition {
+        Edition::Second => json!({"name": name, "in": "query", "type": kind, "uniqueItems": true}),
         Edition::Third => json!({
-            "name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true},
+            "name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true},
         }),
     });
     let mut operation = json!({

@@ -9,6 +9,7 @@ use super::super::rbac::check_escalation;
 use super::super::{errors, metadata};
 use super::Call;
 use super::decode::{self, Submitted};
+use super::ownership;
 use super::store::{self, Outcome};
 use crate::api::ObjectKey;
 use crate::api::status::Status;
@@ -34,7 +35,9 @@ pub(super) async fn create_submitted(
     }
     let mut template = submitted.object;
     match_namespace(call, template.as_mut())?;
+    metadata::wipe(template.metadata_mut());
     template.apply_defaults();
+    let managed = ownership::of_new(call, template.as_ref(), submitted.managed);
 
     let wants_name = template.metadata().name.as_ref().is_none_or(String::is_empty);
     let mut names_tried = 0;
@@ -48,7 +51,8 @@ pub(super) async fn create_submitted(
         let grounds = admission.validate(Operation::Create(object.as_mut())).await?;
         let mut others = reservation.ops;
         others.extend(grounds.ops.iter().cloned());
-        match store::insert(call, &key, object.as_ref(), others, dry_run).await {
+        let new = (object.as_ref(), managed.as_deref());
+        match store::insert(call, &key, new, others, dry_run).await {
             Ok(Outcome::Stored { value, revision } | Outcome::Removed { value, revision }) => {
                 return call.respond(StatusCode::CREATED, &value, revision);
             }

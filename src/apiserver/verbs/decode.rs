@@ -4,8 +4,10 @@
 use super::super::encoding::PROTOBUF_MEDIA_TYPE;
 use super::super::query::FieldValidation;
 use super::Call;
+use super::ownership::Claim;
 use crate::api::status::{Reason, Status};
 use crate::api::{FieldError, FieldPath, Revision};
+use crate::registry::managed;
 use crate::registry::schema::protobuf::{self, Envelope, TypeMeta};
 use crate::registry::schema::{
     self, Checked, DecodeError, Decoded, Format, StrictProblems, TypeRef,
@@ -18,10 +20,12 @@ use serde_json::{Value, json};
 /// An object as a client submitted it.
 #[derive(Debug)]
 pub(super) struct Submitted {
-    /// Without its `resourceVersion`.
+    /// Without its `resourceVersion` and `managedFields`.
     pub(super) object: Box<dyn Object>,
     /// The revision that the client made it from, where it says so.
     pub(super) revision: Option<Revision>,
+    /// What the client says of who manages it.
+    pub(super) managed: Claim,
 }
 
 /// The media type of a request's body without its parameters. Absent means JSON.
@@ -164,6 +168,23 @@ pub(super) fn patched(
     submitted(call.kind, object)
 }
 
+/// The object that an applied configuration makes of the live one.
+pub(super) fn merged(call: &Call<'_>, mut value: Value) -> Result<Submitted, Status> {
+    let subject = managed::subject(&value);
+    let checked = call.kind.check(&mut value);
+    if let Some(mistyped) = checked.mistyped.first() {
+        let version = call.kind.facts.api_version();
+        return Err(Status::new(
+            Reason::Unknown,
+            format!(
+                "failed to convert new object ({subject}) to proper version ({version}): {}",
+                mistyped.message
+            ),
+        ));
+    }
+    submitted(call.kind, typed(call.kind, value, &checked)?)
+}
+
 /// Upstream hears of what is strictly wrong only when all values have their types
 /// (`Serializer.Decode`, apimachinery pkg/runtime/serializer/json).
 fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Box<dyn Object>, Status> {
@@ -175,7 +196,8 @@ fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Box<dyn Object>
 
 fn submitted(kind: &Kind, mut object: Box<dyn Object>) -> Result<Submitted, Status> {
     let revision = parse_revision(kind, object.metadata_mut().resource_version.take())?;
-    Ok(Submitted { object, revision })
+    let managed = Claim::take(object.as_mut());
+    Ok(Submitted { object, revision, managed })
 }
 
 fn cannot_handle(kind: &Kind, why: &str) -> Status {

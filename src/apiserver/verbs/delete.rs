@@ -7,7 +7,7 @@ use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::errors;
 use super::super::metadata::whole_second;
 use super::super::query::{Query, parse_dry_run};
-use super::store::{self, Current, Next, Outcome};
+use super::store::{self, Current, Managed, Next, Outcome};
 use super::update::modified;
 use super::{Call, decode};
 use crate::api::status::Status;
@@ -72,7 +72,7 @@ pub(super) async fn delete_object(
                 let (value, revision) = (current.entry.value, current.entry.revision);
                 return Ok(Outcome::Stored { value, revision });
             }
-            Plan::Mark(object) => Next::Write(object, Reservation::default()),
+            Plan::Mark(object) => Next::Write(object, Managed::Kept, Reservation::default()),
             Plan::Remove => Next::Remove(current.object.clone_box()),
         };
         match store::settle(call, &current, next, options.dry_run).await? {

@@ -3,7 +3,7 @@
 
 use super::super::query::WriteOptions;
 use super::store::{Current, Outcome};
-use super::update::{amend, check_revision, check_uid};
+use super::update::{amend_by, check_revision, check_uid};
 use super::{Call, decode};
 use crate::api::status::Status;
 use crate::registry::Object;
@@ -37,7 +37,7 @@ pub(super) async fn update(call: &Call<'_>) -> Result<Response, Status> {
         }
         Err(Status::invalid("", "Namespace", &key.name, &problems))
     };
-    match amend(call, &key, options.dry_run, change).await? {
+    match amend_by(call, &key, (Some("finalize"), options.dry_run), change).await? {
         Outcome::Stored { value, revision } | Outcome::Removed { value, revision } => {
             call.respond(StatusCode::OK, &value, revision)
         }

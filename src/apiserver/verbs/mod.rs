@@ -3,6 +3,7 @@
 //! Start at [`answer`]. What is special about a kind is a hook of its row in the registry; what is
 //! special about a subresource is in a file of its own here.
 
+mod apply;
 mod binding;
 mod component_status;
 mod condition;
@@ -16,6 +17,7 @@ mod finalize;
 mod get;
 mod list;
 mod log;
+mod ownership;
 mod patch;
 mod proxy;
 mod review;
@@ -26,6 +28,7 @@ mod token;
 mod update;
 mod watch;
 
+pub(super) use self::ownership::{MANAGER_BYTES_MAX, is_printable};
 pub(super) use self::proxy::PodClient;
 pub(super) use self::update::Part;
 use super::encoding::{self, Accepted, Language, Offers};
@@ -37,7 +40,7 @@ use super::websocket;
 use crate::api::{ObjectKey, Revision, Status};
 use crate::registry::schema::protobuf::TypeMeta;
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Kind, KindRef};
+use crate::registry::{Kind, KindRef, Rows};
 use crate::stdx::http::Response;
 use crate::streaming::body::Unit;
 use bytes::Bytes;
@@ -54,6 +57,8 @@ pub(super) struct Call<'a> {
     /// Who asks.
     pub(super) identity: &'a Identity,
     pub(super) kind: &'a KindRef,
+    /// All kinds, among them the other versions of this one.
+    pub(super) rows: Arc<Rows>,
     /// `None` for cluster-scoped kinds, and for all namespaces.
     pub(super) namespace: Option<&'a str>,
     pub(super) name: Option<&'a str>,
@@ -148,6 +153,7 @@ pub(super) async fn answer(
         verb: asked.info.verb,
         identity,
         kind,
+        rows: server.rows().await?,
         namespace: namespace(kind, path)?,
         name: path.name.as_deref(),
         query: &asked.query,

@@ -1,13 +1,13 @@
-//! Patch: JSON patch, merge patch and strategic merge patch, applied to what is stored and then
-//! written as an update (upstream apiserver pkg/endpoints/handlers/patch.go, v1.35).
+//! Patch: JSON patch, merge patch and strategic merge patch, made of what is stored and then written
+//! as an update (upstream apiserver pkg/endpoints/handlers/patch.go, v1.35).
 
 use super::super::config::PATCH_ATTEMPTS_MAX;
 use super::super::encoding::splice;
-use super::super::query::WriteOptions;
-use super::Call;
+use super::super::query::{Patching, WriteOptions};
 use super::decode::{self, Submitted};
 use super::store::{self, Current, Outcome};
 use super::update::{Part, modified, revise};
+use super::{Call, apply};
 use crate::api::status::{Reason, Status};
 use crate::registry::schema::{self, Checked, Decoded, Format, StrictProblems, TypeRef};
 use crate::stdx::http::Response;
@@ -23,12 +23,15 @@ enum Patch {
 }
 
 pub(super) async fn patch(call: &Call<'_>, part: Part) -> Result<Response, Status> {
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
+    if is_apply(call) {
+        return apply::apply(call, part).await;
+    }
+    let options = WriteOptions::of_patch(call.query, Patching::Other)?;
     let patch = parse(call)?;
     let key = call.key()?;
     for _ in 0..PATCH_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, &key).await?;
-        let document = apply(call, &patch, &current)?;
+        let document = patched(call, &patch, &current)?;
         let problems = |checked: &Checked| patch.problems(&call.body, checked);
         let submitted = decode::patched(call, document, problems, options.field_validation)?;
         check_identity(call, &submitted, &current)?;
@@ -52,11 +55,6 @@ fn parse(call: &Call<'_>) -> Result<Patch, Status> {
         "application/json-patch+json" => Ok(Patch::Json(read()?.value)),
         "application/merge-patch+json" => Ok(Patch::Merge(read()?)),
         "application/strategic-merge-patch+json" => Ok(Patch::Strategic(read()?)),
-        "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-            let mut status = decode::unsupported_media_type(SUPPORTED);
-            status.message.push_str("; server-side apply is not served yet");
-            Err(status)
-        }
         _ => Err(decode::unsupported_media_type(SUPPORTED)),
     }
 }
@@ -71,14 +69,22 @@ impl Patch {
 }
 
 const SUPPORTED: &str = "application/json-patch+json, application/merge-patch+json, \
-                         application/strategic-merge-patch+json";
+                         application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+/// Whether the patch is a configuration to apply.
+pub(super) fn is_apply(call: &Call<'_>) -> bool {
+    decode::media_type(call.headers) == "application/apply-patch+yaml"
+}
 
 /// Of custom resources no lists are known by their merge keys.
 const SUPPORTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json";
 
-/// The object that the patch makes of what is stored, which the client sees with its revision.
-fn apply(call: &Call<'_>, patch: &Patch, current: &Current) -> Result<Value, Status> {
-    let shown = splice::with_revision(&current.entry.value, current.entry.revision);
+/// The object that the patch makes of what is stored, which the client sees with its revision. Who
+/// manages the fields is read only for those who speak of it.
+fn patched(call: &Call<'_>, patch: &Patch, current: &Current) -> Result<Value, Status> {
+    let mentions = |name: &[u8]| call.body.windows(name.len()).any(|part| part == name);
+    let stored = if mentions(b"managedFields") { &current.entry.value } else { &current.bare };
+    let shown = splice::with_revision(stored, current.entry.revision);
     let document: Value = serde_json::from_slice(&shown).map_err(Status::internal)?;
     apply_to(call.kind.built_in_schema(), patch, document)
 }
@@ -110,7 +116,11 @@ fn apply_to(of: Option<TypeRef>, patch: &Patch, document: Value) -> Result<Value
 }
 
 /// A patch does not rename.
-fn check_identity(call: &Call<'_>, submitted: &Submitted, current: &Current) -> Result<(), Status> {
+pub(super) fn check_identity(
+    call: &Call<'_>,
+    submitted: &Submitted,
+    current: &Current,
+) -> Result<(), Status> {
     let (new, old) = (submitted.object.metadata(), current.object.metadata());
     if new.name != old.name {
         return Err(Status::bad_request(format!(

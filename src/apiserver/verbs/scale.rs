@@ -3,24 +3,31 @@
 
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::encoding::splice;
-use super::super::query::WriteOptions;
+use super::super::query::{Patching, WriteOptions};
 use super::super::request::Verb;
 use super::decode::{self, Submitted};
+use super::ownership::{self, Claim};
 use super::store::{self, Current, Outcome};
 use super::update::{Part, modified, revise};
-use super::{Call, patch};
+use super::{Call, apply, patch};
 use crate::api::labels::Selector;
-use crate::api::status::Status;
+use crate::api::status::{Reason, Status};
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
 use crate::registry::Kind;
 use crate::registry::custom::{ScalePaths, Scaled};
-use crate::registry::schema::{BUILT_IN, Shape, types};
+use crate::registry::managed::{
+    self, Application, Frame, Known, Place, Resets, SCALE_VERSION, Versions,
+};
+use crate::registry::schema::{self, BUILT_IN, Shape, types};
 use crate::stdx::http::Response;
 use http::StatusCode;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+/// Where built-in workloads have their number of replicas.
+const REPLICAS: &[&str] = &["spec", "replicas"];
 
 pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
     let key = call.key()?;
@@ -30,25 +37,28 @@ pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
             check_replicas(call.kind, &current.entry.value)?;
             respond(call, &current.entry.value, current.entry.revision)
         }
-        Verb::Patch => write(call, &key, "PatchOptions").await,
-        _ => write(call, &key, "UpdateOptions").await,
+        _ => write(call, &key).await,
     }
 }
 
 /// Writes `spec.replicas` of the workload, and nothing else, as an update of it.
-async fn write(call: &Call<'_>, key: &ObjectKey, options: &str) -> Result<Response, Status> {
-    let options = WriteOptions::parse(call.query, options)?;
+async fn write(call: &Call<'_>, key: &ObjectKey) -> Result<Response, Status> {
+    let options = match call.verb {
+        Verb::Patch if patch::is_apply(call) => apply::configuration(call)?.options,
+        Verb::Patch => WriteOptions::of_patch(call.query, Patching::Other)?,
+        _ => WriteOptions::parse(call.query, "UpdateOptions")?,
+    };
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
-        let shown = scale_of(call.kind, &current.entry.value, current.entry.revision)?;
-        let wanted = wanted(call, shown)?;
+        let shown = scale_of(call.kind, &current.bare, current.entry.revision)?;
+        let (wanted, managed) = wanted(call, &current, shown)?;
         check(&wanted, key)?;
         let pinned = pinned_revision(&wanted)?;
-        if call.verb == Verb::Update && pinned.is_some_and(|at| at != current.entry.revision) {
+        if pinned.is_some_and(|at| at != current.entry.revision) {
             return Err(modified(call, key));
         }
         let replicas = wanted.spec.and_then(|spec| spec.replicas).unwrap_or_default();
-        let submitted = with_replicas(call, &current, replicas)?;
+        let submitted = with_replicas(call, &current, replicas, managed)?;
         let next = revise(call, &current, submitted, Part::Object).await?;
         match store::settle(call, &current, next, options.dry_run).await? {
             Outcome::Stored { value, revision } | Outcome::Removed { value, revision } => {
@@ -60,18 +70,93 @@ async fn write(call: &Call<'_>, key: &ObjectKey, options: &str) -> Result<Respon
     Err(modified(call, key))
 }
 
-/// The scale that the client wants.
-fn wanted(call: &Call<'_>, shown: Scale) -> Result<Scale, Status> {
-    let mut document = if call.verb == Verb::Patch {
-        let shown = serde_json::to_value(shown).map_err(Status::internal)?;
-        patch::apply_document(call, shown)?
+/// The scale that the client wants, and who manages the fields of the workload then.
+fn wanted(
+    call: &Call<'_>,
+    current: &Current,
+    shown: Scale,
+) -> Result<(Scale, Option<String>), Status> {
+    let shown = serde_json::to_value(shown).map_err(Status::internal)?;
+    let version = call.kind.facts.api_version();
+    let path = scale_paths(call.kind).map(|paths| paths.spec_replicas.trim_start_matches('.'));
+    let path: Option<Vec<_>> = path.map(|path| path.split('.').collect());
+    let replicas = path.as_deref().unwrap_or(REPLICAS);
+    let scaled = managed::Scaled { version: &version, replicas };
+    let known = managed::of_scale(current.managed.as_deref(), scaled);
+    let (document, managed) = if call.verb == Verb::Patch && patch::is_apply(call) {
+        applied(call, &shown, known.as_deref())?
     } else {
-        decode::document(call, types::SCALE)?
+        let mut document = match call.verb {
+            Verb::Patch => patch::apply_document(call, shown.clone())?,
+            _ => decode::document(call, types::SCALE)?,
+        };
+        document["apiVersion"] = json!(SCALE_VERSION);
+        document["kind"] = json!("Scale");
+        let managed = noted(call, &shown, &document, known.as_deref());
+        (document, managed)
     };
-    document["apiVersion"] = json!("autoscaling/v1");
-    document["kind"] = json!("Scale");
-    serde_json::from_value(document)
-        .map_err(|error| Status::bad_request(format!("cannot be handled as a Scale: {error}")))
+    let scale = serde_json::from_value(document)
+        .map_err(|error| Status::bad_request(format!("cannot be handled as a Scale: {error}")))?;
+    let managed = managed::of_workload(current.managed.as_deref(), managed.as_deref(), scaled);
+    Ok((scale, managed))
+}
+
+/// Who manages the scale when this is written in its place.
+fn noted(call: &Call<'_>, old: &Value, new: &Value, known: Option<&str>) -> Option<String> {
+    let (old, new) = (old.to_string(), new.to_string());
+    let manager = ownership::manager(call);
+    let writer = ownership::writer(call, &manager, "scale");
+    let known = Known { stored: known, submitted: None };
+    let documents = (Some(old.as_bytes()), new.as_bytes());
+    // What cannot be reckoned is forgotten.
+    managed::after_write(&frame(), documents, known, &writer).ok().flatten()
+}
+
+/// The scale that the call's configuration makes of this one.
+fn applied(
+    call: &Call<'_>,
+    shown: &Value,
+    known: Option<&str>,
+) -> Result<(Value, Option<String>), Status> {
+    let wanted = apply::configuration(call)?;
+    let live = shown.to_string();
+    let manager = ownership::manager(call);
+    let writer = ownership::writer(call, &manager, "scale");
+    let application = Application {
+        live: Some(live.as_bytes()),
+        managed: known,
+        config: &wanted.document,
+        kind: "Scale",
+        force: wanted.force,
+    };
+    let applied = managed::apply(&frame(), &application, &writer)
+        .map_err(|refused| ownership::refusal(&refused))?;
+    let mut document = applied.object;
+    // Null is absence.
+    let checked = schema::check(types::SCALE, &mut document);
+    match checked.mistyped.first() {
+        Some(mistyped) => Err(Status::new(Reason::Unknown, &*mistyped.message)),
+        None => Ok((document, applied.managed)),
+    }
+}
+
+/// A scale, which has one version and no halves that reset each other.
+fn frame() -> Frame<'static> {
+    let place = Place::root(&BUILT_IN, types::SCALE);
+    Frame { place, version: SCALE_VERSION, resets: Resets::NONE, versions: &NoOthers }
+}
+
+#[derive(Debug)]
+struct NoOthers;
+
+impl Versions for NoOthers {
+    fn place(&self, _: &str) -> Option<Place<'_>> {
+        None
+    }
+
+    fn convert(&self, _: Value, version: &str) -> Result<Value, String> {
+        Err(format!("there is no version {version}"))
+    }
 }
 
 fn check(scale: &Scale, key: &ObjectKey) -> Result<(), Status> {
@@ -101,15 +186,20 @@ fn pinned_revision(scale: &Scale) -> Result<Option<Revision>, Status> {
     .transpose()
 }
 
-fn with_replicas(call: &Call<'_>, current: &Current, replicas: i32) -> Result<Submitted, Status> {
-    let mut workload: Value =
-        serde_json::from_slice(&current.entry.value).map_err(Status::internal)?;
+fn with_replicas(
+    call: &Call<'_>,
+    current: &Current,
+    replicas: i32,
+    managed: Option<String>,
+) -> Result<Submitted, Status> {
+    let mut workload: Value = serde_json::from_slice(&current.bare).map_err(Status::internal)?;
     match scale_paths(call.kind) {
         None => workload["spec"]["replicas"] = json!(replicas),
         Some(paths) => paths.write(&mut workload, replicas).map_err(Status::internal)?,
     }
     let object = call.kind.decode(workload).map_err(Status::internal)?;
-    Ok(Submitted { object, revision: Some(current.entry.revision) })
+    let revision = Some(current.entry.revision);
+    Ok(Submitted { object, revision, managed: Claim::Settled(managed) })
 }
 
 /// Where a custom resource has what its scale shows.

@@ -3,11 +3,13 @@
 use super::super::allocate::{self, Reservation};
 use super::super::server::Server;
 use super::super::{errors, keys};
-use super::Call;
+use super::{Call, ownership};
 use crate::api::{ObjectKey, Revision, Status};
+use crate::registry::managed;
 use crate::registry::{Kind, Object};
 use crate::storage::{Commit, CommitError, Durability, Entry, Op};
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// An object as it is in the store.
 #[derive(Debug)]
@@ -16,6 +18,11 @@ pub(in super::super) struct Current {
     pub(in super::super) entry: Entry,
     /// The bytes in the store.
     stored: Bytes,
+    /// The entry's value without who manages its fields.
+    pub(in super::super) bare: Bytes,
+    /// Who does, as JSON.
+    pub(in super::super) managed: Option<String>,
+    /// Without them as well.
     pub(in super::super) object: Box<dyn Object>,
 }
 
@@ -23,9 +30,17 @@ pub(in super::super) struct Current {
 #[derive(Debug)]
 pub(super) enum Next {
     /// With what was reserved for it.
-    Write(Box<dyn Object>, Reservation),
+    Write(Box<dyn Object>, Managed, Reservation),
     /// Removes it; what it was at the end is shown to the client.
     Remove(Box<dyn Object>),
+}
+
+/// Who manages its fields then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Managed {
+    /// Those who do now.
+    Kept,
+    Now(Option<String>),
 }
 
 /// What has become of it.
@@ -83,8 +98,25 @@ impl Server {
         let Some(entry) = self.find_stored(kind, key).await? else { return Ok(None) };
         let stored = entry.value.clone();
         let entry = self.show_one(kind, entry).await?;
-        let object = kind.decode_stored(&entry.value).map_err(Status::internal)?;
-        Ok(Some(Current { entry, stored, object }))
+        Current::of(kind, entry, stored).map(Some)
+    }
+}
+
+impl Current {
+    fn of(kind: &Kind, entry: Entry, stored: Bytes) -> Result<Self, Status> {
+        let split = managed::split(&entry.value);
+        let mut bare = match split.object {
+            Cow::Borrowed(_) => entry.value.clone(),
+            Cow::Owned(bare) => Bytes::from(bare),
+        };
+        let mut managed = split.managed.map(str::to_owned);
+        let mut object = kind.decode_stored(&bare).map_err(Status::internal)?;
+        // What was converted has them somewhere else.
+        if let Some(list) = object.metadata_mut().managed_fields.take() {
+            bare = object.encode();
+            managed = managed.or_else(|| managed::canonical(&ownership::json(&list)));
+        }
+        Ok(Self { entry, stored, bare, managed, object })
     }
 }
 
@@ -93,11 +125,11 @@ impl Server {
 pub(super) async fn insert(
     call: &Call<'_>,
     key: &ObjectKey,
-    object: &dyn Object,
+    (object, managed): (&dyn Object, Option<&str>),
     others: Vec<Op>,
     dry_run: bool,
 ) -> Result<Outcome, Status> {
-    let value = object.encode();
+    let value = Bytes::from(managed::join(&object.encode(), managed));
     let store = &call.server.store;
     let storage_key = keys::of(call.kind, key);
     if dry_run {
@@ -139,8 +171,8 @@ pub(super) async fn settle(
     dry_run: bool,
 ) -> Result<Outcome, Status> {
     match next {
-        Next::Write(object, reservation) => {
-            replace(call, current, (object.as_ref(), reservation), dry_run).await
+        Next::Write(object, managed, reservation) => {
+            replace(call, current, (object.as_ref(), managed, reservation), dry_run).await
         }
         Next::Remove(last) => remove(call, current, last.as_ref(), dry_run).await,
     }
@@ -149,11 +181,13 @@ pub(super) async fn settle(
 async fn replace(
     call: &Call<'_>,
     current: &Current,
-    (object, reservation): (&dyn Object, Reservation),
+    (object, managed, reservation): (&dyn Object, Managed, Reservation),
     dry_run: bool,
 ) -> Result<Outcome, Status> {
     let old = current.object.as_ref();
-    let (value, revision) = (object.encode(), current.entry.revision);
+    let (bare, revision) = (object.encode(), current.entry.revision);
+    let managed = now_managed(current, managed, bare == current.bare);
+    let value = Bytes::from(managed::join(&bare, managed.as_deref()));
     let stored = call.server.to_store(call.kind, value.clone()).await?;
     // A write that changes nothing is no write. What is stored in another version than it would be
     // stored in now is written, though all versions show the same.
@@ -172,13 +206,26 @@ async fn replace(
     }
 }
 
+/// Who manages the fields after a write. Where nothing else changes, times stay as they are (upstream
+/// `IgnoreManagedFieldsTimestampsTransformer`).
+fn now_managed(current: &Current, managed: Managed, is_same: bool) -> Option<String> {
+    match (managed, &current.managed) {
+        (Managed::Kept, kept) => kept.clone(),
+        (Managed::Now(Some(now)), Some(kept)) if is_same && managed::same_but_times(&now, kept) => {
+            Some(kept.clone())
+        }
+        (Managed::Now(now), _) => now,
+    }
+}
+
 async fn remove(
     call: &Call<'_>,
     current: &Current,
     last: &dyn Object,
     dry_run: bool,
 ) -> Result<Outcome, Status> {
-    let (value, revision) = (last.encode(), current.entry.revision);
+    let value = Bytes::from(managed::join(&last.encode(), current.managed.as_deref()));
+    let revision = current.entry.revision;
     if dry_run {
         return Ok(Outcome::Removed { value, revision });
     }

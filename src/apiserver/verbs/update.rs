@@ -12,7 +12,8 @@ use super::super::{errors, metadata};
 use super::Call;
 use super::create::{create_submitted, match_namespace};
 use super::decode::{self, Submitted};
-use super::store::{self, Current, Next, Outcome};
+use super::ownership::{self, Claim};
+use super::store::{self, Current, Managed, Next, Outcome};
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
 use crate::registry::Object;
@@ -27,6 +28,17 @@ pub(in super::super) enum Part {
     Status,
     /// What the subresource of that name is for, such as whether a certificate may be signed.
     Of(&'static str),
+}
+
+impl Part {
+    /// Empty for the object itself.
+    pub(super) fn subresource(self) -> &'static str {
+        match self {
+            Self::Object => "",
+            Self::Status => "status",
+            Self::Of(name) => name,
+        }
+    }
 }
 
 pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Status> {
@@ -46,7 +58,8 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
             return Err(errors::not_found(call.kind, &key));
         };
         let object = submitted.object.clone_box();
-        let copy = Submitted { object, revision: submitted.revision };
+        let managed = submitted.managed.clone();
+        let copy = Submitted { object, revision: submitted.revision, managed };
         let next = revise(call, &current, copy, part).await?;
         match store::settle(call, &current, next, options.dry_run).await? {
             Outcome::Stored { value, revision } | Outcome::Removed { value, revision } => {
@@ -61,7 +74,7 @@ pub(super) async fn update(call: &Call<'_>, part: Part) -> Result<Response, Stat
 
 /// What creates takes the right to create as well (upstream `withAuthorization`, apiserver
 /// pkg/endpoints/handlers/update.go, v1.35).
-async fn authorize_creation(call: &Call<'_>, key: &ObjectKey) -> Result<(), Status> {
+pub(super) async fn authorize_creation(call: &Call<'_>, key: &ObjectKey) -> Result<(), Status> {
     let facts = &call.kind.facts;
     let action = Action::Resource {
         verb: Verb::Create.as_str(),
@@ -99,11 +112,13 @@ pub(super) async fn revise(
     submitted: Submitted,
     part: Part,
 ) -> Result<Next, Status> {
-    let Submitted { mut object, revision } = submitted;
+    let Submitted { mut object, revision, managed } = submitted;
     let old = current.object.as_ref();
     check_revision(call, current, revision)?;
     check_uid(call, object.as_ref(), old.metadata().uid.as_deref().unwrap_or_default())?;
     object.apply_defaults();
+    let subresource = part.subresource();
+    let managed = ownership::of_update(call, current, object.as_ref(), managed, subresource);
     let mut admission = Admission::of(call);
     admission.mutate(Operation::Update { object: object.as_mut(), old, part }).await?;
     metadata::prepare_update(object.metadata_mut(), old.metadata());
@@ -145,7 +160,7 @@ pub(super) async fn revise(
     reservation.rest_on(grounds.await?);
     Ok(match is_finished(object.as_ref(), old) {
         true => Next::Remove(object),
-        false => Next::Write(object, reservation),
+        false => Next::Write(object, Managed::Now(managed), reservation),
     })
 }
 
@@ -202,20 +217,35 @@ pub(super) fn check_uid(call: &Call<'_>, new: &dyn Object, is: &str) -> Result<(
 }
 
 /// Changes a stored object in a way that is the server's own: no admission, and no validation but
-/// what `change` does.
+/// what `change` does. Nobody comes to own fields by it, as upstream's registries write past their
+/// field managers too.
 pub(super) async fn amend(
     call: &Call<'_>,
     key: &ObjectKey,
     dry_run: bool,
     change: impl Fn(&Current, &mut dyn Object) -> Result<(), Status> + Send + Sync,
 ) -> Result<Outcome, Status> {
+    amend_by(call, key, (None, dry_run), change).await
+}
+
+/// As [`amend`], as a write of the client by way of a subresource.
+pub(super) async fn amend_by(
+    call: &Call<'_>,
+    key: &ObjectKey,
+    (subresource, dry_run): (Option<&str>, bool),
+    change: impl Fn(&Current, &mut dyn Object) -> Result<(), Status> + Send + Sync,
+) -> Result<Outcome, Status> {
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
         let mut object = current.object.clone_box();
         change(&current, object.as_mut())?;
+        let managed = subresource.map_or(Managed::Kept, |name| {
+            let new = object.as_ref();
+            Managed::Now(ownership::of_update(call, &current, new, Claim::None, name))
+        });
         let next = match is_finished(object.as_ref(), current.object.as_ref()) {
             true => Next::Remove(object),
-            false => Next::Write(object, Reservation::default()),
+            false => Next::Write(object, managed, Reservation::default()),
         };
         match store::settle(call, &current, next, dry_run).await? {
             Outcome::Raced => {}

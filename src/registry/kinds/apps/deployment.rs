@@ -9,6 +9,7 @@ use super::{container_cells, podspec, validate_collisions, validate_selector_and
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{not_negative, to_value};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
     ALL, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
@@ -47,6 +48,13 @@ impl Resource for Deployment {
         Column::wide("Images", "Images of the template's containers."),
         Column::wide("Selector", "Labels of the pods that count."),
     ];
+
+    fn resets(subresource: &str) -> Resets {
+        match subresource {
+            "status" => Resets::Of(&[&["spec"], &["metadata", "labels"]]),
+            _ => Resets::of_halves(subresource),
+        }
+    }
 
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

@@ -6,6 +6,7 @@
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{immutable, invalid, to_value};
 use crate::registry::kinds::core::{podspec, validate_inline_volume};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
     BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves, metadata,
@@ -39,6 +40,13 @@ impl Resource for VolumeAttachment {
     ];
     const UPDATES_UNCONDITIONALLY: bool = false;
     const RETURNS_DELETED: bool = true;
+
+    fn resets(subresource: &str) -> Resets {
+        match subresource {
+            "status" => Resets::Of(&[&["spec"], &["metadata"]]),
+            _ => Resets::of_halves(subresource),
+        }
+    }
 
     fn prepare_status_update(&mut self, old: &Self) {
         metadata::keep_for_status(&mut self.metadata, &old.metadata);

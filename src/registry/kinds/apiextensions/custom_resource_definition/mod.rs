@@ -21,6 +21,7 @@ mod validate;
 mod versions;
 
 use crate::api::FieldError;
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, structural, types};
 use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
@@ -47,6 +48,13 @@ impl Resource for CustomResourceDefinition {
     const ASKS_FINALIZER_DOMAINS: bool = false;
     const UPDATES_UNCONDITIONALLY: bool = false;
     const COLUMNS: &'static [Column] = &[Column::NAME, Column::CREATED_AT];
+
+    fn resets(subresource: &str) -> Resets {
+        match subresource {
+            "status" => Resets::Of(&[&["spec"], &["metadata"]]),
+            _ => Resets::of_halves(subresource),
+        }
+    }
 
     fn apply_defaults(&mut self) {
         defaults::apply(self);

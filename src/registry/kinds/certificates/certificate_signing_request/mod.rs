@@ -12,6 +12,7 @@ mod tests;
 mod validate;
 
 use crate::api::{FieldError, names};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
     Body, BuiltIn, Column, Creator, Halves, KindFacts, Resource, Subresource, cells, halves,
@@ -50,6 +51,14 @@ impl Resource for CertificateSigningRequest {
         Column::text("Condition", "Whether the request is approved, denied, failed or signed."),
     ];
     const NAME_RULE: names::Rule = ANY_NAME;
+
+    fn resets(subresource: &str) -> Resets {
+        Resets::Of(match subresource {
+            "status" => &[&["spec"], &["status", "conditions"]],
+            "approval" => &[&["spec"], &["status", "certificate"]],
+            _ => &[&["spec"], &["status"]],
+        })
+    }
 
     fn apply_defaults(&mut self) {
         let status = self.status.get_or_insert_default();

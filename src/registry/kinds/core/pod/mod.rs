@@ -16,6 +16,7 @@ pub(super) use validate::validate_annotations;
 
 use super::podspec;
 use crate::api::{FieldError, pod};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
     ALL, Body, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, halves,
@@ -76,6 +77,24 @@ impl Resource for Pod {
     const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = columns::COLUMNS;
     const RETURNS_DELETED: bool = true;
+
+    fn resets(subresource: &str) -> Resets {
+        match subresource {
+            "status" => Resets::Of(&[
+                &["spec"],
+                &["metadata", "deletionTimestamp"],
+                &["metadata", "ownerReferences"],
+            ]),
+            "ephemeralcontainers" => Resets::AllBut(&[&["spec", "ephemeralContainers"]]),
+            "resize" => Resets::AllBut(&[
+                &["spec", "containers", "*", "resources"],
+                &["spec", "containers", "*", "resizePolicy"],
+                &["spec", "initContainers", "*", "resources"],
+                &["spec", "initContainers", "*", "resizePolicy"],
+            ]),
+            _ => Resets::of_halves(subresource),
+        }
+    }
 
     fn apply_defaults(&mut self) {
         defaults::apply(self);
