@@ -7,13 +7,16 @@ task=${1:?run, test, bench or static}
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # The kubectl of Debian 12 beside the host's own, for the tests: it speaks to servers as it did years ago.
 old_kubectl=/var/cache/kinglet-tests/kubectl-1.20
+# The Python client, for the tests, as its requirements name it.
+python=/var/cache/kinglet-tests/python
+requirements=$(dirname "$0")/../tests/cluster/clients/python/requirements.txt
 
 # program:package
 build=(cc:gcc libc:libc6-dev)
 run=("${build[@]}" containerd-shim-runc-v2:containerd runc:runc nft:nftables busybox:busybox-static
   kubectl:kubernetes-client curl:curl)
 test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry htpasswd:apache2-utils
-  cni:containernetworking-plugins faketime:libfaketime)
+  cni:containernetworking-plugins faketime:libfaketime venv:python3-venv)
 # What the ingress is measured with and beside.
 bench=("${test[@]}" wrk:wrk nginx:nginx-light haproxy:haproxy)
 static=("${build[@]}" musl-gcc:musl-tools)
@@ -24,7 +27,7 @@ case $task in
   static) wanted=("${static[@]}") ;;
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
-case $task in run | static) old_kubectl= ;; esac
+case $task in run | static) old_kubectl='' python='' ;; esac
 
 is_there() {
   case $1 in
@@ -34,6 +37,7 @@ is_there() {
     cni) [ -x /usr/lib/cni/bridge ] ;;
     # Only the library: what it does is asked for by the tests themselves.
     faketime) [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] ;;
+    venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     # A dynamic busybox cannot run in an image of its own.
     busybox) [ -f /usr/share/doc/busybox-static/copyright ] ;;
     *) command -v "$1" >/dev/null ;;
@@ -67,12 +71,23 @@ fetch_old_kubectl() {
   rm -rf "$room"
 }
 
+# Whether the Python client is there as it is asked for now.
+has_python() { cmp -s "$requirements" "$python/requirements.txt"; }
+
+fetch_python() {
+  rm -rf "$python"
+  python3 -m venv "$python"
+  "$python/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$python/requirements.txt"
+}
+
 missing=()
 for entry in "${wanted[@]}"; do
   is_there "${entry%%:*}" || missing+=("${entry##*:}")
 done
 lacks=${missing[*]}
 if [ -n "$old_kubectl" ] && [ ! -x "$old_kubectl" ]; then lacks="$lacks $old_kubectl"; fi
+if [ -n "$python" ] && ! has_python; then lacks="$lacks $python"; fi
 [ -n "$lacks" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -85,3 +100,4 @@ if [ "$(id -u)" != 0 ]; then
 fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 if [ -n "$old_kubectl" ] && [ ! -x "$old_kubectl" ]; then fetch_old_kubectl; fi
+if [ -n "$python" ] && ! has_python; then fetch_python; fi

@@ -80,8 +80,13 @@ impl Kinds {
 
     /// The kind that an owner reference means: whatever version it was written with.
     pub(super) fn of_owner(&self, owner: &OwnerReference) -> Option<KindIndex> {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        self.position(|resource| resource.kind == owner.kind && resource.group == group)
+        self.of_type(&owner.api_version, &owner.kind)
+    }
+
+    /// As [`of_owner`](Self::of_owner), of what the reference says.
+    pub(super) fn of_type(&self, api_version: &str, kind: &str) -> Option<KindIndex> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        self.position(|resource| resource.kind == kind && resource.group == group)
     }
 
     pub(super) fn of_resource(&self, of: &ResourceType) -> Option<KindIndex> {

@@ -8,7 +8,7 @@ use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use super::settings::Settings;
 use super::token_keys::keep_token_keys;
-use super::{ports, role};
+use super::{ports, role, user_agents};
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
 use crate::client::{Client, EventRecorder};
 use crate::controllers::nodeipam::NodeRange;
@@ -33,9 +33,6 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-/// Who asks, in logs of the API server and in events.
-const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
 
 /// More connections to the API than this are not accepted, however many files may be open: each
 /// takes memory too.
@@ -84,7 +81,7 @@ impl ControlPlane {
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&nodes) as Arc<dyn NodeService>,
         );
-        nodes.set_client(Client::new(api.local(Identity::api_server()), USER_AGENT));
+        nodes.set_client(client_of(&api, Identity::api_server()));
         let mut api_tasks = Tasks::default();
         api_tasks.spawn("store", until_ended(store.ended(), api_tasks.shutdown()));
         let keys = keep_token_keys(Arc::clone(&api), layout.tls(), api_tasks.shutdown());
@@ -96,7 +93,7 @@ impl ControlPlane {
             cluster: config.cluster.clone(),
             client_ca: certificates.client_ca().to_owned(),
         };
-        let own = Client::new(api.local(Identity::api_server()), USER_AGENT);
+        let own = client_of(&api, Identity::api_server());
         settings.publish(&own).await.context("failed to say what the cluster has agreed on")?;
         let admin_due = certificates.hand_out()?;
         let kubelet_tls = certificates.kubelet_tls().acceptor();
@@ -130,7 +127,7 @@ impl ControlPlane {
                     }
                     Caller::ServiceAccount(name) => Identity::service_account("kube-system", name),
                 };
-                Client::new(api.local(identity), USER_AGENT)
+                Client::new(api.local(identity), user_agents::CONTROLLERS)
             };
             let settings = controllers::Config {
                 clock: clock.clone(),
@@ -161,12 +158,12 @@ impl ControlPlane {
 
     /// A way to the API for a component of this process.
     pub(super) fn client(&self, identity: Identity) -> Client {
-        Client::new(self.api.local(identity), USER_AGENT)
+        client_of(&self.api, identity)
     }
 
     fn parts(&self) -> Parts {
         let api = Arc::clone(&self.api);
-        let client = move |identity| Client::new(api.local(identity), USER_AGENT);
+        let client = move |identity| client_of(&api, identity);
         Parts::new(client, self.caches.clone())
     }
 
@@ -242,6 +239,12 @@ async fn until_ended(store: CancellationToken, shutdown: CancellationToken) {
         () = store.cancelled() => {}
         () = shutdown.cancelled() => {}
     }
+}
+
+/// A way to the API for a component of this process.
+fn client_of(api: &Arc<apiserver::Server>, identity: Identity) -> Client {
+    let user_agent = user_agents::of(&identity);
+    Client::new(api.local(identity), user_agent)
 }
 
 /// Whether Services get the nodes' own addresses: nobody else gives them theirs.

@@ -7,6 +7,7 @@
 
 use super::config::{AgentConfig, Layout};
 use super::settings::Settings;
+use super::user_agents;
 use crate::api::node::{AGENT_PREFIX, AGENTS};
 use crate::client::remote::Remote;
 use crate::client::watch::{Item, Watcher};
@@ -29,9 +30,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
-
-/// Who asks, in logs of the API server.
-pub(super) const USER_AGENT: &str = concat!("kinglet/", env!("CARGO_PKG_VERSION"));
 
 /// Between attempts to reach a server that is away.
 pub(super) const RETRY: Backoff =
@@ -150,7 +148,7 @@ async fn attempt(
         let server = server.to_owned();
         let config = Kubeconfig { server, certificate_authority: authority, credentials };
         let remote = Remote::new(&config).map_err(|error| Failure::Final(error.into()))?;
-        Ok(Client::new(Arc::new(remote), USER_AGENT))
+        Ok(Client::new(Arc::new(remote), user_agents::KINGLET))
     };
     let stranger = remote(Credentials::Token(token.bootstrap.text()))?;
     let data = Settings::read(&stranger).await?;

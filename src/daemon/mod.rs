@@ -31,6 +31,7 @@ mod socket;
 mod tls_directory;
 mod token_keys;
 mod tunnels;
+mod user_agents;
 
 pub use address::{address_towards, default_address};
 pub use config::{

@@ -8,10 +8,11 @@ use super::access::{Access, Parts};
 use super::agent::{self, Agent};
 use super::config::{AgentConfig, Layout, NodeConfig};
 use super::control_plane::follow_clock;
-use super::join::{self, Membership, USER_AGENT};
+use super::join::{self, Membership};
 use super::process::{self, Role};
 use super::server::STOP_DEADLINE;
 use super::tunnels::{self, Ways};
+use super::user_agents;
 use crate::api::ObjectKey;
 use crate::api::node::{key_of_node, name_taken};
 use crate::client::remote::Remote;
@@ -107,11 +108,12 @@ impl AgentNode {
         agent::make_run_directory(&layout)?;
         let known = LastKnown::open(layout.agent().join("known"), layout.run().join("known"));
         let known = Arc::new(known.context("cannot keep what is known")?);
-        let client = |servers: &Servers| {
-            let client = Client::new(Arc::new(servers.clone()), USER_AGENT);
+        let client = |servers: &Servers, user_agent| {
+            let client = Client::new(Arc::new(servers.clone()), user_agent);
             client.remembering(Arc::clone(&known))
         };
-        let (node, agent) = (client(&doors.node), client(&doors.agent));
+        let node = client(&doors.node, user_agents::KUBELET);
+        let agent = client(&doors.agent, user_agents::KINGLET);
         look_at_server(&mut membership, &config.node, &node).await?;
         let names = serving_names(&config.node);
         let shown = membership.serving(&names);

@@ -334,7 +334,10 @@ impl Kind {
     /// What the schema says of objects of this kind, as those see it who share their fields.
     #[must_use]
     pub fn place(&self) -> Place<'_> {
-        self.built_in_schema().map_or(Place::Resource, |of| Place::root(&BUILT_IN, of))
+        match &self.behaviour {
+            Behaviour::BuiltIn { schema, .. } => Place::root(&BUILT_IN, *schema),
+            Behaviour::Custom(version) => Place::root_of_custom(&version.compiled().schema),
+        }
     }
 
     /// Checks a document against the kind's schema, and prunes it.

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod certificates;
+mod clients;
 mod cluster;
 mod collection;
 mod daemonsets;
 mod definitions;
+mod definitions_apply;
 mod deployments;
 mod disruption;
 mod ipam;

@@ -5,6 +5,7 @@
 use crate::api::ObjectKey;
 use crate::controllers::kinds::{KindIndex, Kinds};
 use crate::controllers::metadata::{Deletion, Item, Links, News, Sketch};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,9 +26,44 @@ struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Owner {
     uid: Uid,
-    kind: Option<KindIndex>,
+    kind: OwnerKind,
     /// The owner's foreground deletion waits for this object.
     is_blocking: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum OwnerKind {
+    Known(KindIndex),
+    /// There was no such kind when the object was seen. A definition may add it.
+    Unknown(Box<Reference>),
+}
+
+/// What a reference says of an owner's kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reference {
+    api_version: String,
+    kind: String,
+}
+
+impl OwnerKind {
+    fn of(owner: &OwnerReference, kinds: &Kinds) -> Self {
+        kinds.of_owner(owner).map_or_else(
+            || {
+                let (api_version, kind) = (owner.api_version.clone(), owner.kind.clone());
+                Self::Unknown(Box::new(Reference { api_version, kind }))
+            },
+            Self::Known,
+        )
+    }
+
+    fn is(&self, kind: KindIndex, kinds: &Kinds) -> bool {
+        match self {
+            Self::Known(known) => *known == kind,
+            Self::Unknown(reference) => {
+                kinds.of_type(&reference.api_version, &reference.kind) == Some(kind)
+            }
+        }
+    }
 }
 
 /// An object that another owns.
@@ -113,7 +149,7 @@ impl Graph {
         let plural = Arc::from(&*self.kinds.get(kind).resource.plural);
         let owners = links.owners.iter().map(|owner| Owner {
             uid: Arc::from(owner.uid.as_str()),
-            kind: self.kinds.of_owner(owner),
+            kind: OwnerKind::of(owner, &self.kinds),
             is_blocking: owner.block_owner_deletion == Some(true),
         });
         let item = Item { kind, plural, key, uid: Arc::clone(&object.uid) };
@@ -159,7 +195,7 @@ impl Graph {
         let mut worth: Vec<Item> = gone.iter().flat_map(|uid| self.remove(uid)).collect();
         let has_lost_owner = |node: &&Node| {
             let mut owners = node.owners.iter();
-            owners.any(|owner| owner.kind == Some(kind) && !there.contains(&*owner.uid))
+            owners.any(|owner| owner.kind.is(kind, &self.kinds) && !there.contains(&*owner.uid))
         };
         worth.extend(self.nodes.values().filter(has_lost_owner).map(|node| node.item.clone()));
         self.confirmed.retain(|uid| there.contains(&**uid));

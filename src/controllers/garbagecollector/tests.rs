@@ -130,6 +130,26 @@ fn owners_that_wait_are_worth_a_look_when_there_is_less_to_wait_for() {
 }
 
 #[test]
+fn the_first_list_of_a_new_kind_tells_of_owners_that_were_gone_before() {
+    let kinds = kinds();
+    let mut graph = Graph::new(kinds.clone());
+    let owner = json!({"apiVersion": "example.com/v1", "kind": "Kite", "name": "k", "uid": "k"});
+    let owned = json!({"metadata": {"name": "p1", "namespace": "default", "uid": "p1",
+        "ownerReferences": [owner]}});
+    let owned: Sketch = serde_json::from_value(owned).unwrap();
+    graph.note(kind_of('p').0, &News::Applied(&owned));
+    let resource = ResourceType {
+        group: "example.com".into(),
+        version: "v1".into(),
+        kind: "Kite".into(),
+        plural: "kites".into(),
+    };
+    let kites = kinds.add(KindEntry { resource, is_namespaced: true });
+    let worth = graph.note(kites, &News::Listed(&[]));
+    assert_eq!(worth.iter().map(|item| &*item.key.name).collect::<Vec<_>>(), ["p1"]);
+}
+
+#[test]
 fn a_list_tells_what_was_missed() {
     check(&["+p1 <r1", "+p2 <r1", "!r1", "=p1 <r1"], &["p1"]);
     check(&["+r1 <d1", "+p1 <r1", "!d1", "=r"], &["p1"]);

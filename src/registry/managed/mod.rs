@@ -42,7 +42,7 @@ pub use document::Node;
 pub use element::Element;
 pub use entries::{Entry, Operation, Owner, canonical, same_but_times};
 pub use merge::merge;
-pub use place::Place;
+pub use place::{Custom, Place};
 pub use remove::remove;
 pub use resets::{Paths, Resets};
 pub use scale::{SCALE_VERSION, Scaled, of_scale, of_workload};

@@ -24,6 +24,15 @@ impl Resets {
         if subresource == "status" { Self::Of(&[&["spec"]]) } else { Self::Of(&[&["status"]]) }
     }
 
+    /// What kinds do whose status is written without anything of the metadata.
+    #[must_use]
+    pub fn of_bare_status(subresource: &str) -> Self {
+        match subresource {
+            "status" => Self::Of(&[&["spec"], &["metadata"]]),
+            _ => Self::of_halves(subresource),
+        }
+    }
+
     /// What of the set a write reaches.
     #[must_use]
     pub fn filter(self, set: FieldSet<'_>) -> FieldSet<'_> {
@@ -53,7 +62,7 @@ mod tests {
     #[test]
     fn halves_are_written_apart() {
         check(Resets::of_halves("status"), &[".metadata.labels.a", ".status.phase"]);
-        check(Resets::Of(&[&["spec"], &["metadata"]]), &[".status.phase"]);
+        check(Resets::of_bare_status("status"), &[".status.phase"]);
         check(
             Resets::AllBut(&[&["spec", "containers", "*", "resources"]]),
             &[

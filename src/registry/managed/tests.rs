@@ -1,6 +1,7 @@
 //! Objects that are written and applied to by several people, and who owns what of them then.
 
 use super::*;
+use crate::registry::schema::structural::Structural;
 use crate::registry::schema::{BUILT_IN, TypeRef, types};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -549,8 +550,10 @@ fn a_scale_shows_who_owns_the_replicas() {
 
 #[test]
 fn of_what_has_no_schema_the_metadata_is_known() {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = Structural::new(&serde_json::from_value(schema).unwrap()).unwrap();
     let mut world = World::new(types::CONFIG_MAP, "example.com/v1", "Bird");
-    let frame = Frame { place: Place::Resource, ..world.frame("") };
+    let frame = Frame { place: Place::root_of_custom(&schema), ..world.frame("") };
     let bird = world.typed(json!({
         "metadata": {"finalizers": ["x/y"]}, "spec": {"wings": [1, 2], "sub": {"n": 1}},
     }));

@@ -8,6 +8,7 @@ use super::expressions::{self, Outcome, Vocabulary};
 use super::{EXTENSIONS, FAILURE_POLICIES, matching};
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{conditions, invalid, one_of, present, to_value};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
     BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves, metadata,
@@ -44,6 +45,10 @@ impl Resource for ValidatingAdmissionPolicy {
         Column::AGE,
     ];
     const UPDATES_UNCONDITIONALLY: bool = false;
+
+    fn resets(subresource: &str) -> Resets {
+        Resets::of_bare_status(subresource)
+    }
 
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

@@ -6,6 +6,7 @@
 
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{invalid, one_of, present};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
@@ -41,6 +42,10 @@ impl Resource for APIService {
     ];
     const NAME_RULE: names::Rule = ANY_NAME;
     const UPDATES_UNCONDITIONALLY: bool = false;
+
+    fn resets(subresource: &str) -> Resets {
+        Resets::of_bare_status(subresource)
+    }
 
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

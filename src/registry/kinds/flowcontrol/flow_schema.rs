@@ -5,6 +5,7 @@
 use super::well_known::mandatory_spec;
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{invalid, present, to_value};
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
@@ -43,6 +44,10 @@ impl Resource for FlowSchema {
         Column::text("MissingPL", "Whether the priority level is missing."),
     ];
 
+    fn resets(subresource: &str) -> Resets {
+        Resets::of_bare_status(subresource)
+    }
+
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();
         spec.matching_precedence.take_if(|precedence| *precedence == 0);
@@ -57,9 +62,7 @@ impl Resource for FlowSchema {
     }
 
     fn prepare_status_update(&mut self, old: &Self) {
-        let managed = self.metadata.managed_fields.take();
         self.metadata.clone_from(&old.metadata);
-        self.metadata.managed_fields = managed;
     }
 
     fn validate(&self) -> Vec<FieldError> {

@@ -7,6 +7,7 @@ use super::flow_schema::validate_condition_types;
 use super::well_known::mandatory_spec;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::to_value;
+use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
@@ -49,6 +50,10 @@ impl Resource for PriorityLevelConfiguration {
         Column::AGE,
     ];
 
+    fn resets(subresource: &str) -> Resets {
+        Resets::of_bare_status(subresource)
+    }
+
     fn apply_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();
         if let Some(exempt) = &mut spec.exempt {
@@ -73,9 +78,7 @@ impl Resource for PriorityLevelConfiguration {
     }
 
     fn prepare_status_update(&mut self, old: &Self) {
-        let managed = self.metadata.managed_fields.take();
         self.metadata.clone_from(&old.metadata);
-        self.metadata.managed_fields = managed;
     }
 
     fn validate(&self) -> Vec<FieldError> {

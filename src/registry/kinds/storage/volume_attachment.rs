@@ -42,10 +42,7 @@ impl Resource for VolumeAttachment {
     const RETURNS_DELETED: bool = true;
 
     fn resets(subresource: &str) -> Resets {
-        match subresource {
-            "status" => Resets::Of(&[&["spec"], &["metadata"]]),
-            _ => Resets::of_halves(subresource),
-        }
+        Resets::of_bare_status(subresource)
     }
 
     fn prepare_status_update(&mut self, old: &Self) {

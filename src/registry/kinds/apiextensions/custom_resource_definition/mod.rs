@@ -50,10 +50,7 @@ impl Resource for CustomResourceDefinition {
     const COLUMNS: &'static [Column] = &[Column::NAME, Column::CREATED_AT];
 
     fn resets(subresource: &str) -> Resets {
-        match subresource {
-            "status" => Resets::Of(&[&["spec"], &["metadata"]]),
-            _ => Resets::of_halves(subresource),
-        }
+        Resets::of_bare_status(subresource)
     }
 
     fn apply_defaults(&mut self) {

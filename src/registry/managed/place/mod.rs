@@ -1,21 +1,24 @@
 //! What the schema says of a place in a document: whether it is owned as a whole, and what is in it.
 //!
-//! Start at [`Place`]. Built-in types are places of the schema table; what has no schema is deduced:
-//! maps are granular and lists atomic. Another source of schemas is one more variant.
+//! Start at [`Place`]. Built-in types are places of the schema table, custom ones of a structural
+//! schema ([`custom`]); what has no schema is deduced: maps are granular and lists atomic.
 //! Follows how upstream makes types of its OpenAPI documents (kube-openapi pkg/schemaconv, and
 //! structured-merge-diff v6, schema/elements.go).
 
+mod custom;
+
 use super::document::{Implied, Node, Sort};
+use crate::registry::schema::structural::Structural;
 use crate::registry::schema::{BUILT_IN, FieldView, ListKind, MapKind, PatchStrategy};
 use crate::registry::schema::{Shape, Table, TypeRef, TypeView, types};
+pub use custom::Custom;
 use std::borrow::Cow;
 
 /// A place in a document.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'s> {
     Typed(Typed<'s>),
-    /// A whole object of which nothing is known but its metadata.
-    Resource,
+    Custom(Custom<'s>),
     /// Anything; maps are granular.
     Deduced,
     /// Anything, owned as a whole.
@@ -50,7 +53,7 @@ pub struct MapForm<'s> {
 #[derive(Clone, Copy, Debug)]
 enum Contents<'s> {
     Struct(&'s Table, TypeView<'s>),
-    Resource,
+    Custom(Custom<'s>),
     Elements(Place<'s>),
 }
 
@@ -79,8 +82,17 @@ pub enum Items<'s> {
     Atomic,
     /// By their values.
     Set,
-    /// By the values of these fields.
-    Keyed(FieldView<'s>),
+    /// By the values of some of their fields.
+    Keyed(Keys<'s>),
+}
+
+/// Where it says which fields tell the elements of a list apart.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys<'s> {
+    /// In the field that holds the list.
+    Field(FieldView<'s>),
+    /// In the schema of the list.
+    Custom(&'s Structural),
 }
 
 /// What a value is taken for.
@@ -109,6 +121,12 @@ impl<'s> Place<'s> {
         Self::Typed(Typed { table, shape: Shape::Struct(of), field: None })
     }
 
+    /// The whole object of a custom resource.
+    #[must_use]
+    pub fn root_of_custom(schema: &'s Structural) -> Self {
+        Self::Custom(Custom::root(schema))
+    }
+
     /// What `value` is taken for here. A value that has no place here, null among them, is taken
     /// for whatever the place takes first (upstream `deduceAtom` and `handleAtom`).
     #[must_use]
@@ -129,7 +147,7 @@ impl<'s> Place<'s> {
     fn scalar(self) -> Option<Scalar> {
         let typed = match self {
             Self::Typed(typed) => typed,
-            Self::Resource => return None,
+            Self::Custom(custom) => return custom.scalar(),
             Self::Deduced | Self::Untyped => return Some(Scalar::Untyped),
         };
         Some(match typed.shape {
@@ -148,9 +166,7 @@ impl<'s> Place<'s> {
     pub(super) fn map(self) -> Option<MapForm<'s>> {
         let typed = match self {
             Self::Typed(typed) => typed,
-            Self::Resource => {
-                return Some(MapForm { is_atomic: false, contents: Contents::Resource });
-            }
+            Self::Custom(custom) => return custom.map(),
             Self::Deduced => return Some(MapForm::of(false, Self::Deduced)),
             Self::Untyped => return Some(MapForm::of(true, Self::Untyped)),
         };
@@ -180,7 +196,7 @@ impl<'s> Place<'s> {
         let untyped = ListForm { element: Self::Untyped, items: Items::Atomic };
         let typed = match self {
             Self::Typed(typed) => typed,
-            Self::Resource => return None,
+            Self::Custom(custom) => return custom.list(),
             Self::Deduced | Self::Untyped => return Some(untyped),
         };
         match typed.shape {
@@ -201,10 +217,10 @@ fn items(field: FieldView<'_>) -> Items<'_> {
     match field.list_kind() {
         Some(ListKind::Atomic) => Items::Atomic,
         Some(ListKind::Set) => Items::Set,
-        Some(ListKind::Map) => Items::Keyed(field),
+        Some(ListKind::Map) => Items::Keyed(Keys::Field(field)),
         None if field.patch_strategy() != PatchStrategy::Merge => Items::Atomic,
         None if field.merge_key().is_empty() => Items::Set,
-        None => Items::Keyed(field),
+        None => Items::Keyed(Keys::Field(field)),
     }
 }
 
@@ -215,15 +231,18 @@ impl<'s> MapForm<'s> {
 
     /// Whether this is free-form: it may hold anything, at any depth.
     pub(super) fn is_free(&self) -> bool {
-        matches!(self.contents, Contents::Elements(Place::Deduced))
+        match self.contents {
+            Contents::Elements(place) => matches!(place, Place::Deduced),
+            Contents::Custom(custom) => custom.is_free(),
+            Contents::Struct(..) => false,
+        }
     }
 
     #[must_use]
     pub fn member(&self, name: &str) -> Member<'s> {
         match self.contents {
             Contents::Elements(place) => Member::Other(place),
-            Contents::Resource if name == "metadata" => declared(&BUILT_IN, any_kind(), name),
-            Contents::Resource => Member::Other(Place::Deduced),
+            Contents::Custom(custom) => custom.member(name),
             Contents::Struct(table, view) => declared(table, view, name),
         }
     }
@@ -233,7 +252,7 @@ impl<'s> MapForm<'s> {
     fn implied(&self) -> impl Iterator<Item = (&'s str, Node<'static>)> + use<'s> {
         let fields = match self.contents {
             Contents::Struct(_, view) => Some(view.fields()),
-            Contents::Elements(_) | Contents::Resource => None,
+            Contents::Elements(_) | Contents::Custom(_) => None,
         };
         fields.into_iter().flatten().filter_map(|field| Some((field.name(), implied(field)?)))
     }
@@ -268,8 +287,11 @@ fn implied(field: FieldView<'_>) -> Option<Node<'static>> {
 impl<'s> ListForm<'s> {
     /// The value of a key that an element leaves out.
     pub(super) fn key_default(&self, name: &str) -> Option<Node<'s>> {
-        let Contents::Struct(_, view) = self.element.map()?.contents else { return None };
-        let field = view.field(name)?;
+        let field = match self.element.map()?.contents {
+            Contents::Struct(_, view) => view.field(name)?,
+            Contents::Custom(custom) => return custom.default_of(name),
+            Contents::Elements(_) => return None,
+        };
         if let Some(json) = field.default_json() {
             return Node::parse(json.as_bytes()).ok();
         }
@@ -278,12 +300,15 @@ impl<'s> ListForm<'s> {
 
     /// The names of the fields that tell elements apart.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'s str> + use<'s> {
-        let field = match self.items {
-            Items::Keyed(field) => Some(field),
-            Items::Atomic | Items::Set => None,
+        let (field, custom) = match self.items {
+            Items::Keyed(Keys::Field(field)) => (Some(field), None),
+            Items::Keyed(Keys::Custom(schema)) => (None, Some(schema)),
+            Items::Atomic | Items::Set => (None, None),
         };
         let merge_key = field.filter(|field| field.list_kind().is_none()).map(|f| f.merge_key());
-        field.into_iter().flat_map(|field| field.list_keys()).chain(merge_key)
+        let of_field = field.into_iter().flat_map(|field| field.list_keys()).chain(merge_key);
+        let of_custom = custom.into_iter().flat_map(Structural::list_keys).map(|key| &**key);
+        of_field.chain(of_custom)
     }
 }
 
