@@ -137,18 +137,18 @@ async fn the_version_is_that_of_the_api() {
 }
 
 /// Upstream's documents, where they are at hand.
-fn reference() -> Option<PathBuf> {
+pub(super) fn reference() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let places = ["../shared/reference/discovery", "../../shared/reference/discovery"];
     places.iter().map(|place| root.join(place)).find(|place| place.is_dir())
 }
 
-fn read(path: &Path) -> Value {
+pub(super) fn read(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// Versions that are not stable are not served: ARCHITECTURE.md.
-fn is_stable(version: &str) -> bool {
+pub(super) fn is_stable(version: &str) -> bool {
     !version.contains("alpha") && !version.contains("beta")
 }
 

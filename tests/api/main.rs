@@ -17,6 +17,7 @@ mod fixtures;
 mod limits;
 mod list_paging;
 mod nodes;
+mod openapi;
 mod patch;
 mod pod_security;
 mod protobuf;

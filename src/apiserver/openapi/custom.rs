@@ -3,17 +3,19 @@
 
 use super::super::definitions;
 use super::super::server::Server;
-use super::schemas::Edition;
+use super::operation::PATCH;
+use super::paths::{self, Names};
+use super::schemas::{Edition, find_kind};
 use crate::api::Status;
 use crate::registry::schema::structural::publish::{
     Document, Published, list_schema, object_schema,
 };
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{KindRef, Rows};
+use crate::registry::{Body, KindFacts, KindRef, Rows, Subresource};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// What documents are made of.
@@ -43,11 +45,16 @@ impl Sources {
         edition: Edition,
         kinds: impl Iterator<Item = &'a KindRef>,
     ) -> Map<String, Value> {
-        let mut roots: Vec<TypeRef> = Vec::new();
+        // What every operation may bring along or answer.
+        let mut roots = vec![types::DELETE_OPTIONS, types::STATUS, types::WATCH_EVENT];
         let mut custom = Map::new();
         for kind in kinds {
+            roots.extend(kind.facts.subresources.iter().filter_map(|it| body_of(&kind.facts, it)));
             match kind {
-                KindRef::BuiltIn(kind) => roots.extend(kind.built_in_schema()),
+                KindRef::BuiltIn(kind) => {
+                    roots.extend(kind.built_in_schema());
+                    roots.extend(list_of(&kind.facts).map(|(of, _)| of));
+                }
                 KindRef::Custom(_) => {
                     let lists = types::PARTIAL_OBJECT_METADATA_LIST;
                     roots.extend([types::PARTIAL_OBJECT_METADATA, lists]);
@@ -56,8 +63,29 @@ impl Sources {
             }
         }
         let mut schemas = edition.reachable(roots);
+        schemas.insert(PATCH.to_owned(), json!({"type": "object"}));
         schemas.extend(custom);
         schemas
+    }
+
+    /// The paths of the kind, with what may be done at each.
+    pub(super) fn paths(&self, kind: &KindRef, edition: Edition) -> Map<String, Value> {
+        let is_custom = matches!(kind, KindRef::Custom(_));
+        let names = self.names(kind);
+        names.map(|names| paths::of(kind, &names, edition, is_custom)).unwrap_or_default()
+    }
+
+    /// How the schemas of the kind are called.
+    fn names(&self, kind: &KindRef) -> Option<Names> {
+        let facts = &kind.facts;
+        if let KindRef::Custom(_) = kind {
+            let mut schemas = self.custom(Edition::Third, kind).into_iter();
+            let (object, list) = (schemas.next()?.0, schemas.next()?.0);
+            return Some(Names { object, list });
+        }
+        let (_, object) = find_kind(&facts.group, &facts.version, &facts.kind)?;
+        let list = list_of(facts).map_or_else(|| object.clone(), |(_, name)| name);
+        Some(Names { object, list })
     }
 
     fn custom(&self, edition: Edition, kind: &KindRef) -> Vec<(String, Value)> {
@@ -96,4 +124,17 @@ impl Sources {
         let mut versions = definition.spec.versions.iter();
         Some((definition, versions.find(|version| version.name == facts.version)?))
     }
+}
+
+fn list_of(facts: &KindFacts) -> Option<(TypeRef, String)> {
+    find_kind(&facts.group, &facts.version, &format!("{}List", facts.kind))
+}
+
+/// What is read and written at a subresource, where it is not the object itself.
+fn body_of(facts: &KindFacts, subresource: &Subresource) -> Option<TypeRef> {
+    let Body::Other { group, version, kind } = subresource.body else { return None };
+    let is_parents = version.is_empty();
+    let group = if is_parents { &*facts.group } else { group };
+    let version = if is_parents { &*facts.version } else { version };
+    find_kind(group, version, kind).map(|(of, _)| of)
 }

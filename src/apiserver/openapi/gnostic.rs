@@ -36,35 +36,78 @@ fn info(out: &mut Writer, info: &Value) {
 }
 
 fn path_item(out: &mut Writer, item: &Value) {
-    if let Some(patch) = item.get("patch") {
-        message(out, 8, |out| operation(out, patch));
+    for (name, value) in members(item) {
+        let number = match name.as_str() {
+            "get" => 2,
+            "put" => 3,
+            "post" => 4,
+            "delete" => 5,
+            "options" => 6,
+            "head" => 7,
+            "patch" => 8,
+            "parameters" => {
+                parameters(out, 9, value);
+                continue;
+            }
+            _ => continue,
+        };
+        message(out, number, |out| operation(out, value));
     }
 }
 
 fn operation(out: &mut Writer, operation: &Value) {
     for (name, value) in members(operation) {
         match name.as_str() {
+            "tags" => texts(out, 1, value),
+            "description" => text(out, 3, value),
             "operationId" => text(out, 5, value),
+            "produces" => texts(out, 6, value),
             "consumes" => texts(out, 7, value),
-            "parameters" => {
-                for parameter in elements(value) {
-                    // ParametersItem, Parameter, NonBodyParameter, QueryParameterSubSchema.
-                    within(out, &[8, 1, 2, 3], |out| query_parameter(out, parameter));
-                }
-            }
+            "parameters" => parameters(out, 8, value),
+            "schemes" => texts(out, 10, value),
+            "deprecated" => flag(out, 11, value),
             "responses" => message(out, 9, |out| named(out, 1, value, response)),
             _ => extension(out, 13, name, value),
         }
     }
 }
 
-fn query_parameter(out: &mut Writer, parameter: &Value) {
+/// `ParametersItem` and `Parameter`, and in them what there is of each place.
+fn parameters(out: &mut Writer, number: u8, list: &Value) {
+    for parameter in elements(list) {
+        match parameter["in"].as_str() {
+            Some("body") => within(out, &[number, 1, 1], |out| body_parameter(out, parameter)),
+            // `NonBodyParameter` with a `PathParameterSubSchema` or a `QueryParameterSubSchema`.
+            Some("path") => {
+                within(out, &[number, 1, 2, 4], |out| plain_parameter(out, parameter, (5, 19)));
+            }
+            _ => within(out, &[number, 1, 2, 3], |out| plain_parameter(out, parameter, (6, 20))),
+        }
+    }
+}
+
+fn body_parameter(out: &mut Writer, parameter: &Value) {
     for (name, value) in members(parameter) {
         match name.as_str() {
+            "name" => text(out, 2, value),
+            "in" => text(out, 3, value),
+            "required" => flag(out, 4, value),
+            "schema" => message(out, 5, |out| schema(out, value)),
+            _ => {}
+        }
+    }
+}
+
+/// The two kinds differ in the numbers of `type` and `unique_items`.
+fn plain_parameter(out: &mut Writer, parameter: &Value, (kind, is_unique): (u8, u8)) {
+    for (name, value) in members(parameter) {
+        match name.as_str() {
+            "required" => flag(out, 1, value),
             "in" => text(out, 2, value),
+            "description" => text(out, 3, value),
             "name" => text(out, 4, value),
-            "type" => text(out, 6, value),
-            "uniqueItems" => out.varint_field(20, u64::from(value == &Value::Bool(true))),
+            "type" => text(out, kind, value),
+            "uniqueItems" => flag(out, is_unique, value),
             _ => {}
         }
     }
@@ -72,9 +115,16 @@ fn query_parameter(out: &mut Writer, parameter: &Value) {
 
 /// `ResponseValue`, with a `Response` in it.
 fn response(out: &mut Writer, response: &Value) {
-    if let Some(description) = response.get("description") {
-        message(out, 1, |out| text(out, 1, description));
-    }
+    message(out, 1, |out| {
+        for (name, value) in members(response) {
+            match name.as_str() {
+                "description" => text(out, 1, value),
+                // `SchemaItem`
+                "schema" => within(out, &[2, 1], |out| schema(out, value)),
+                _ => {}
+            }
+        }
+    });
 }
 
 fn schema(out: &mut Writer, facts: &Value) {
@@ -148,6 +198,10 @@ fn texts(out: &mut Writer, number: u8, list: &Value) {
 
 fn text(out: &mut Writer, number: u8, value: &Value) {
     out.bytes_field(number, value.as_str().unwrap_or_default().as_bytes());
+}
+
+fn flag(out: &mut Writer, number: u8, value: &Value) {
+    out.varint_field(number, u64::from(value == &Value::Bool(true)));
 }
 
 fn elements(list: &Value) -> impl Iterator<Item = &Value> {

@@ -1,14 +1,16 @@
 //! `/openapi/v2` and `/openapi/v3`.
 //!
-//! A document of v3 has the types of one group's version, the one of v2 those of all; both have of
-//! paths as much as kubectl reads. They are rendered when they are asked for; clients keep them under
-//! their hash. kubectl looks into v3 whether the server checks fields itself (the `fieldValidation`
+//! A document of v3 has the paths and types of one group's version, the one of v2 those of all. They
+//! have no descriptions of fields: those would be upstream's sentences. They are rendered when they are
+//! asked for; clients keep them under their hash. kubectl looks into v3 whether the server checks fields itself (the `fieldValidation`
 //! parameter of a PATCH, cli-runtime pkg/resource/query_param_verifier_v3.go, v1.35). Before 1.27 it
 //! reads v2, in protobuf: to check manifests, to merge them, to explain fields, and to find out
 //! whether a dry run is understood (kubectl pkg/util/openapi and cli-runtime pkg/resource, v1.20).
 
 mod custom;
 mod gnostic;
+mod operation;
+mod paths;
 mod schemas;
 
 use self::custom::Sources;
@@ -98,8 +100,7 @@ fn second_document(sources: &Sources) -> Value {
     let mut paths = Map::new();
     let kinds: Vec<KindRef> = sources.rows.iter().collect();
     for kind in &kinds {
-        let patch = patch_operation(kind, Edition::Second);
-        paths.insert(object_path(kind), json!({"patch": patch}));
+        paths.extend(sources.paths(kind, Edition::Second));
     }
     let definitions = sources.schemas(Edition::Second, kinds.iter());
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
@@ -113,12 +114,6 @@ fn path_of(kind: &Kind) -> String {
     } else {
         format!("apis/{}/{}", facts.group, facts.version)
     }
-}
-
-/// Where an object of this kind is.
-fn object_path(kind: &Kind) -> String {
-    let namespace = if kind.facts.is_namespaced() { "namespaces/{namespace}/" } else { "" };
-    format!("/{}/{namespace}{}/{{name}}", path_of(kind), kind.facts.plural)
 }
 
 fn root(sources: &Sources) -> Value {
@@ -143,54 +138,13 @@ fn document(sources: &Sources, group_version: &str) -> Option<Value> {
     let of_version = sources.rows.iter().filter(|kind| path_of(kind) == group_version);
     let kinds: Vec<KindRef> = of_version.collect();
     for kind in &kinds {
-        let patch = patch_operation(kind, Edition::Third);
-        paths.insert(object_path(kind), json!({"patch": patch}));
+        paths.extend(sources.paths(kind, Edition::Third));
     }
     if paths.is_empty() {
         return None;
     }
     let components = json!({"schemas": sources.schemas(Edition::Third, kinds.iter())});
     Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components}))
-}
-
-const PATCH_MEDIA_TYPES: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
-
-fn patch_operation(kind: &Kind, edition: Edition) -> Value {
-    let facts = &kind.facts;
-    let parameters = [
-        ("dryRun", "string"),
-        ("fieldManager", "string"),
-        ("fieldValidation", "string"),
-        ("force", "boolean"),
-    ];
-    let parameters = parameters.map(|(name, kind)| match edition {
-        Edition::Second => json!({"name": name, "in": "query", "type": kind, "uniqueItems": true}),
-        Edition::Third => json!({
-            "name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true},
-        }),
-    });
-    let mut operation = json!({
-        "operationId": format!("patch{}", facts.kind),
-        "parameters": parameters,
-        "responses": {"200": {"description": "OK"}},
-        "x-kubernetes-action": "patch",
-        "x-kubernetes-group-version-kind": {
-            "group": facts.group, "version": facts.version, "kind": facts.kind,
-        },
-    });
-    match edition {
-        Edition::Second => operation["consumes"] = json!(PATCH_MEDIA_TYPES),
-        Edition::Third => {
-            let content = PATCH_MEDIA_TYPES.iter().map(|name| ((*name).to_owned(), json!({})));
-            operation["requestBody"] = json!({"content": content.collect::<Map<_, _>>()});
-        }
-    }
-    operation
 }
 
 /// A document under its hash never changes: whoever asks by it need not ask again.

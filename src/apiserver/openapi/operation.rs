@@ -17,15 +17,8 @@ pub(super) enum Method {
 }
 
 impl Method {
-    pub(super) const ALL: [Self; 7] = [
-        Self::Delete,
-        Self::Get,
-        Self::Head,
-        Self::Options,
-        Self::Patch,
-        Self::Post,
-        Self::Put,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Delete, Self::Get, Self::Head, Self::Options, Self::Patch, Self::Post, Self::Put];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -107,7 +100,7 @@ impl Operation {
             set("deprecated", json!(true));
         }
         let mut parameters: Vec<Value> =
-            self.parameters.iter().map(|name| parameter(name, edition)).collect();
+            self.parameters.iter().map(|name| parameter(name, Place::Query, edition)).collect();
         let mut responses = Map::new();
         let mut answers = vec![(401, "Unauthorized", None)];
         for code in self.codes {
@@ -264,12 +257,21 @@ fn words(name: &str) -> String {
     name.split(|letter: char| !letter.is_ascii_alphanumeric()).map(capital).collect()
 }
 
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Path,
+    Query,
+}
+
 /// A parameter of a path or of a query.
-pub(super) fn parameter(name: &str, edition: Edition) -> Value {
+pub(super) fn parameter(name: &str, place: Place, edition: Edition) -> Value {
     let (kind, description) = match name {
         "name" => ("string", "The name of the object"),
         "namespace" => ("string", "The namespace of the object"),
-        "allowWatchBookmarks" => ("boolean", "Whether a watch tells from time to time how far it is"),
+        "allowWatchBookmarks" => {
+            ("boolean", "Whether a watch tells from time to time how far it is")
+        }
         "command" => ("string", "What is run, a word each time"),
         "container" => ("string", "Which container; the only one, where it is left out"),
         "continue" => ("string", "The token of the page before"),
@@ -308,7 +310,7 @@ pub(super) fn parameter(name: &str, edition: Edition) -> Value {
         "watch" => ("boolean", "Whether to tell what happens instead of listing"),
         _ => ("boolean", "Whether this stream is wanted"),
     };
-    let is_of_path = matches!(name, "name" | "namespace" | "path");
+    let is_of_path = place == Place::Path;
     let place = if is_of_path { "path" } else { "query" };
     let mut parameter = json!({"name": name, "in": place, "description": description});
     if is_of_path {

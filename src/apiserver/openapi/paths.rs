@@ -4,7 +4,7 @@
 //! installer makes of its storage (apiserver pkg/endpoints/{installer,openapi/openapi}.go, v1.35);
 //! client generators make their methods of them.
 
-use super::operation::{Body, Method, Operation, parameter};
+use super::operation::{Body, Method, Operation, Place, parameter};
 use super::schemas::Edition;
 use crate::registry::{Body as Seen, Kind, Subresource};
 use serde_json::{Map, Value, json};
@@ -103,6 +103,9 @@ pub(super) fn of(
     paths.object();
     for subresource in &*kind.facts.subresources {
         paths.subresource(subresource);
+        if subresource.name == "binding" {
+            paths.bindings(subresource);
+        }
     }
     paths.watches();
     paths.items
@@ -159,10 +162,10 @@ impl Paths<'_> {
         let mut parameters: Vec<Value> = Vec::new();
         for name in ["name", "namespace", "path"] {
             if path.contains(&format!("{{{name}}}")) {
-                parameters.push(parameter(name, self.edition));
+                parameters.push(parameter(name, Place::Path, self.edition));
             }
         }
-        parameters.extend(own.iter().map(|name| parameter(name, self.edition)));
+        parameters.extend(own.iter().map(|name| parameter(name, Place::Query, self.edition)));
         item.insert("parameters".to_owned(), Value::Array(parameters));
         self.items.insert(format!("{}{path}", self.root), Value::Object(item));
     }
@@ -264,7 +267,8 @@ impl Paths<'_> {
                     self.connection(subresource, &path, &rest, &seen);
                     return;
                 }
-                (Some(seen), super::schemas::name_of_kind(group, version, kind))
+                let name = super::schemas::find_kind(group, version, kind);
+                (Some(seen), name.map_or_else(|| self.names.object.clone(), |(_, name)| name))
             }
         };
         let mut operations = Vec::new();
@@ -298,6 +302,22 @@ impl Paths<'_> {
             _ => vec!["pretty"],
         };
         self.add(&path, &own, operations);
+    }
+
+    /// Bindings can also be made where objects of a kind of their own would be.
+    fn bindings(&mut self, subresource: &Subresource) {
+        let Seen::Other { kind, .. } = subresource.body else { return };
+        let (group, version) = (&*self.kind.facts.group, &*self.kind.facts.version);
+        let Some((_, name)) = super::schemas::find_kind(group, version, kind) else { return };
+        let creation = Operation {
+            kind: json!({"group": group, "kind": kind, "version": version}),
+            body: Body::Of(name.clone()),
+            answer: Some(name),
+            codes: &[200, 201, 202],
+            ..self.operation("create", format!("Namespaced{kind}"), "post")
+        };
+        let own: Vec<_> = WRITE.iter().chain(&["pretty"]).copied().collect();
+        self.add("/namespaces/{namespace}/bindings", &own, vec![(Method::Post, creation)]);
     }
 
     /// What is no object but a connection.

@@ -153,6 +153,15 @@ impl Edition {
     }
 }
 
+/// The type of a kind, and its OpenAPI name.
+pub(super) fn find_kind(group: &str, version: &str, kind: &str) -> Option<(TypeRef, String)> {
+    let mut types = BUILT_IN.types();
+    let found = types.find(|(_, view)| {
+        view.is_kind() && (view.group(), view.version(), view.name()) == (group, version, kind)
+    });
+    found.map(|(of, view)| (of, name_of(view)))
+}
+
 /// `io.k8s.api.core.v1.Pod`.
 fn name_of(view: TypeView<'_>) -> String {
     format!("{}.{}", view.package(), view.name())
