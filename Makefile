@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint deny advisories doc build static bench golden deps clean
+.PHONY: help run test check fmt lint deny advisories doc build static bench fuzz golden deps clean
 
 CARGO ?= cargo
 MUSL := x86_64-unknown-linux-musl
@@ -74,6 +74,16 @@ ifeq ($(IS_ROOT),yes)
 else
 	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make bench"; exit 1
 endif
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/targets/*.rs)))
+
+fuzz: ## Look for input that panics, FUZZ_SECONDS for each target (nightly, cargo-fuzz)
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || \
+	  { echo "Needs: rustup toolchain install nightly && cargo install cargo-fuzz"; exit 1; }
+	@for target in $(FUZZ_TARGETS); do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 || exit 1; \
+	done
 
 golden: ## Rewrite the golden files; review the difference
 	UPDATE_GOLDEN=1 $(CARGO) test --lib --test registry

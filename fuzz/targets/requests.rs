@@ -1,0 +1,99 @@
+//! Whole requests to an API server: any method, any path and query, any body.
+
+#![no_main]
+
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode};
+use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
+use kinglet::pki::TokenKey;
+use kinglet::stdx::http::{HttpService, Request, Response, full, read_whole};
+use kinglet::stdx::{Clock, Entropy};
+use kinglet::storage::Sqlite;
+use kinglet::storage::sqlite::{Config as SqliteConfig, History};
+use libfuzzer_sys::fuzz_target;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// No answer takes longer, but those of watches.
+const WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug)]
+struct NoNodes;
+
+impl NodeService for NoNodes {
+    fn call(&self, _node: &str, _request: Request) -> BoxFuture<'static, io::Result<Response>> {
+        Box::pin(async { Ok(Response::new(full("nobody"))) })
+    }
+}
+
+struct Rig {
+    runtime: Runtime,
+    admin: Arc<dyn HttpService>,
+    _server: Arc<Server>,
+}
+
+fn rig() -> &'static Rig {
+    static RIG: OnceLock<Rig> = OnceLock::new();
+    RIG.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let server = runtime.block_on(async {
+            let config = SqliteConfig { path: None, history: History::DEFAULT };
+            let store = Arc::new(Sqlite::open(config).expect("a store in memory"));
+            let config = Config {
+                clock: Clock::system(),
+                entropy: Entropy::system(),
+                advertise_address: [192, 0, 2, 1].into(),
+                https_port: 6443,
+                service_cidrs: vec!["10.43.0.0/16".parse().expect("a range")],
+                node_ports: 30_000..=32_767,
+                components: Vec::new(),
+                event_ttl: Config::EVENT_TTL,
+                tokens: TokenSettings::of_cluster("cluster.local"),
+                connections_max: 100,
+            };
+            let server = Server::new(config, store, Arc::new(NoNodes));
+            let key = TokenKey::ephemeral().expect("a key");
+            server.use_token_keys(&[key]).expect("a key can be used");
+            server.bootstrap().await.expect("the first objects");
+            server
+        });
+        let admin = server.local(Identity::new("admin", &["system:masters"]));
+        Rig { runtime, admin, _server: server }
+    })
+}
+
+fuzz_target!(|input: (u8, &str, Vec<u8>)| {
+    let (method, path, body) = input;
+    const TYPES: [&str; 5] = [
+        "application/json",
+        "application/yaml",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+        "application/vnd.kubernetes.protobuf",
+    ];
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let chosen = methods[usize::from(method) % methods.len()].clone();
+    let of_type = TYPES[usize::from(method) / methods.len() % TYPES.len()];
+    let request = http::Request::builder()
+        .method(chosen)
+        .uri(format!("/{path}"))
+        .header("content-type", of_type)
+        .body(full(body));
+    let Ok(request) = request else { return };
+    let rig = rig();
+    rig.runtime.block_on(async {
+        let answer = async {
+            let answer = rig.admin.call(request).await.expect("an answer");
+            let code = answer.status();
+            drop(read_whole(answer.into_body(), ANSWER_BYTES_MAX).await);
+            code
+        };
+        if let Ok(code) = tokio::time::timeout(WITHIN, answer).await {
+            assert_ne!(code, StatusCode::INTERNAL_SERVER_ERROR, "/{path}");
+        }
+    });
+});
