@@ -21,4 +21,4 @@ pub use definition::{Conversion, CustomVersion, Definition, NotServed};
 pub use object::CustomObject;
 pub use read::Reading;
 pub use scale::{ScalePaths, Scaled};
-pub use version::{CompiledVersion, RuleCheck, SelectableField};
+pub use version::{CompiledVersion, SelectableField};

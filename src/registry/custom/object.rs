@@ -6,6 +6,7 @@ use crate::api::field::Problem;
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::metadata;
 use crate::registry::object::{Creator, Object};
+use crate::registry::schema::structural::validations::{self, Before, Subject};
 use crate::registry::schema::structural::{
     embedded, lists, nowhere, validate, validate_update, validate_update_at,
 };
@@ -17,7 +18,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 use std::any::Any;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const STATUS: &str = "status";
 const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
@@ -35,6 +36,8 @@ pub struct CustomObject {
     metadata: ObjectMeta,
     /// Everything but `apiVersion`, `kind` and `metadata`.
     rest: Map<String, Value>,
+    /// What rules have against it and tolerate, once it has been validated.
+    tolerated: OnceLock<Vec<String>>,
 }
 
 impl CustomObject {
@@ -48,7 +51,7 @@ impl CustomObject {
         rest.remove("kind");
         let metadata = rest.remove("metadata").filter(|metadata| !metadata.is_null());
         let metadata = metadata.map(serde_json::from_value).transpose()?.unwrap_or_default();
-        Ok(Self { version, metadata, rest })
+        Ok(Self { version, metadata, rest, tolerated: OnceLock::new() })
     }
 
     #[must_use]
@@ -88,7 +91,11 @@ impl CustomObject {
         if errors.iter().any(is_blocking) {
             return vec![FieldError::invalid(&nowhere(), Value::Null, NOT_CHECKED)];
         }
-        rules.check(&self.version.schema, new, old)
+        let before = old.map_or(Before::Nothing, Before::Tolerated);
+        let subject = Subject { schema: &self.version.schema, value: new, before };
+        let finding = rules.check(subject, &FieldPath::default(), validations::BUDGET);
+        self.tolerated.get_or_init(|| finding.warnings);
+        finding.errors
     }
 
     fn validate_against(&self, old: &dyn Object, parts: Parts) -> Vec<FieldError> {
@@ -239,18 +246,20 @@ impl Object for CustomObject {
         self.validate_against(old, Parts::All)
     }
 
-    /// Upstream `generateWarningsFromObj`: finalizers that are new.
+    /// What rules tolerate, and upstream's `generateWarningsFromObj`: finalizers that are new.
     fn warnings(&self, old: Option<&dyn Object>) -> Vec<String> {
         let before = old.and_then(|old| old.metadata().finalizers.as_deref()).unwrap_or_default();
         let mut new: Vec<_> = self.metadata.finalizers.iter().flatten().collect();
         new.retain(|name| !before.contains(name));
         new.sort();
         new.dedup();
-        new.into_iter().flat_map(|name| finalizer_warnings(name)).collect()
+        let of_rules = self.tolerated.get().cloned().unwrap_or_default();
+        let of_finalizers = new.into_iter().flat_map(|name| finalizer_warnings(name));
+        of_rules.into_iter().chain(of_finalizers).collect()
     }
 
     fn status_warnings(&self) -> Vec<String> {
-        Vec::new()
+        self.tolerated.get().cloned().unwrap_or_default()
     }
 
     fn first_generation(&self) -> Option<i64> {

@@ -4,9 +4,9 @@ use super::columns::Columns;
 use super::json_path::JsonPath;
 use super::object::CustomObject;
 use super::scale::ScalePaths;
-use crate::api::FieldError;
 use crate::registry::kind::{Column, KindFacts, Scope, Subresource, VERBS};
 use crate::registry::object::Decoded;
+use crate::registry::schema::structural::validations::Rules;
 use crate::registry::schema::structural::{NotStructural, Structural, defaults, embedded, prune};
 use crate::registry::schema::{Checked, Mistyped};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -15,14 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::fmt::Debug;
 use std::sync::Arc;
-
-/// The rules of a version that are written in CEL, compiled.
-pub trait RuleCheck: Debug + Send + Sync {
-    /// What they have against an object, new or changed.
-    fn check(&self, schema: &Structural, new: &Value, old: Option<&Value>) -> Vec<FieldError>;
-}
 
 /// A field that field selectors may name: `spec.color`.
 #[derive(Clone, Debug)]
@@ -45,7 +38,8 @@ pub struct CompiledVersion {
     pub has_status: bool,
     pub scale: Option<ScalePaths>,
     pub selectable: Vec<SelectableField>,
-    pub rules: Option<Arc<dyn RuleCheck>>,
+    /// What objects must be like beyond their schema.
+    pub rules: Option<Arc<Rules>>,
     pub(super) columns: Columns,
     /// Whether there are resources within resources.
     pub(super) has_embedded: bool,
@@ -71,20 +65,14 @@ impl CompiledVersion {
             names: names(definition),
             scope: if spec.scope == "Cluster" { Scope::Cluster } else { Scope::Namespaced },
             has_embedded: embedded::is_within(&schema),
+            rules: Rules::of(&schema, true).map(Arc::new),
             schema: Arc::new(schema),
             keeps_unknown: keeps_unknown(spec),
             has_status: subresources.is_some_and(|it| it.status.is_some()),
             scale: subresources.and_then(|it| it.scale.as_ref()).map(scale),
             selectable: selectable(version),
-            rules: None,
             columns: Columns::of(version.additional_printer_columns.as_deref().unwrap_or_default()),
         })
-    }
-
-    /// The same with rules in CEL.
-    #[must_use]
-    pub fn with_rules(self, rules: Arc<dyn RuleCheck>) -> Self {
-        Self { rules: Some(rules), ..self }
     }
 
     /// `example.com/v1`.

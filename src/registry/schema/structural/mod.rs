@@ -3,7 +3,7 @@
 //! Start at [`Structural`], which [`Structural::new`] makes of a version's `openAPIV3Schema`. A
 //! write of a custom resource goes through [`defaults::prune_nulls`] and [`defaults::apply`],
 //! [`prune()`], [`embedded::coerce`], and then [`validate()`] (or [`validate_update`], which
-//! tolerates what was wrong before), [`embedded::validate`] and [`lists::validate`]. What is
+//! tolerates what was wrong before), [`embedded::validate`], [`lists::validate`] and the rules of [`validations`]. What is
 //! published of a schema is made by [`publish`] of the definition itself, because descriptions
 //! are not kept here.
 //!
@@ -26,6 +26,7 @@ mod prune;
 pub mod publish;
 mod rules;
 mod validate;
+pub mod validations;
 
 pub use build::{DEPTH_MAX, NODES_MAX, NotStructural};
 pub use field_path::{FoundField, find_field};

@@ -3,6 +3,7 @@
 
 use crate::api::{FieldError, FieldPath};
 use crate::registry::schema::structural::defaults::{self, Surrounding};
+use crate::registry::schema::structural::validations::{self, Before, Rules, Subject};
 use crate::registry::schema::structural::{
     Structural, embedded, prune_as, validate_part, validate_structure,
 };
@@ -19,7 +20,8 @@ pub(super) fn validate(
         return Vec::new();
     }
     let root = schema.clone().into_root();
-    let mut walker = Walker { requires_pruned, errors: Vec::new() };
+    let budget = Some(validations::BUDGET);
+    let mut walker = Walker { requires_pruned, budget, errors: Vec::new() };
     let place = Place { root: &root, surrounding: &Surrounding::Root, is_in_metadata: false };
     walker.visit(&root, place, path);
     walker.errors
@@ -40,6 +42,8 @@ pub(super) fn has_unpruned_defaults(props: &JSONSchemaProps) -> bool {
 
 struct Walker {
     requires_pruned: bool,
+    /// What rules may still cost; `None` where that was not enough, and nothing more is said.
+    budget: Option<u64>,
     errors: Vec<FieldError>,
 }
 
@@ -53,6 +57,9 @@ struct Place<'a> {
 
 impl Walker {
     fn visit(&mut self, schema: &Structural, place: Place<'_>, path: &FieldPath) {
+        if self.budget.is_none() {
+            return;
+        }
         // A resource within a resource is one by itself.
         let place = match schema.is_embedded() {
             true => Place { root: schema, surrounding: &Surrounding::Root, is_in_metadata: false },
@@ -64,6 +71,9 @@ impl Walker {
                 true => in_metadata(default, schema, place, &path),
                 false => self.elsewhere(default, schema, &path),
             };
+            if errors.is_empty() {
+                self.rules((schema, std::ptr::eq(schema, place.root)), default, &path);
+            }
             self.errors.extend(errors);
         }
         if let Some(items) = schema.items() {
@@ -78,6 +88,28 @@ impl Walker {
             let place = Place { surrounding: &surrounding, is_in_metadata, ..place };
             self.visit(property, place, &path.child("properties").key(name));
         }
+    }
+
+    /// A default has to keep the rules as what does not change, and as what is new.
+    fn rules(
+        &mut self,
+        (schema, is_resource): (&Structural, bool),
+        default: &Value,
+        path: &FieldPath,
+    ) {
+        let Some(rules) = Rules::of(schema, is_resource) else { return };
+        let Some(budget) = self.budget else { return };
+        let check = |before: Before<'_>| {
+            rules.check(Subject { schema, value: default, before }, path, budget)
+        };
+        let mut finding = check(Before::Compared(default));
+        if finding.errors.is_empty() {
+            let as_new = check(Before::Nothing);
+            finding.budget = finding.budget.min(as_new.budget);
+            finding.errors = as_new.errors;
+        }
+        self.budget = finding.budget;
+        self.errors.extend(finding.errors);
     }
 
     fn elsewhere(&self, default: &Value, schema: &Structural, path: &FieldPath) -> Vec<FieldError> {

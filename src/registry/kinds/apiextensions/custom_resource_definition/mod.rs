@@ -11,6 +11,7 @@ mod conversion;
 mod default_values;
 mod defaults;
 mod names;
+mod rule_costs;
 mod rules;
 mod schema;
 mod spec;

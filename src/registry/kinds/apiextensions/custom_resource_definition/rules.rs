@@ -1,25 +1,21 @@
-//! Rules in CEL: that they have the form of rules. Whether they can be compiled is asked of whoever
-//! knows the language, through one function ([`COMPILE`]).
+//! Rules in CEL: that they have the form of rules, that they can be compiled, and what they may cost.
 //!
 //! Follows upstream `ValidateCustomResourceDefinitionOpenAPISchema` (apiextensions
-//! pkg/apis/apiextensions/validation/validation.go, v1.35) as far as it is about rules.
+//! pkg/apis/apiextensions/validation/validation.go, v1.35) as far as it is about rules. Which
+//! expressions were there before makes no difference: see [`validations`].
 
+use super::rule_costs::{COST_MAX, Scope, TotalCost, exceeds};
+use crate::api::field::Problem;
 use crate::api::{FieldError, FieldPath};
+use crate::registry::schema::structural::validations::{self, Compiled, CompiledRule};
 use crate::registry::schema::structural::{Structural, find_field};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, ValidationRule,
 };
+use serde_json::Value;
 
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
-
-/// Compiles the rules of a schema at a path, and says what is wrong with them. The schema is
-/// structural; `is_unchanged` where it was accepted before, so that what it costs is not asked.
-pub(super) type CompileRules =
-    fn(path: &FieldPath, schema: &Structural, is_unchanged: bool) -> Vec<FieldError>;
-
-/// Whom definitions are given to. Nobody knows the language yet.
-pub(super) const COMPILE: CompileRules = |_path, _schema, _is_unchanged| Vec::new();
 
 /// The form of the rules of one schema.
 pub(super) fn validate(props: &JSONSchemaProps, path: &FieldPath) -> Vec<FieldError> {
@@ -77,4 +73,125 @@ fn has_breaks(text: &str) -> bool {
 fn is_path(props: &JSONSchemaProps, path: &str) -> bool {
     Structural::new(props).is_ok_and(|schema| find_field(path, &schema, true).is_ok())
         || Structural::new(props).is_err()
+}
+
+/// Compiles the rules of all schemas of a definition.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    /// Whether the definition was accepted as it is before: what each rule costs is not asked.
+    pub(super) is_unchanged: bool,
+    pub(super) errors: Vec<FieldError>,
+    pub(super) total: TotalCost,
+}
+
+impl Compiler {
+    pub(super) fn new(is_unchanged: bool) -> Self {
+        Self { is_unchanged, errors: Vec::new(), total: TotalCost::default() }
+    }
+
+    /// Compiles the rules of one schema. `no_old` is the list above that does not say which of its
+    /// elements was which before.
+    pub(super) fn compile(
+        &mut self,
+        props: &JSONSchemaProps,
+        scope: &Scope<'_>,
+        no_old: Option<&FieldPath>,
+        path: &FieldPath,
+    ) {
+        let rules = props.x_kubernetes_validations.as_deref().unwrap_or_default();
+        if rules.is_empty() {
+            return;
+        }
+        let path = path.child("x-kubernetes-validations");
+        let Some(declared) = scope.declared() else {
+            let detail = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations";
+            self.errors.push(internal(&path, detail));
+            return;
+        };
+        let compiled = validations::compile(scope.schema, declared);
+        for (index, (rule, compiled)) in rules.iter().zip(&compiled).enumerate() {
+            let path = path.index(index);
+            match compiled {
+                Compiled::Empty => {}
+                Compiled::Failed(problem) => {
+                    self.errors.push(wrong(&path.child("rule"), rule, problem));
+                    self.errors.extend(useless_option(rule, &path));
+                }
+                Compiled::Rule(compiled) => {
+                    self.costs((rule, compiled), scope, &path);
+                    if !compiled.uses_old_self {
+                        self.errors.extend(useless_option(rule, &path));
+                    } else if let Some(above) = no_old {
+                        let detail = format!(
+                            "oldSelf cannot be used on the uncorrelatable portion of the schema within {above}"
+                        );
+                        let path = path.child("rule");
+                        self.errors.push(FieldError::invalid(&path, rule.rule.as_str(), detail));
+                    }
+                }
+            }
+        }
+    }
+
+    fn costs(
+        &mut self,
+        (rule, compiled): (&ValidationRule, &CompiledRule),
+        scope: &Scope<'_>,
+        path: &FieldPath,
+    ) {
+        let cost = scope.total(compiled.program.estimated_cost().max);
+        self.cost("estimated rule cost", cost, &path.child("rule"));
+        let path = path.child("messageExpression");
+        match &compiled.message {
+            None => {}
+            Some(Err(problem)) => self.errors.push(wrong(&path, rule, problem)),
+            Some(Ok(program)) => {
+                let cost = program.estimated_cost().max;
+                self.cost("estimated messageExpression cost", cost, &path);
+            }
+        }
+    }
+
+    fn cost(&mut self, name: &str, cost: u64, path: &FieldPath) {
+        if !self.is_unchanged && cost > COST_MAX {
+            self.errors.push(FieldError::forbidden(path, exceeds(name, cost, COST_MAX)));
+        }
+        self.total.add(path, cost);
+    }
+}
+
+fn useless_option(rule: &ValidationRule, path: &FieldPath) -> Option<FieldError> {
+    let detail = "may not be set if oldSelf is not used in rule";
+    let path = path.child("optionalOldSelf");
+    rule.optional_old_self.map(|set| FieldError::invalid(&path, set, detail))
+}
+
+/// An error that tells all of a rule.
+fn wrong(path: &FieldPath, rule: &ValidationRule, problem: &str) -> FieldError {
+    FieldError::invalid_unprinted(path, format!("{}: {problem}", in_go(rule)))
+}
+
+/// A rule as Go's JSON has it of upstream's internal type.
+fn in_go(rule: &ValidationRule) -> String {
+    let text = |text: &Option<String>| Value::from(text.as_deref().unwrap_or_default());
+    let fields = [
+        ("Rule", Value::from(rule.rule.as_str())),
+        ("Message", text(&rule.message)),
+        ("MessageExpression", text(&rule.message_expression)),
+        ("Reason", Value::from(rule.reason.as_deref())),
+        ("FieldPath", text(&rule.field_path)),
+        ("OptionalOldSelf", Value::from(rule.optional_old_self)),
+    ];
+    let fields = fields.map(|(name, value)| format!("\"{name}\":{value}"));
+    let shown = format!("{{{}}}", fields.join(","));
+    shown.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+fn internal(path: &FieldPath, detail: &str) -> FieldError {
+    FieldError {
+        path: path.clone(),
+        problem: Problem::Internal,
+        value: None,
+        detail: detail.to_owned(),
+    }
 }

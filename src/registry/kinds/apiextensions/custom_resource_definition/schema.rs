@@ -2,8 +2,10 @@
 //! `ValidateCustomResourceDefinitionOpenAPISchema`, apiextensions
 //! pkg/apis/apiextensions/validation/validation.go, v1.35).
 
+use super::default_values;
+use super::rule_costs::{Scope, Step};
+use super::rules::{self, Compiler};
 use super::tolerance::Tolerance;
-use super::{default_values, rules};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::to_value;
 use crate::registry::schema::structural::{Structural, validate_structure};
@@ -63,16 +65,18 @@ pub(super) fn validate(
             }
         }
     }
-    let mut walker = Walker { tolerance: look.tolerance, errors: Vec::new() };
-    walker.visit(props, Standing { is_root: true, ..Standing::default() }, &at);
-    let of_form = walker.errors;
-    if let Some(schema) = sound.filter(|schema| of_form.is_empty() && schema.has_rules()) {
-        errors.extend((rules::COMPILE)(&at, &schema, look.is_unchanged));
-    }
-    errors.extend(of_form);
+    let compiler = Compiler::new(look.is_unchanged);
+    let mut walker = Walker { tolerance: look.tolerance, errors: Vec::new(), compiler };
+    // Rules are compiled of schemas that are right otherwise, and hold for these.
+    let scope = sound.as_ref().filter(|schema| schema.has_rules()).map(Scope::of_root);
+    let standing = Standing { is_root: true, scope: scope.as_ref(), ..Standing::default() };
+    walker.visit(props, standing, &at);
+    errors.extend(walker.errors);
+    errors.extend(walker.compiler.errors);
     if errors.is_empty() {
         errors.extend(not_structural);
     }
+    errors.extend(walker.compiler.total.errors(&at));
     errors
 }
 
@@ -120,15 +124,21 @@ struct Standing<'a> {
     is_in_metadata: bool,
     /// Why there may be no defaults.
     no_defaults: Option<&'a str>,
+    /// The outermost list above that does not say which of its elements was which before.
+    no_old: Option<&'a FieldPath>,
+    /// What its rules may speak of; `None` where they are not compiled.
+    scope: Option<&'a Scope<'a>>,
 }
 
 struct Walker<'a> {
     tolerance: &'a Tolerance,
     errors: Vec<FieldError>,
+    compiler: Compiler,
 }
 
 impl Walker<'_> {
     fn visit(&mut self, props: &JSONSchemaProps, standing: Standing<'_>, path: &FieldPath) {
+        let known = self.errors.len();
         self.standard(props, standing, path);
         let below = Standing { is_root: false, ..standing };
         if props.unique_items.unwrap_or_default() {
@@ -142,7 +152,8 @@ impl Walker<'_> {
             let is_resource =
                 standing.is_root || props.x_kubernetes_embedded_resource.unwrap_or_default();
             let reason = format!("in top-level {name}");
-            let mut below = below;
+            let scope = standing.scope.and_then(|scope| scope.below(Step::Property(name)));
+            let mut below = Standing { scope: scope.as_ref(), ..below };
             if is_resource && is_of_all {
                 below.is_in_metadata = true;
                 if standing.is_root {
@@ -151,6 +162,29 @@ impl Walker<'_> {
             }
             self.visit(property, below, &path.child("properties").key(name));
         }
+        self.nested(props, below, path);
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &props.items {
+            let has_keys = props.x_kubernetes_list_type.as_deref() == Some("map");
+            let no_old = below.no_old.or((!has_keys).then_some(path));
+            let scope = standing.scope.and_then(|scope| scope.below(Step::Items));
+            let below = Standing { no_old, scope: scope.as_ref(), ..below };
+            self.visit(items, below, &path.child("items"));
+        }
+        self.extensions(props, path);
+        self.errors.extend(validate_list_type(props, self.tolerance, path));
+        if !self.tolerance.odd_map_keys {
+            self.errors.extend(validate_list_items(props, path));
+        }
+        self.errors.extend(rules::validate(props, path));
+        // What is wrong with an expression because its schema is wrong helps nobody.
+        if let Some(scope) = standing.scope.filter(|_| self.errors.len() == known) {
+            self.compiler.compile(props, scope, standing.no_old, path);
+        }
+    }
+
+    /// Rules in schemas that are nested in this way are not structural.
+    fn nested(&mut self, props: &JSONSchemaProps, below: Standing<'_>, path: &FieldPath) {
+        let below = Standing { scope: None, ..below };
         if let Some(not) = &props.not {
             self.visit(not, below, &path.child("not"));
         }
@@ -161,15 +195,6 @@ impl Walker<'_> {
                 self.visit(nested, below, &path.child(name).index(index));
             }
         }
-        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &props.items {
-            self.visit(items, below, &path.child("items"));
-        }
-        self.extensions(props, path);
-        self.errors.extend(validate_list_type(props, self.tolerance, path));
-        if !self.tolerance.odd_map_keys {
-            self.errors.extend(validate_list_items(props, path));
-        }
-        self.errors.extend(rules::validate(props, path));
     }
 
     fn additional(&mut self, props: &JSONSchemaProps, below: Standing<'_>, path: &FieldPath) {
@@ -181,7 +206,8 @@ impl Walker<'_> {
             self.errors.push(FieldError::forbidden(&path, detail));
         }
         if let JSONSchemaPropsOrBool::Schema(schema) = additional {
-            let mut below = below;
+            let scope = below.scope.and_then(|scope| scope.below(Step::Additional));
+            let mut below = Standing { scope: scope.as_ref(), ..below };
             if below.is_in_metadata {
                 below.no_defaults = Some("inside additionalProperties applying to object metadata");
             }

@@ -32,7 +32,7 @@ impl<'a> Correlated<'a> {
     }
 
     /// The old elements of a list, by their keys.
-    pub(super) fn elements(&self) -> Elements<'a> {
+    pub(in super::super) fn elements(&self) -> Elements<'a> {
         let Value::Array(old) = self.old else { return Elements::default() };
         Elements::of(self.schema, old)
     }
@@ -72,13 +72,13 @@ fn has_keys(schema: &Structural) -> bool {
 
 /// The elements of a list by their keys; the first of those with the same.
 #[derive(Debug, Default)]
-pub(super) struct Elements<'a> {
+pub(in super::super) struct Elements<'a> {
     keys: &'a [Box<str>],
     by_key: HashMap<String, &'a Value>,
 }
 
 impl<'a> Elements<'a> {
-    fn of(schema: &'a Structural, list: &'a [Value]) -> Self {
+    pub(in super::super) fn of(schema: &'a Structural, list: &'a [Value]) -> Self {
         if !has_keys(schema) {
             return Self::default();
         }
@@ -93,7 +93,7 @@ impl<'a> Elements<'a> {
     }
 
     /// The one with the keys of `element`.
-    pub(super) fn find(&self, element: &Value) -> Option<&'a Value> {
+    pub(in super::super) fn find(&self, element: &Value) -> Option<&'a Value> {
         self.by_key.get(&key_of(element, self.keys)?).copied()
     }
 }
