@@ -148,6 +148,8 @@ impl Declared {
                 (Shape::Map(values), "@items") => Arc::clone(values),
                 (Shape::Map(_), "@keys") => Arc::new(Self::of(Shape::String)),
                 (Shape::Object(object), name) => object.fields().field(name)?,
+                // Whatever it is called: `device.attributes['a'].b`.
+                (Shape::Map(values), _) if matches!(values.shape, Shape::Any) => Arc::clone(values),
                 _ => return None,
             };
         }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub struct Environment {
     variables: BTreeMap<String, Type>,
     sizes: Option<Arc<Declared>>,
+    has_bind: bool,
 }
 
 /// Why a text is not a program.
@@ -47,6 +48,12 @@ impl Environment {
         self
     }
 
+    /// With `cel.bind`, which most environments lack.
+    #[must_use]
+    pub fn binding(self) -> Self {
+        Self { has_bind: true, ..self }
+    }
+
     pub(super) fn variable(&self, name: &str) -> Option<&Type> {
         self.variables.get(name)
     }
@@ -60,7 +67,7 @@ impl Environment {
 
     fn check(&self, text: &str) -> Result<Checked, Issues> {
         let mut report = Report::of(text);
-        let checked = parser::parse(text, &mut report)
+        let checked = parser::parse(text, self.has_bind, &mut report)
             .and_then(|tree| checker::check(tree, self, &mut report));
         if let Some(checked) = &checked {
             validators::validate(checked, &mut report);

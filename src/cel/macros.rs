@@ -3,7 +3,7 @@
 //!
 //! They are those of upstream's base environment (apiserver pkg/cel/environment/base.go, v1.35):
 //! the standard ones (cel-go parser/macro.go), ext.TwoVarComprehensions, OptionalTypes and
-//! ext.Lists version 3. `cel.bind` is not among them.
+//! ext.Lists version 3. `cel.bind` (ext.Bindings) is one where an environment asks for it.
 
 use super::ast::{Entry, Expr, Fold, Kind, Literal};
 use super::parser::Nodes;
@@ -69,6 +69,7 @@ pub(super) fn expand_member(nodes: &mut Nodes, name: &str, call: Call) -> Expand
         ("optMap", 2) => |m, call| m.on_optional(true, call),
         ("optFlatMap", 2) => |m, call| m.on_optional(false, call),
         ("sortBy", 2) => |m, call| m.sort_by(call),
+        ("bind", 3) if nodes.has_bind && is_cel(&call.target) => |m, call| m.named(call),
         _ => return Expanded::Not(call),
     };
     let mut within = Macro { at: call.at, nodes };
@@ -76,6 +77,11 @@ pub(super) fn expand_member(nodes: &mut Nodes, name: &str, call: Call) -> Expand
         Ok(expr) => Expanded::To(expr),
         Err((at, message)) => Expanded::Wrong(at, message),
     }
+}
+
+/// Whether this is the namespace of `cel.bind`.
+fn is_cel(target: &Expr) -> bool {
+    matches!(&target.kind, Kind::Ident(name) if name == "cel")
 }
 
 #[derive(Clone, Copy)]
@@ -287,6 +293,18 @@ impl Macro<'_> {
             result,
         };
         self.make(Kind::Fold(Box::new(fold)))
+    }
+
+    fn named(&mut self, call: Call) -> Result<Expr, Wrong> {
+        let mut args = call.args;
+        let (result, value) = (args.remove(2), args.remove(1));
+        match &args[0].kind {
+            Kind::Ident(name) => Ok(self.bind(name.clone(), value, result)),
+            _ => {
+                let message = "cel.bind() variable names must be simple identifiers";
+                Err((self.nodes.place(&args[0]), message.into()))
+            }
+        }
     }
 
     fn on_optional(&mut self, wraps: bool, call: Call) -> Result<Expr, Wrong> {

@@ -42,8 +42,9 @@ const RESERVED: &[&str] = &[
     "while",
 ];
 
-/// The tree of a text, or `None` where something is wrong, which is then in the report.
-pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Option<Tree> {
+/// The tree of a text, or `None` where something is wrong, which is then in the report. `cel.bind` is
+/// a macro where it `has_bind`.
+pub(super) fn parse(text: &str, has_bind: bool, report: &mut Report<'_>) -> Option<Tree> {
     let size = text.chars().count();
     if size > EXPRESSION_CHARS_MAX {
         report.add_nowhere(format!(
@@ -52,8 +53,8 @@ pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Option<Tree> {
         return None;
     }
     let tokens = tokens(text, report);
-    let mut parser =
-        Parser { tokens: &tokens, next: 0, nesting: 0, nodes: Nodes::default(), report };
+    let nodes = Nodes { has_bind, ..Nodes::default() };
+    let mut parser = Parser { tokens: &tokens, next: 0, nesting: 0, nodes, report };
     let root = parser.whole();
     let nodes = parser.nodes;
     if let Some(limit) = nodes.exceeded {
@@ -70,6 +71,7 @@ pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Option<Tree> {
 pub(super) struct Nodes {
     places: Vec<Offset>,
     exceeded: Option<String>,
+    pub(super) has_bind: bool,
 }
 
 impl Nodes {

@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 use crate::support::eventually;
 use serde_json::{Value, json};
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const KITES: &str = "/apis/example.com/v1/namespaces/default/kites";
 
 /// Kites fly at a height and tell how high they are.
@@ -61,7 +61,7 @@ fn kite(name: &str, color: &str) -> Value {
 }
 
 impl Cluster {
-    async fn define(&self, definition: &Value) {
+    pub(crate) async fn define(&self, definition: &Value) {
         let created = self.api.post(DEFINITIONS, definition).await;
         assert_eq!(created.code, 201, "{}", created.text());
         let name = definition["metadata"]["name"].as_str().unwrap();

@@ -10,6 +10,7 @@ mod collection;
 mod daemonsets;
 mod definitions;
 mod definitions_apply;
+mod definitions_rules;
 mod deployments;
 mod disruption;
 mod ipam;

@@ -3,7 +3,6 @@
 use super::*;
 use crate::api::FieldError;
 use crate::registry::Object;
-use crate::registry::schema::structural::Structural;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -273,24 +272,27 @@ fn updates_tolerate_what_was_wrong_before() {
     );
 }
 
-#[derive(Debug)]
-struct Refuses;
-
-impl RuleCheck for Refuses {
-    fn check(&self, schema: &Structural, _new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        assert!(schema.property("spec").is_some());
-        let detail = if old.is_some() { "changed" } else { "new" };
-        vec![FieldError::invalid_unprinted(&crate::api::FieldPath::new("spec"), detail)]
-    }
-}
-
 #[test]
 fn rules_are_for_objects_that_are_sound() {
-    let version = Arc::new((*version()).clone().with_rules(Arc::new(Refuses)));
-    let sound = created(&version, cert(json!({"secretName": "x"})));
-    assert_eq!(texts(&sound.validate()), ["spec: Invalid value: new"]);
-    assert_eq!(texts(&sound.validate_update(&*sound)), ["spec: Invalid value: changed"]);
-    let unsound = created(&version, cert(json!({})));
+    let mut definition = definition();
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties";
+    let properties = definition.pointer_mut(properties).unwrap();
+    properties["spec"]["x-kubernetes-validations"] =
+        json!([{"rule": "self.color != 'red'"}, {"rule": "self.replicas >= oldSelf.replicas"}]);
+    properties["status"]["x-kubernetes-validations"] = json!([{"rule": "self.replicas > 0"}]);
+    let version = compiled(definition);
+    let spec = |color: &str, replicas: i64| {
+        cert(json!({"secretName": "x", "color": color, "replicas": replicas}))
+    };
+    let (red, blue) = (created(&version, spec("red", 1)), created(&version, spec("blue", 2)));
+    let color = "spec: Invalid value: failed rule: self.color != 'red'";
+    let replicas = "spec: Invalid value: failed rule: self.replicas >= oldSelf.replicas";
+    assert_eq!(texts(&red.validate()), [color]);
+    assert_eq!(texts(&red.validate_update(&*blue)), [color, replicas]);
+    assert!(blue.validate_update(&*red).is_empty());
+    // Nothing has changed: there is a warning, and no error.
+    assert!(red.validate_update(&*red.clone_box()).is_empty());
+    let unsound = created(&version, cert(json!({"color": "red"})));
     assert_eq!(
         texts(&unsound.validate()),
         [
@@ -298,6 +300,28 @@ fn rules_are_for_objects_that_are_sound() {
             "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
         ]
     );
+    let mut value = spec("blue", 2);
+    value["status"] = json!({"replicas": 0});
+    let mut told = version.decode(value).unwrap();
+    told.prepare_status_update(&*blue);
+    assert_eq!(
+        texts(&told.validate_status_update(&*blue)),
+        ["status: Invalid value: failed rule: self.replicas > 0"]
+    );
+}
+
+#[test]
+fn rules_that_are_tolerated_are_warned_of() {
+    let mut definition = definition();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    definition.pointer_mut(spec).unwrap()["x-kubernetes-validations"] =
+        json!([{"rule": "self.color != 'red'"}]);
+    let version = compiled(definition);
+    let red = created(&version, cert(json!({"secretName": "x", "color": "red"})));
+    let again = red.clone_box();
+    assert!(again.validate_update(&*red).is_empty());
+    let warning = "spec: Invalid value: failed rule: self.color != 'red'";
+    assert_eq!(again.warnings(Some(&*red)), [warning]);
 }
 
 #[test]

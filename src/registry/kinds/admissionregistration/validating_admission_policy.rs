@@ -4,9 +4,10 @@
 //! (pkg/apis/admissionregistration/validation, v1.35). Whether somebody may read the kind of
 //! parameters that he names is not looked at.
 
-use super::expressions::{self, Outcome, Vocabulary};
+use super::expressions::{self, Outcome, Variables, Vocabulary};
 use super::{EXTENSIONS, FAILURE_POLICIES, matching};
 use crate::api::{FieldError, FieldPath, names};
+use crate::cel::Declared;
 use crate::registry::checks::{conditions, invalid, one_of, present, to_value};
 use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
@@ -20,6 +21,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// More annotations are refused.
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
@@ -131,14 +133,18 @@ fn validate(
         errors.extend(expressions::validate_match_conditions(conditions, has_params, &path));
     }
     let variables = spec.variables.as_deref().unwrap_or_default();
-    let vocabulary =
-        |known: usize| Vocabulary { has_params, has_authorizer: true, variables: known };
+    let mut known = Variables::new();
     for (index, variable) in variables.iter().enumerate() {
         let path = path.child("variables").index(index);
-        errors.extend(validate_variable(variable, vocabulary(index), &path));
+        let vocabulary = Vocabulary { has_params, has_authorizer: true, variables: Some(&known) };
+        let (declared, found) = validate_variable(variable, vocabulary, &path);
+        errors.extend(found);
+        known.extend(declared.map(|declared| (variable.name.clone(), declared)));
     }
+    let known = Some(&known).filter(|_| !variables.is_empty());
+    let vocabulary = Vocabulary { has_params, has_authorizer: true, variables: known };
     let name = policy.metadata.name.as_deref().unwrap_or_default();
-    errors.extend(validate_demands(&spec, name, vocabulary(variables.len()), &path));
+    errors.extend(validate_demands(&spec, name, vocabulary, &path));
     errors
 }
 
@@ -146,7 +152,7 @@ fn validate(
 fn validate_demands(
     spec: &ValidatingAdmissionPolicySpec,
     name: &str,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary<'_>,
     path: &FieldPath,
 ) -> Vec<FieldError> {
     let validations = spec.validations.as_deref().unwrap_or_default();
@@ -222,12 +228,12 @@ fn validate_api_version(text: &str, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-/// Upstream `validateVariable`.
+/// What a variable is, and what is wrong with it (upstream `validateVariable`).
 fn validate_variable(
     variable: &Variable,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary<'_>,
     path: &FieldPath,
-) -> Vec<FieldError> {
+) -> (Option<Arc<Declared>>, Vec<FieldError>) {
     let mut errors = Vec::new();
     let (name_path, expression_path) = (path.child("name"), path.child("expression"));
     let name = variable.name.as_str();
@@ -239,17 +245,18 @@ fn validate_variable(
     let expression = variable.expression.as_str();
     if expression.trim().is_empty() {
         errors.push(FieldError::required(&expression_path, "expression is not specified"));
-    } else {
-        let outcome = Outcome::Any;
-        errors.extend(expressions::validate(expression, vocabulary, outcome, &expression_path));
+        return (None, errors);
     }
-    errors
+    let ty = expressions::compile(expression, vocabulary, Outcome::Any, &expression_path);
+    let declared = expressions::declared(ty.as_ref().ok());
+    errors.extend(ty.err());
+    (Some(declared), errors)
 }
 
 /// Upstream `validateValidation`.
 fn validate_validation(
     validation: &Validation,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary<'_>,
     path: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -290,7 +297,7 @@ fn validate_validation(
 fn validate_annotation(
     annotation: &AuditAnnotation,
     policy: &str,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary<'_>,
     path: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -387,6 +394,41 @@ mod tests {
     }
 
     #[test]
+    fn expressions_are_of_their_type_and_speak_of_what_there_is() {
+        let demanding = |validation: Value| {
+            policy(json!({
+                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+                "variables": [
+                    {"name": "count", "expression": "object.spec.replicas.size()"},
+                    {"name": "many", "expression": "variables.count > 3"},
+                ],
+                "validations": [validation],
+            }))
+        };
+        check(
+            &demanding(json!({"expression": "!variables.many && params.data.max == 'x'",
+                "messageExpression": "string(variables.count)"})),
+            &[],
+        );
+        check(
+            &demanding(json!({"expression": "variables.count", "messageExpression": "authorizer"})),
+            &[
+                "spec.validations[0].expression: Invalid value: \"variables.count\": must evaluate to bool but got int",
+                "spec.validations[0].messageExpression: Invalid value: \"authorizer\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'authorizer'",
+            ],
+        );
+        check(
+            &policy(json!({"variables": [
+                {"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"},
+            ], "validations": [{"expression": "params == null"}]})),
+            &[
+                "spec.variables[0].expression: Invalid value: \"variables.b\": compilation failed: ERROR: <input>:1:10: undefined field 'b'",
+                "spec.validations[0].expression: Invalid value: \"params == null\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params'",
+            ],
+        );
+    }
+
+    #[test]
     fn parameters_are_of_a_kind() {
         let kind = |version: &str, kind: &str| {
             policy(json!({"paramKind": {"apiVersion": version, "kind": kind}}))
@@ -425,7 +467,7 @@ mod tests {
         check(
             &annotations(json!([
                 {"key": "a", "valueExpression": ""}, {"key": "a", "valueExpression": long},
-                {"key": "-", "valueExpression": "x"},
+                {"key": "-", "valueExpression": "'x'"},
             ])),
             &[
                 "spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified",
@@ -435,7 +477,7 @@ mod tests {
             ],
         );
         let many: Vec<_> =
-            (0..21).map(|n| json!({"key": format!("k{n}"), "valueExpression": "x"})).collect();
+            (0..21).map(|n| json!({"key": format!("k{n}"), "valueExpression": "'x'"})).collect();
         check(&annotations(json!(many)), &["spec.auditAnnotations: Invalid value: [{"]);
     }
 

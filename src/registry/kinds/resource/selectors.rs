@@ -4,13 +4,23 @@
 //! (pkg/apis/resource/validation, v1.35).
 
 use super::validate_each;
+use crate::api::field::Problem;
 use crate::api::{FieldError, FieldPath, names};
+use crate::cel::{CompileError, Declared, Environment, Object, Shape, Type};
 use crate::registry::checks::{invalid, one_of};
 use k8s_openapi::api::resource::v1::{DeviceSelector, DeviceToleration};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 const SELECTORS_MAX: usize = 32;
 /// A longer expression is refused.
 const EXPRESSION_BYTES_MAX: usize = 10 * 1024;
+/// One that may cost more is refused.
+const EXPRESSION_COST_MAX: u64 = 1_000_000;
+const DRIVER_BYTES_MAX: u64 = 63;
+/// Of attributes and capacities of a device together.
+const ATTRIBUTES_MAX: u64 = 32;
+const ATTRIBUTE_BYTES_MAX: u64 = 64;
 const EFFECTS: &[&str] = &["NoExecute", "NoSchedule"];
 
 pub(super) fn validate_selectors(
@@ -30,15 +40,53 @@ pub(super) fn validate_selectors(
     })
 }
 
-/// What is wrong with an expression about a device.
-///
-/// This is the one place where expressions of this group are judged beyond their length: until they
-/// are compiled here, any text but none passes.
+/// What is wrong with an expression about a device (upstream `validateCELSelector` and
+/// `CompileCELExpression`, dynamic-resource-allocation cel/compile.go, v1.35). Whether there
+/// was one like it before makes no difference: libraries have not changed since.
 fn validate_expression(expression: &str, path: &FieldPath) -> Vec<FieldError> {
-    let is_blank = expression.trim().is_empty();
-    let detail = "compilation failed: there is no expression";
-    is_blank.then(|| FieldError::invalid(path, expression, detail)).into_iter().collect()
+    let program = match DEVICES.compile(expression) {
+        Ok(program) => program,
+        Err(CompileError::Issues(issues)) => {
+            let detail = format!("compilation failed: {issues}");
+            return vec![FieldError::invalid(path, expression, detail)];
+        }
+        Err(CompileError::Program(problem)) => {
+            let detail = format!("program instantiation failed: {problem}");
+            let (path, problem) = (path.clone(), Problem::Internal);
+            return vec![FieldError { path, problem, value: None, detail }];
+        }
+    };
+    // Attributes are of any type.
+    if !matches!(program.output(), Type::Bool | Type::Dyn) {
+        let found = program.output();
+        let detail = format!("must evaluate to bool or the unknown type, not {found}");
+        return vec![FieldError::invalid(path, expression, detail)];
+    }
+    let is_complex = program.estimated_cost().max > EXPRESSION_COST_MAX;
+    let detail = "too complex, exceeds cost limit";
+    is_complex.then(|| FieldError::forbidden(path, detail)).into_iter().collect()
 }
+
+/// What expressions about devices may speak of.
+static DEVICES: LazyLock<Environment> = LazyLock::new(|| {
+    let sized = |shape: Shape, max_elements: u64| {
+        Arc::new(Declared { max_elements, ..Declared::of(shape) })
+    };
+    // By domain, and within it by name.
+    let named = |values: Arc<Declared>| {
+        let inner = sized(Shape::Map(values), ATTRIBUTES_MAX);
+        sized(Shape::Map(inner), ATTRIBUTES_MAX)
+    };
+    let fields: BTreeMap<String, Arc<Declared>> = BTreeMap::from([
+        ("driver".to_owned(), sized(Shape::String, DRIVER_BYTES_MAX)),
+        ("allowMultipleAllocations".to_owned(), sized(Shape::Bool, 1)),
+        ("attributes".to_owned(), named(sized(Shape::Any, ATTRIBUTE_BYTES_MAX))),
+        ("capacity".to_owned(), named(Arc::new(Declared::of(Shape::Quantity)))),
+    ]);
+    let device = Object::new("kubernetes.DRADevice", Arc::new(fields));
+    let device = Arc::new(Declared::of(Shape::Object(device)));
+    Environment::default().with("device", device.to_type()).sized(device).binding()
+});
 
 pub(super) fn validate_tolerations(
     tolerations: Option<&[DeviceToleration]>,
@@ -75,4 +123,52 @@ fn validate_toleration(toleration: &DeviceToleration, path: &FieldPath) -> Vec<F
         errors.extend(one_of(&path.child("effect"), &effect, EFFECTS));
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::kinds::testing::compare;
+
+    #[track_caller]
+    fn check(expression: &str, expected: &[&str]) {
+        compare(validate_expression(expression, &FieldPath::new("e")), expected);
+    }
+
+    #[test]
+    fn expressions_are_about_a_device() {
+        for expression in [
+            "device.driver == 'gpu.example.com'",
+            "device.attributes['gpu.example.com'].model == 'a100'",
+            "device.attributes['gpu.example.com'].shared",
+            "device.capacity['gpu.example.com'].memory.compareTo(quantity('10Gi')) >= 0",
+            "cel.bind(gpu, device.attributes['gpu.example.com'], gpu.count > 1 && gpu.shared)",
+            "device.attributes['a'].version.isGreaterThan(semver('1.0.0'))",
+            "device.allowMultipleAllocations",
+        ] {
+            check(expression, &[]);
+        }
+        check(
+            "device.attributes",
+            &[
+                "e: Invalid value: \"device.attributes\": must evaluate to bool or the unknown type, not map(string, map(string, ",
+            ],
+        );
+        check(
+            "device.name == 'x'",
+            &[
+                "e: Invalid value: \"device.name == 'x'\": compilation failed: ERROR: <input>:1:7: undefined field 'name'",
+            ],
+        );
+        check(
+            "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, device.attributes.all(d, a + b + c == d))))",
+            &["e: Forbidden: too complex, exceeds cost limit"],
+        );
+        check(
+            "cel.bind('a', 1, true)",
+            &[
+                "e: Invalid value: \"cel.bind('a', 1, true)\": compilation failed: ERROR: <input>:1:10: cel.bind() variable names must be simple identifiers",
+            ],
+        );
+    }
 }

@@ -240,6 +240,140 @@ fn rules_have_the_form_of_rules() {
     );
 }
 
+/// The form in which Go shows a rule.
+fn shown(rule: &str) -> String {
+    format!(
+        "{{\"Rule\":\"{rule}\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}}"
+    )
+}
+
+#[test]
+fn rules_can_be_compiled() {
+    let with = |rule: Value| {
+        json!({"type": "object", "x-kubernetes-validations": [rule], "properties": {
+            "x": {"type": "integer"},
+            "free": {"x-kubernetes-preserve-unknown-fields": true},
+        }})
+    };
+    let at = ".x-kubernetes-validations[0]";
+    check_spec(
+        with(json!({"rule": "self.x > 1", "messageExpression": "'x is ' + string(self.x)"})),
+        &[],
+    );
+    check_spec(
+        with(json!({"rule": "self.z == 100"})),
+        &[&format!(
+            "{at}.rule: Invalid value: {}: compilation failed: ERROR: <input>:1:5: undefined field 'z'\n | self.z == 100\n | ....^",
+            shown("self.z == 100")
+        )],
+    );
+    check_spec(
+        with(json!({"rule": "self = 42"})),
+        &[&format!(
+            "{at}.rule: Invalid value: {}: compilation failed: ERROR: <input>:1:6: Syntax error: ",
+            shown("self = 42")
+        )],
+    );
+    check_spec(
+        with(json!({"rule": "self.x < 1 ? 1 : 2"})),
+        &[&format!(
+            "{at}.rule: Invalid value: {}: cel expression must evaluate to a bool",
+            shown("self.x \\u003c 1 ? 1 : 2")
+        )],
+    );
+    check_spec(
+        with(json!({"rule": "has(self.free)"})),
+        &[&format!(
+            "{at}.rule: Invalid value: {}: compilation failed: ERROR: <input>:1:9: undefined field 'free'",
+            shown("has(self.free)")
+        )],
+    );
+    check_spec(
+        with(json!({"rule": "true", "messageExpression": "self.x"})),
+        &[&format!(
+            "{at}.messageExpression: Invalid value: {}: messageExpression must evaluate to a string",
+            shown("true").replace("Expression\":\"\"", "Expression\":\"self.x\"")
+        )],
+    );
+    check_spec(
+        with(json!({"rule": "true", "optionalOldSelf": true})),
+        &[
+            ".x-kubernetes-validations[0].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule",
+        ],
+    );
+    check_spec(
+        json!({"type": "object", "properties": {
+            "free": {"x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-validations": [{"rule": "true"}]},
+        }}),
+        &[
+            ".properties[free].x-kubernetes-validations: Internal error: internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations",
+        ],
+    );
+}
+
+#[test]
+fn rules_compare_what_can_be_told_to_be_the_same() {
+    let list = |kind: &str| {
+        let mut list = json!({"type": "array", "maxItems": 5, "x-kubernetes-list-type": kind, "items": {
+            "type": "object", "required": ["k"], "x-kubernetes-map-type": "atomic",
+            "properties": {"k": {"type": "string"}, "v": {"type": "integer",
+                "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}}});
+        if kind == "map" {
+            list["x-kubernetes-list-map-keys"] = json!(["k"]);
+        }
+        json!({"type": "object", "properties": {"list": list}})
+    };
+    check_spec(list("map"), &[]);
+    let wrong = ".properties[list].items.properties[v].x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[spec].properties[list]";
+    check_spec(list("set"), &[wrong]);
+    check_spec(list("atomic"), &[wrong]);
+}
+
+#[test]
+fn rules_may_not_cost_too_much() {
+    let texts = |rule: &str| json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}]});
+    let advice = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    let rule = "self.all(s, s == 'string constant')";
+    let nested =
+        json!({"type": "object", "properties": {"x": {"type": "array", "items": texts(rule)}}});
+    let at = ".properties[x].items.x-kubernetes-validations[0].rule";
+    let too_much = format!(
+        "{at}: Forbidden: estimated rule cost exceeds budget by factor of more than 100x {advice}"
+    );
+    let contributed = format!(
+        "{at}: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+    );
+    let whole = format!(
+        "spec.validation.openAPIV3Schema: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x {advice}"
+    );
+    let prefix = "spec.validation.openAPIV3Schema.properties[spec]";
+    let case = with_spec(nested);
+    let expected = [format!("{prefix}{too_much}"), format!("{prefix}{contributed}"), whole];
+    check(&case, &expected.each_ref().map(String::as_str));
+    // What was taken before stays, but for all of it together.
+    let same = case.with(json!({"metadata": {"labels": {"a": "b"}}}));
+    check_update(&case, &same, &[&expected[1], &expected[2]]);
+    let mut bounded = texts(rule);
+    bounded["maxItems"] = json!(10);
+    bounded["items"]["maxLength"] = json!(10);
+    check_spec(json!({"type": "array", "maxItems": 10, "items": bounded}), &[]);
+}
+
+#[test]
+fn defaults_keep_the_rules() {
+    check_spec(
+        json!({"type": "object", "properties": {
+            "a": {"type": "integer", "default": 1, "x-kubernetes-validations": [{"rule": "self > 1"}]},
+            "b": {"type": "object", "default": {"c": 1}, "properties": {"c": {"type": "integer"}},
+                "x-kubernetes-validations": [{"rule": "oldSelf.hasValue()", "optionalOldSelf": true}]},
+        }}),
+        &[
+            ".properties[a].default: Invalid value: 1: failed rule: self > 1",
+            ".properties[b].default: Invalid value: failed rule: oldSelf.hasValue()",
+        ],
+    );
+}
+
 #[test]
 fn what_a_version_says_beside_its_schema() {
     let mut version = version(
