@@ -481,7 +481,11 @@ async fn a_webhook_may_be_a_service() {
     eventually("the pod is an endpoint", async || {
         let list = api.get(slices).await.ok();
         let mut all = list["items"].as_array()?.iter();
-        all.any(|it| it["endpoints"][0]["conditions"]["ready"] == true).then_some(())
+        all.any(|it| {
+            it["metadata"]["labels"]["kubernetes.io/service-name"] == "hook"
+                && it["endpoints"][0]["conditions"]["ready"] == true
+        })
+        .then_some(())
     })
     .await;
     let shown = api.get(&format!("{V2}/a")).await.ok();
@@ -520,6 +524,11 @@ async fn whom_nobody_knows_is_not_asked() {
     let address = hook.address;
     let good = client(&hook);
     drop(hook);
+    eventually("nobody listens", async || {
+        let refused = tokio::net::TcpStream::connect(address).await.err()?;
+        (refused.kind() == std::io::ErrorKind::ConnectionRefused).then_some(())
+    })
+    .await;
     refused(good, &format!("dial tcp {address}: connect: connection refused")).await;
 }
 
