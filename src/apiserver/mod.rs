@@ -14,6 +14,7 @@ mod authz;
 mod bootstrap;
 mod config;
 mod connection;
+mod conversion;
 mod definitions;
 mod discovery;
 mod encoding;
@@ -44,6 +45,7 @@ mod server;
 mod tokens;
 mod verbs;
 mod watch_frame;
+mod webhook;
 mod websocket;
 
 pub use bootstrap::BootstrapError;

@@ -19,6 +19,7 @@ use super::node_names::NodeNames;
 use super::query::Query;
 use super::request::RequestInfo;
 use super::tokens::{KeyError, Tokens};
+use super::webhook::{Hooks, Network};
 use super::{discovery, health, join, metrics, openapi, verbs, websocket};
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
@@ -71,6 +72,7 @@ pub struct Server {
     pub(super) nodes: Arc<dyn NodeService>,
     pub(super) in_flight: InFlight,
     pub(super) pod_client: verbs::PodClient,
+    pub(super) hooks: Hooks,
     pub(super) documents: Documents,
     pub(super) openapi: openapi::Index,
     pub(super) tokens: Tokens,
@@ -135,6 +137,11 @@ impl Server {
         let of_kinds = Arc::clone(&definitions) as Arc<dyn Memory>;
         let memories = vec![tokens.memory(), of_facts, of_kinds];
         waiting.extend(memories.iter().flat_map(guarded::followers));
+        let network = Network {
+            store: Arc::clone(&store),
+            nodes: Arc::clone(&nodes),
+            entropy: config.entropy.clone(),
+        };
         Arc::new(Self {
             config,
             store: Arc::new(GuardedStore::new(store, memories)),
@@ -142,6 +149,7 @@ impl Server {
             nodes,
             in_flight: InFlight::new(),
             pod_client: verbs::PodClient::default(),
+            hooks: Hooks::new(network),
             documents: Documents::default(),
             openapi: openapi::Index::default(),
             tokens,

@@ -19,6 +19,7 @@ mod request;
 mod subject;
 mod tls;
 mod token_key;
+mod trust;
 mod untimely;
 mod wireguard_key;
 
@@ -34,6 +35,7 @@ pub use request::{BadRequest, CertificateRequest};
 pub use subject::{BadCertificate, CertificateUser};
 pub use tls::{Acceptor, ClientProof, ServerTls, TlsError};
 pub use token_key::{TOKEN_KEY_FILE, TokenAlgorithm, TokenKey};
+pub use trust::trusted_by_default;
 pub use untimely::Untimely;
 pub use wireguard_key::WireGuardKey;
 

@@ -95,6 +95,15 @@ fn validate_namespace(namespace: Option<&str>, scope: Scope, path: &FieldPath) -
     }
 }
 
+/// Upstream `ValidateLabels`.
+#[must_use]
+pub fn validate_labels(
+    labels: Option<&BTreeMap<String, String>>,
+    path: &FieldPath,
+) -> Vec<FieldError> {
+    checks::labels(labels, path)
+}
+
 #[must_use]
 pub fn validate_annotations(
     annotations: Option<&BTreeMap<String, String>>,

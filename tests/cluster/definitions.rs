@@ -187,8 +187,11 @@ async fn every_version_shows_every_object() {
     for (at, is_storage) in [(0, false), (1, true)] {
         definition["spec"]["versions"][at]["storage"] = json!(is_storage);
     }
-    definition["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-        ["string"] = json!({"type": "string", "default": "long"});
+    // Defaults are those of the version that an object is stored in.
+    for at in [0, 1] {
+        definition["spec"]["versions"][at]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+            ["string"] = json!({"type": "string", "default": "long"});
+    }
     let path = format!("{DEFINITIONS}/kites.example.com");
     let patched =
         cluster.api.patch(&path, "merge", &json!({"spec": definition["spec"]})).await.ok();

@@ -10,12 +10,14 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use kinglet::apiserver::{Config, Identity, NodeService, Server, TokenSettings};
 use kinglet::pki::TokenKey;
-use kinglet::stdx::http::{Body, HttpService, Request, Response, full, read_whole};
+use kinglet::stdx::http::{Body, ByteStream, HttpService, Request, Response, full, read_whole};
 use kinglet::stdx::{Clock, Entropy};
 use kinglet::storage::sqlite::{Config as SqliteConfig, History};
 use kinglet::storage::{Sqlite, Store};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,6 +81,8 @@ impl Answer {
 #[derive(Debug, Default)]
 pub(crate) struct FakeNodes {
     pub(crate) asked: Mutex<Vec<String>>,
+    /// Where pods behind nodes really listen.
+    pub(crate) pods: Mutex<BTreeMap<SocketAddr, SocketAddr>>,
 }
 
 impl NodeService for FakeNodes {
@@ -86,6 +90,18 @@ impl NodeService for FakeNodes {
         let asked = format!("{node} {} {}", request.method(), request.uri());
         self.asked.lock().unwrap().push(asked.clone());
         Box::pin(async move { Ok(Response::new(full(asked))) })
+    }
+
+    fn connect(
+        &self,
+        _node: &str,
+        pod: SocketAddr,
+    ) -> Option<BoxFuture<'static, io::Result<ByteStream>>> {
+        let real = self.pods.lock().unwrap().get(&pod).copied()?;
+        Some(Box::pin(async move {
+            let stream: ByteStream = Box::new(tokio::net::TcpStream::connect(real).await?);
+            Ok(stream)
+        }))
     }
 }
 

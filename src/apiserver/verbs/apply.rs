@@ -65,7 +65,7 @@ pub(super) async fn apply(call: &Call<'_>, part: Part) -> Result<Response, Statu
                 answered => return answered,
             }
         };
-        let submitted = applied(call, &wanted, Some(&current), part)?;
+        let submitted = applied(call, &wanted, Some(&current), part).await?;
         check_identity(call, &submitted, &current)?;
         let next = revise(call, &current, submitted, part).await?;
         match store::settle(call, &current, next, wanted.options.dry_run).await? {
@@ -80,7 +80,7 @@ pub(super) async fn apply(call: &Call<'_>, part: Part) -> Result<Response, Statu
 
 /// Makes an object of the configuration alone.
 async fn create(call: &Call<'_>, wanted: &Configuration) -> Result<Response, Status> {
-    let mut submitted = applied(call, wanted, None, Part::Object)?;
+    let mut submitted = applied(call, wanted, None, Part::Object).await?;
     submitted.revision = None;
     let metadata = submitted.object.metadata();
     let path = call.name.unwrap_or_default();
@@ -102,7 +102,7 @@ async fn create(call: &Call<'_>, wanted: &Configuration) -> Result<Response, Sta
 }
 
 /// The object that the configuration makes of what there is.
-fn applied(
+async fn applied(
     call: &Call<'_>,
     wanted: &Configuration,
     current: Option<&Current>,
@@ -119,8 +119,8 @@ fn applied(
         kind: &call.kind.facts.kind,
         force: wanted.force,
     };
-    let Applied { object, managed } = managed::apply(&frame, &application, &writer)
-        .map_err(|refused| ownership::refusal(&refused))?;
+    let reckoned = versions.settle(|| managed::apply(&frame, &application, &writer)).await;
+    let Applied { object, managed } = reckoned.map_err(|refused| ownership::refusal(&refused))?;
     let mut submitted = decode::merged(call, object)?;
     submitted.managed = Claim::Settled(managed);
     // What is applied is applied to this, unless it says what it is for.

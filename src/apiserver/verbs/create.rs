@@ -37,7 +37,7 @@ pub(super) async fn create_submitted(
     match_namespace(call, template.as_mut())?;
     metadata::wipe(template.metadata_mut());
     template.apply_defaults();
-    let managed = ownership::of_new(call, template.as_ref(), submitted.managed);
+    let managed = ownership::of_new(call, template.as_ref(), submitted.managed).await;
 
     let wants_name = template.metadata().name.as_ref().is_none_or(String::is_empty);
     let mut names_tried = 0;

@@ -29,7 +29,7 @@ mod update;
 mod watch;
 
 pub(super) use self::ownership::{MANAGER_BYTES_MAX, is_printable};
-pub(super) use self::proxy::PodClient;
+pub(super) use self::proxy::{PodClient, endpoint_slices, is_of_others, node_of};
 pub(super) use self::update::Part;
 use super::encoding::{self, Accepted, Language, Offers};
 use super::identity::Identity;

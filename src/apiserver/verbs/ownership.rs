@@ -7,13 +7,14 @@
 use super::Call;
 use super::store::Current;
 use crate::api::status::{Cause, Reason, Status};
-use crate::registry::custom::Reading;
+use crate::registry::custom::{Conversion, Reading};
 use crate::registry::managed::{self, Frame, Known, Place, Refused, Versions, Writer};
 use crate::registry::{KindRef, Object};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock};
 use tracing::error;
 
 /// Longer names of managers are refused, or cut where they come of a client's name (upstream
@@ -70,17 +71,64 @@ pub(super) fn manager(call: &Call<'_>) -> String {
     name
 }
 
+/// So often is a webhook asked for one write, so that the managers of its fields can be reckoned. With
+/// more, they cannot be.
+const CONVERSIONS_MAX: usize = 64;
+
 /// The other versions of a kind.
+///
+/// Reckoning does not wait. What a webhook has to convert is noted where it is wanted, asked for by
+/// [`settle`](Self::settle), and known when everything is reckoned anew.
 #[derive(Debug)]
 pub(super) struct OtherVersions<'a, 'c> {
     call: &'a Call<'c>,
     /// All versions that show the same objects, found when somebody asks.
     all: OnceLock<Vec<KindRef>>,
+    by_hooks: Mutex<ByHooks>,
+}
+
+#[derive(Debug, Default)]
+struct ByHooks {
+    /// By the object and the version that is wanted of it.
+    known: HashMap<(String, String), Result<Value, String>>,
+    missing: Option<(Value, String)>,
 }
 
 impl<'a, 'c> OtherVersions<'a, 'c> {
     pub(super) fn of(call: &'a Call<'c>) -> Self {
-        Self { call, all: OnceLock::new() }
+        Self { call, all: OnceLock::new(), by_hooks: Mutex::default() }
+    }
+
+    /// Reckons until nothing is missing that a webhook has to convert.
+    pub(super) async fn settle<T>(&self, reckon: impl Fn() -> T) -> T {
+        for _ in 0..CONVERSIONS_MAX {
+            let reckoned = reckon();
+            let missing = self.by_hooks.lock().expect("no panics under this lock").missing.take();
+            let Some((object, version)) = missing else { return reckoned };
+            let key = (object.to_string(), version);
+            let converted = self.ask(object, &key.1).await;
+            self.by_hooks.lock().expect("no panics under this lock").known.insert(key, converted);
+        }
+        reckon()
+    }
+
+    async fn ask(&self, object: Value, version: &str) -> Result<Value, String> {
+        let kind = self.find(version).and_then(|kind| kind.custom_version());
+        let kind = kind.ok_or_else(|| format!("there is no version {version}"))?;
+        let converted = self.call.server.convert_to(kind, vec![object]).await;
+        let converted = converted.map_err(|status| status.message)?;
+        serde_json::from_slice(converted.first().map_or(b"", |bytes| &bytes[..]))
+            .map_err(|error| error.to_string())
+    }
+
+    fn by_hook(&self, object: Value, version: &str) -> Result<Value, String> {
+        let mut by_hooks = self.by_hooks.lock().expect("no panics under this lock");
+        let key = (object.to_string(), version.to_owned());
+        if let Some(known) = by_hooks.known.get(&key) {
+            return known.clone();
+        }
+        by_hooks.missing = Some((object, key.1));
+        Err("a webhook has to convert it first".to_owned())
     }
 
     fn find(&self, version: &str) -> Option<&KindRef> {
@@ -103,9 +151,13 @@ impl Versions for OtherVersions<'_, '_> {
             self.find(version).ok_or_else(|| format!("there is no version {version}"))
         };
         let (from, to) = (known(from)?, known(version)?);
+        let conversion = to.custom_version().map(|version| version.conversion());
+        if matches!(conversion, Some(Conversion::Webhook(_))) {
+            return self.by_hook(object, version);
+        }
         let done = |reading: Result<Reading, serde_json::Error>| match reading {
             Ok(Reading::Done(bytes)) => Ok(bytes),
-            Ok(Reading::Convert(_)) => Err("a webhook would have to convert it".to_owned()),
+            Ok(Reading::Convert(_)) => Err("no function converts it".to_owned()),
             Err(error) => Err(error.to_string()),
         };
         let shown = done(to.shown(done(from.stored(object.to_string().into()))?))?;
@@ -131,12 +183,12 @@ pub(super) fn writer<'a>(call: &Call<'_>, manager: &'a str, subresource: &'a str
 }
 
 /// The managers of an object that is new, with its defaults and nothing else.
-pub(super) fn of_new(call: &Call<'_>, object: &dyn Object, claim: Claim) -> Option<String> {
-    after(call, (None, None), object, claim, "")
+pub(super) async fn of_new(call: &Call<'_>, object: &dyn Object, claim: Claim) -> Option<String> {
+    after(call, (None, None), object, claim, "").await
 }
 
 /// The managers of an object that takes the place of the current one.
-pub(super) fn of_update(
+pub(super) async fn of_update(
     call: &Call<'_>,
     current: &Current,
     object: &dyn Object,
@@ -144,10 +196,10 @@ pub(super) fn of_update(
     subresource: &str,
 ) -> Option<String> {
     let live = (Some(&*current.bare), current.managed.as_deref());
-    after(call, live, object, claim, subresource)
+    after(call, live, object, claim, subresource).await
 }
 
-fn after(
+async fn after(
     call: &Call<'_>,
     (live, stored): (Option<&[u8]>, Option<&str>),
     object: &dyn Object,
@@ -165,7 +217,8 @@ fn after(
     let frame = frame(call, (&version, subresource), &versions);
     let known = Known { stored, submitted: submitted.as_deref() };
     let writer = writer(call, &manager, subresource);
-    managed::after_write(&frame, (live, &new), known, &writer).unwrap_or_else(|why| {
+    let reckon = || managed::after_write(&frame, (live, &new), known, &writer);
+    versions.settle(reckon).await.unwrap_or_else(|why| {
         // Upstream `UpdateNoErrors`: better no managers than no write.
         error!(kind = %call.kind.facts.kind, why, "the managers of an object cannot be reckoned");
         None

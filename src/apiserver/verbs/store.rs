@@ -3,6 +3,7 @@
 use super::super::allocate::{self, Reservation};
 use super::super::server::Server;
 use super::super::{errors, keys};
+use super::shown::Written;
 use super::{Call, ownership};
 use crate::api::{ObjectKey, Revision, Status};
 use crate::registry::managed;
@@ -139,7 +140,7 @@ pub(super) async fn insert(
             None => Ok(Outcome::Stored { value, revision: store.revision() }),
         };
     }
-    let stored = call.server.to_store(call.kind, value.clone()).await?;
+    let Written { stored, shown: value } = call.server.to_store(call.kind, value).await?;
     let create = Op::Create { key: storage_key.clone(), value: stored };
     let commit = Commit { ops: with(create, others), durability: Durability::Durable };
     match store.commit(commit).await {
@@ -188,7 +189,7 @@ async fn replace(
     let (bare, revision) = (object.encode(), current.entry.revision);
     let managed = now_managed(current, managed, bare == current.bare);
     let value = Bytes::from(managed::join(&bare, managed.as_deref()));
-    let stored = call.server.to_store(call.kind, value.clone()).await?;
+    let Written { stored, shown: value } = call.server.to_store(call.kind, value).await?;
     // A write that changes nothing is no write. What is stored in another version than it would be
     // stored in now is written, though all versions show the same.
     if dry_run || stored == current.stored {

@@ -118,7 +118,7 @@ pub(super) async fn revise(
     check_uid(call, object.as_ref(), old.metadata().uid.as_deref().unwrap_or_default())?;
     object.apply_defaults();
     let subresource = part.subresource();
-    let managed = ownership::of_update(call, current, object.as_ref(), managed, subresource);
+    let managed = ownership::of_update(call, current, object.as_ref(), managed, subresource).await;
     let mut admission = Admission::of(call);
     admission.mutate(Operation::Update { object: object.as_mut(), old, part }).await?;
     metadata::prepare_update(object.metadata_mut(), old.metadata());
@@ -239,10 +239,14 @@ pub(super) async fn amend_by(
         let current = call.server.current(call.kind, key).await?;
         let mut object = current.object.clone_box();
         change(&current, object.as_mut())?;
-        let managed = subresource.map_or(Managed::Kept, |name| {
-            let new = object.as_ref();
-            Managed::Now(ownership::of_update(call, &current, new, Claim::None, name))
-        });
+        let managed = match subresource {
+            None => Managed::Kept,
+            Some(name) => {
+                let new = object.as_ref();
+                let now = ownership::of_update(call, &current, new, Claim::None, name);
+                Managed::Now(now.await)
+            }
+        };
         let next = match is_finished(object.as_ref(), current.object.as_ref()) {
             true => Next::Remove(object),
             false => Next::Write(object, managed, Reservation::default()),

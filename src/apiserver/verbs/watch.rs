@@ -12,7 +12,7 @@ use super::Call;
 use super::list;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
-use crate::registry::{Kind, KindRef};
+use crate::registry::KindRef;
 use crate::stdx::Entropy;
 use crate::stdx::http::{Response, streamed};
 use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
@@ -143,7 +143,13 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = self.closing.cancelled() => self.source = None,
-                item = source.next() => self.write_available(item).await,
+                item = source.next() => {
+                    // What is written may have to be asked for first.
+                    let closing = self.closing.clone();
+                    if closing.run_until_cancelled(self.write_available(item)).await.is_none() {
+                        self.source = None;
+                    }
+                }
                 () = &mut self.alarm => self.ring(),
             }
         }
@@ -185,16 +191,18 @@ impl Watcher {
         if !self.selection.covers(&event.key) {
             return;
         }
-        let (previous, value) = match shown(&self.server, &self.kind, event).await {
+        let everything = self.selection.is_everything();
+        let shown = self.server.show_event(&self.kind, event, !everything).await;
+        let (previous, value) = match shown {
             Ok(shown) => shown,
-            // Upstream ends a watch as well that it cannot decode an object of.
+            // Upstream ends a watch as well that it cannot decode an object of
+            // (`transformErrorToEvent`).
             Err(status) => {
-                self.frames.error(&status);
+                self.frames.error(&Status::internal(status.message));
                 self.source = None;
                 return;
             }
         };
-        let everything = self.selection.is_everything();
         let shows = |stored: &Option<Bytes>| {
             stored
                 .as_ref()
@@ -243,22 +251,6 @@ impl Watcher {
         };
         self.alarm.as_mut().reset(due);
     }
-}
-
-/// What the object was and is, as the version of the kind shows it.
-async fn shown(
-    server: &Server,
-    kind: &Kind,
-    event: &Event,
-) -> Result<(Option<Bytes>, Option<Bytes>), Status> {
-    let mut shown = [event.previous.clone(), event.value.clone()];
-    if !kind.is_stored_as_shown() {
-        for value in shown.iter_mut().flatten() {
-            *value = server.show_value(kind, value.clone()).await?;
-        }
-    }
-    let [previous, value] = shown;
-    Ok((previous, value))
 }
 
 impl WatchOptions {

@@ -1,15 +1,15 @@
 //! Accepts the names that CustomResourceDefinitions ask for, and deletes what is left of their kinds
 //! when they go.
 //!
-//! Start at [`plan()`]. Upstream has a loop for each of these, inside its API server
-//! (apiextensions pkg/controller/{status,establish,finalizer}, v1.35).
+//! Start at [`plan()`]. Upstream has a loop for each condition, inside its API server
+//! (apiextensions pkg/controller/{status,establish,nonstructuralschema,apiapproval,finalizer}, v1.35).
 
 mod names;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Content, Observed, plan};
+pub use plan::{Content, Observed, Structure, plan};
 
 use super::Caches;
 use super::definition::Definition;
@@ -17,7 +17,9 @@ use super::metadata::{ACCEPT_METADATA, MetadataFeed, News, Sketch};
 use crate::api::ObjectKey;
 use crate::client::{Cache, Client, ResourceType, Seen, Selection};
 use crate::control::{Attempt, Controller, Plan, Queue};
+use crate::registry::kinds::apiextensions::conditions;
 use crate::stdx::chain;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use plan::is_cleaned_up_here;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +67,20 @@ impl CustomResourceController {
         queue
     }
 
+    /// Whether the schemas are structural. All that were written here are, but of those that keep unknown
+    /// fields: these may be older, and are looked at.
+    async fn structure(&self, definition: &Definition) -> Structure {
+        if !definition.spec.preserve_unknown_fields {
+            return Structure::Sound;
+        }
+        let key = crate::client::key_of(&definition.metadata);
+        match self.client.get::<CustomResourceDefinition>(&key).await {
+            Ok(whole) => conditions::non_structural(&whole)
+                .map_or(Structure::Sound, |condition| Structure::Odd(Box::new(condition))),
+            Err(_error) => Structure::Unknown,
+        }
+    }
+
     /// What there is of the definition's objects, by namespace; `None` is those of the cluster.
     async fn content(&self, resource: &ResourceType) -> Result<Content, String> {
         let everywhere = Selection::default();
@@ -103,7 +119,9 @@ impl Controller for CustomResourceController {
             Some(entry) => Some(self.content(&entry.resource).await),
             None => None,
         };
-        Some(Observed { others: others.collect(), definition, content, now: attempt.now })
+        let structure = self.structure(&definition).await;
+        let others = others.collect();
+        Some(Observed { others, definition, content, structure, now: attempt.now })
     }
 
     fn plan(observed: &Observed) -> Plan {

@@ -7,7 +7,7 @@ use crate::control::{Plan, Write};
 use crate::controllers::definition::Definition;
 use crate::registry::kinds::apiextensions::CLEANUP_FINALIZER;
 use crate::registry::kinds::apiextensions::conditions::{
-    ESTABLISHED, NAMES_ACCEPTED, TERMINATING, condition, put,
+    ESTABLISHED, NAMES_ACCEPTED, NON_STRUCTURAL, TERMINATING, approved, condition, put,
 };
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionCondition as Condition;
@@ -23,6 +23,16 @@ const UNKNOWN_CONTENT_RETRY: Duration = Duration::from_secs(5);
 /// here has none at all; `None` stands for the cluster.
 pub type Content = BTreeMap<Option<String>, usize>;
 
+/// What is known of the structure of the schemas.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Structure {
+    Sound,
+    /// What is to be said of it.
+    Odd(Box<Condition>),
+    /// It could not be found out.
+    Unknown,
+}
+
 /// Everything the decision may depend on.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -31,6 +41,7 @@ pub struct Observed {
     pub others: Vec<Arc<Definition>>,
     /// Asked for only while the definition goes.
     pub content: Option<Result<Content, String>>,
+    pub structure: Structure,
     pub now: Timestamp,
 }
 
@@ -51,23 +62,43 @@ pub fn plan(observed: &Observed) -> Plan {
         None => ("True", "NoConflicts", "no conflicts found".to_owned()),
         Some((reason, message)) => ("False", reason, message),
     };
-    let mut conditions = vec![condition(NAMES_ACCEPTED, is_accepted, reason, message)];
-    // Once it is established it stays so, whatever it asks for later.
-    if !definition.is_true(ESTABLISHED) {
-        let (status, reason, message) = match is_accepted {
-            "True" => ("True", "InitialNamesAccepted", "the initial names have been accepted"),
-            _ => ("False", "NotAccepted", "not all names are accepted"),
-        };
-        conditions.push(condition(ESTABLISHED, status, reason, message));
+    let mut said = vec![condition(NAMES_ACCEPTED, is_accepted, reason, message)];
+    said.extend(established(definition, is_accepted == "True"));
+    said.extend(approved(&definition.spec.group, definition.metadata.annotations.as_ref()));
+    let mut recheck_after = None;
+    match &observed.structure {
+        Structure::Sound => {}
+        Structure::Odd(condition) => said.push(Condition::clone(condition)),
+        Structure::Unknown => recheck_after = Some(UNKNOWN_CONTENT_RETRY),
     }
-    let conditions = with_conditions(definition, conditions, observed.now);
+    let mut conditions = with_conditions(definition, said, observed.now);
+    if observed.structure == Structure::Sound {
+        conditions.retain(|condition| condition.type_ != NON_STRUCTURAL);
+    }
     if conditions != definition.status.conditions {
         status["conditions"] = json!(conditions);
     }
     if status == json!({}) {
-        return Plan::default();
+        return Plan { recheck_after, ..Plan::default() };
     }
-    Plan::of([patch(definition, Some("status"), json!({"status": status}))])
+    let told = patch(definition, Some("status"), json!({"status": status}));
+    Plan { recheck_after, ..Plan::of([told]) }
+}
+
+/// Whether it is served (upstream `EstablishingController.sync`). Once it is, it stays so, whatever it
+/// asks for later.
+fn established(definition: &Definition, is_accepted: bool) -> Option<Condition> {
+    if definition.is_true(ESTABLISHED) {
+        return None;
+    }
+    let (status, reason, message) = if !is_accepted {
+        ("False", "NotAccepted", "not all names are accepted")
+    } else if definition.spec.conversion.has_bad_authorities {
+        ("False", "InvalidCABundle", "The conversion webhook CABundle is invalid")
+    } else {
+        ("True", "InitialNamesAccepted", "the initial names have been accepted")
+    };
+    Some(condition(ESTABLISHED, status, reason, message))
 }
 
 /// Whether it is being deleted and its objects are still ours to delete.
@@ -87,6 +118,11 @@ fn clean_up(observed: &Observed) -> Plan {
         is_new.then(|| patch(definition, Some("status"), content))
     };
     let in_progress = "CustomResource deletion is in progress";
+    if definition.is_built_in() {
+        let message = "instances overlap with built-in resources in storage";
+        let told = terminating("False", "OverlappingBuiltInResource", message);
+        return finish(definition, told);
+    }
     match &observed.content {
         None => {
             let told = terminating("False", "NeverEstablished", "resource was never established");

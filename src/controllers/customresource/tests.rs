@@ -1,6 +1,6 @@
 //! Tables of what becomes of a definition.
 
-use super::plan::{Content, Observed, plan};
+use super::plan::{Content, Observed, Structure, plan};
 use crate::control::Write;
 use crate::controllers::definition::Definition;
 use serde_json::{Value, json};
@@ -22,10 +22,20 @@ fn definition(plural: &str, more: &Value) -> Arc<Definition> {
 
 /// What is planned: conditions as `Type=Status/Reason`, accepted names, deletions and finalizers.
 fn planned(of: Arc<Definition>, others: &[Arc<Definition>], content: Option<Content>) -> String {
+    planned_with(of, others, content, Structure::Sound)
+}
+
+fn planned_with(
+    of: Arc<Definition>,
+    others: &[Arc<Definition>],
+    content: Option<Content>,
+    structure: Structure,
+) -> String {
     let observed = Observed {
         definition: of,
         others: others.to_vec(),
         content: content.map(Ok),
+        structure,
         now: "2026-11-22T00:00:00Z".parse().unwrap(),
     };
     let planned = plan(&observed);
@@ -135,4 +145,71 @@ fn a_definition_goes_after_its_objects() {
     assert_eq!(planned(going(never), &[], None), "Terminating=False/NeverEstablished");
     let gone = json!({"metadata": {"finalizers": ["example.com/other"]}});
     assert_eq!(planned(going(gone), &[], None), "", "the rest is not ours to decide");
+}
+
+#[test]
+fn a_definition_whose_webhook_nobody_could_believe_is_not_served() {
+    let webhook = |bundle: &str| {
+        let client = json!({"url": "https://a", "caBundle": bundle});
+        json!({"spec": {"conversion": {"strategy": "Webhook", "webhook":
+            {"clientConfig": client, "conversionReviewVersions": ["v1"]}}}})
+    };
+    assert_eq!(
+        planned(definition("a", &webhook("eA==")), &[], None),
+        "NamesAccepted=True/NoConflicts Established=False/InvalidCABundle a A [\"x\"]"
+    );
+    assert_eq!(
+        planned(definition("a", &webhook("")), &[], None),
+        "NamesAccepted=True/NoConflicts Established=True/InitialNamesAccepted a A [\"x\"]"
+    );
+    // What is established stays so.
+    let mut settled = established("a");
+    json_patch::merge(&mut settled, &webhook("eA=="));
+    assert_eq!(planned(definition("a", &settled), &[], None), "");
+}
+
+#[test]
+fn groups_of_the_community_are_told_whether_they_are_approved() {
+    let check = |annotation: &str, expected: &str| {
+        let mut protected = established("a");
+        protected["spec"] = json!({"group": "example.k8s.io"});
+        protected["metadata"] = json!({"annotations": {"api-approved.kubernetes.io": annotation}});
+        let told = planned(definition("a", &protected), &[], None);
+        let last = told.rsplit(' ').next().unwrap_or_default();
+        assert_eq!(last, format!("KubernetesAPIApprovalPolicyConformant={expected}"));
+    };
+    check("https://github.com/kubernetes/kubernetes/pull/1", "True/ApprovedAnnotation");
+    check("unapproved, an experiment", "False/UnapprovedAnnotation");
+    check("", "False/MissingAnnotation");
+    check("x", "False/InvalidAnnotation");
+}
+
+#[test]
+fn schemas_without_structure_are_told_and_forgotten() {
+    use crate::registry::kinds::apiextensions::conditions::{NON_STRUCTURAL, condition};
+    let settled = || definition("a", &established("a"));
+    let odd = condition(NON_STRUCTURAL, "True", "Violations", "they are odd");
+    let told = planned_with(settled(), &[], None, Structure::Odd(Box::new(odd)));
+    assert!(told.ends_with(" NonStructuralSchema=True/Violations"), "{told}");
+    let mut was_odd = established("a");
+    was_odd["status"]["conditions"].as_array_mut().unwrap().push(json!({
+        "type": "NonStructuralSchema", "status": "True", "reason": "Violations",
+        "message": "they are odd", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }));
+    let of = || definition("a", &was_odd);
+    let before = "NamesAccepted=True/NoConflicts Established=True/InitialNamesAccepted";
+    assert_eq!(planned(of(), &[], None), before, "the condition goes");
+    assert_eq!(planned_with(of(), &[], None, Structure::Unknown), "", "it is left as it is");
+}
+
+#[test]
+fn a_built_in_kind_keeps_its_objects_when_its_definition_goes() {
+    let mut going = established("ingresses");
+    going["metadata"] = json!({
+        "deletionTimestamp": "2026-11-22T00:00:00Z",
+        "finalizers": ["customresourcecleanup.apiextensions.k8s.io"],
+    });
+    going["spec"] = json!({"group": "networking.k8s.io"});
+    let told = planned(definition("ingresses", &going), &[], None);
+    assert!(told.ends_with(" Terminating=False/OverlappingBuiltInResource"), "{told}");
 }

@@ -173,6 +173,18 @@ impl CustomVersion {
         self.version().deprecation.as_deref()
     }
 
+    /// `example.com/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> &str {
+        &self.version().api_version
+    }
+
+    /// How objects become those of another version.
+    #[must_use]
+    pub fn conversion(&self) -> &Conversion {
+        &self.definition.conversion
+    }
+
     /// The version that objects are stored in.
     #[must_use]
     pub fn storage(&self) -> Self {

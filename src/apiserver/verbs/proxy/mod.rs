@@ -16,6 +16,7 @@ use crate::pki::AnyServer;
 use crate::registry::{self, Kind};
 use crate::stdx::chain;
 use crate::stdx::http::{ByteStream, Request, Response, full, relay, wanted_protocol};
+use crate::storage::{ListRequest, Store};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -33,6 +34,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use links::Site;
 use plan::{Place, Target, Written};
+pub(in super::super) use plan::{is_of_others, node_of};
 use rustls_pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -323,7 +325,7 @@ async fn of_service(server: &Server, namespace: &str, target: Target<'_>) -> Res
     let service: Service = read(server, "services", &key).await?;
     let port_name = plan::port_name(&service, target)?;
     let endpoints = find(server, "endpoints", &key).await?;
-    let slices = slices(server, namespace, target.name).await?;
+    let slices = endpoint_slices(&*server.store, namespace, target.name).await?;
     let written = Written { endpoints: endpoints.as_ref(), slices: &slices };
     let lot = server.config.entropy.draw();
     for candidate in plan::candidates(written, (namespace, port_name), lot) {
@@ -338,15 +340,16 @@ async fn of_service(server: &Server, namespace: &str, target: Target<'_>) -> Res
     Err(Status::new(Reason::ServiceUnavailable, message))
 }
 
-async fn slices(
-    server: &Server,
+/// The slices that say where a Service's endpoints are.
+pub(in super::super) async fn endpoint_slices(
+    store: &dyn Store,
     namespace: &str,
     service: &str,
 ) -> Result<Vec<EndpointSlice>, Status> {
     let prefix =
         super::super::keys::prefix(kind("discovery.k8s.io", "endpointslices")?, Some(namespace));
-    let request = crate::storage::ListRequest { prefix, after: None, limit: None, at: None };
-    let read = server.store.list(request).await;
+    let request = ListRequest { prefix, after: None, limit: None, at: None };
+    let read = store.list(request).await;
     let read = read.map_err(|error| super::super::errors::of_read(&error))?;
     let slices = read.entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok());
     let is_of_service = |slice: &EndpointSlice| {

@@ -71,7 +71,7 @@ fn not_allowed() -> Status {
 
 /// An address that others can have: Go's `IP.IsGlobalUnicast`. Neither this machine's own nor that
 /// of its link, where clouds tell machines their secrets.
-fn is_of_others(address: IpAddr) -> bool {
+pub(in super::super::super) fn is_of_others(address: IpAddr) -> bool {
     let is_near = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
@@ -100,7 +100,7 @@ pub(super) fn of_node(node: &Node, target: Target<'_>) -> Result<Option<Place>, 
 }
 
 /// The node behind which the pod has an address of its own.
-pub(super) fn node_of(pod: &Pod) -> Option<&str> {
+pub(in super::super::super) fn node_of(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref().filter(|spec| spec.host_network != Some(true))?;
     spec.node_name.as_deref().filter(|node| !node.is_empty())
 }

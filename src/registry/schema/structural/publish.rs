@@ -11,12 +11,15 @@ const EMBEDDED: &str = "x-kubernetes-embedded-resource";
 const PRESERVES: &str = "x-kubernetes-preserve-unknown-fields";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
-const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
-const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
-const METADATA: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-const LIST_METADATA: &str = "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
-const EMBEDDED_API_VERSION: &str = "apiVersion defines the versioned schema of this representation of an object. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
-const EMBEDDED_KIND: &str = "kind is a string value representing the type of this object. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+// In our own words, but for the beginnings, which upstream's conformance tests look for.
+const API_VERSION: &str = "APIVersion defines in which version of its kind's schema an object is written. The server shows an object in every version that it serves.";
+const KIND: &str = "Kind says what an object is. Whoever writes to a path that takes one kind alone may leave it out; it never changes.";
+const METADATA: &str =
+    "Standard object's metadata: its name, labels, annotations, and what the server keeps of it.";
+const LIST_METADATA: &str = "Standard list metadata: as of when the list is, and where it goes on.";
+const EMBEDDED_API_VERSION: &str =
+    "APIVersion defines in which version of its kind's schema the embedded object is written.";
+const EMBEDDED_KIND: &str = "Kind says what the embedded object is.";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
@@ -108,7 +111,7 @@ pub fn list_schema(of: &Published<'_>, document: Document) -> Value {
         "required": ["items"],
         "properties": {
             "items": {
-                "description": format!("List of {}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", of.plural),
+                "description": format!("The {} of the list.", of.plural),
                 "type": "array",
                 "items": {"$ref": document.reference(&of.name_of(of.kind))},
             },

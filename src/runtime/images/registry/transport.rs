@@ -2,7 +2,7 @@
 
 use super::super::blocking;
 use super::registries::Tls;
-use crate::pki::AnyServer;
+use crate::pki::{AnyServer, trusted_by_default};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::Full;
@@ -30,16 +30,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(15);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// A connection that nothing is asked over for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-
-/// Where distributions keep the certificates that this machine trusts (Go's crypto/x509 looks in
-/// the same places). The first that is there counts.
-const HOST_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Through which proxies registries are reached: those that `HTTPS_PROXY` and `NO_PROXY` name.
 #[derive(Clone)]
@@ -207,15 +197,9 @@ fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
     }
 }
 
-/// Mozilla's authorities, this machine's, and the one that is set for the host.
+/// Whom everybody believes, and the authority that is set for the host.
 fn trusted(ca_file: Option<&Path>) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let host_bundle = HOST_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    if let Some(certificates) = host_bundle.and_then(|path| certificates(path).ok()) {
-        // What the machine's bundle has beyond what rustls understands is the machine's affair.
-        roots.add_parsable_certificates(certificates);
-    }
+    let mut roots = trusted_by_default();
     if let Some(path) = ca_file {
         for certificate in certificates(path)? {
             roots.add(certificate).map_err(|error| named(path, &error))?;

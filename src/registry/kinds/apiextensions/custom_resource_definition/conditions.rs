@@ -6,6 +6,7 @@
 
 use super::CLEANUP_FINALIZER;
 use super::approval::{Approval, approval, is_protected};
+use super::conversion::authorities_problem;
 use super::default_values::aggregate;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::schema::structural::{Structural, validate_structure};
@@ -108,6 +109,13 @@ pub fn approved(group: &str, annotations: Option<&BTreeMap<String, String>>) -> 
         Approval::Bypassed => ("False", "UnapprovedAnnotation"),
     };
     Some(condition(APPROVAL, status, reason, why))
+}
+
+/// Whether nobody can be believed by this bundle of authorities; by none, those of this machine are
+/// (upstream `ValidateCABundle`, apiserver pkg/util/webhook/validation.go).
+#[must_use]
+pub fn is_bad_bundle(bundle: &[u8]) -> bool {
+    !bundle.is_empty() && authorities_problem(bundle).is_some()
 }
 
 /// Somebody has asked to delete a definition: its objects are to go first (upstream `REST.Delete`,

@@ -79,12 +79,22 @@ fn validate_client(
     errors
 }
 
-/// Why this is no bundle of certificates (upstream `rootCertPool`, client-go transport).
+/// Why this is no bundle of certificates (upstream `rootCertPool` and `createErrorParsingCAData`,
+/// client-go transport/transport.go).
 pub(super) fn authorities_problem(bundle: &[u8]) -> Option<String> {
-    let is_certificate = |pem: &Pem| pem.label == "CERTIFICATE" && pem.parse_x509().is_ok();
-    let is_any = Pem::iter_from_buffer(bundle).flatten().any(|pem| is_certificate(&pem));
-    (!is_any)
-        .then(|| "unable to load root certificates: unable to parse bytes as PEM block".to_owned())
+    let blocks: Vec<_> = Pem::iter_from_buffer(bundle).map_while(Result::ok).collect();
+    let certificates = || blocks.iter().filter(|block| block.label == "CERTIFICATE");
+    if certificates().any(|block| block.parse_x509().is_ok()) {
+        return None;
+    }
+    let why = if certificates().next().is_some() {
+        "failed to parse certificate: x509: malformed certificate"
+    } else if blocks.is_empty() || !bundle.trim_ascii_end().ends_with(b"-----") {
+        "unable to parse bytes as PEM block"
+    } else {
+        "no valid certificate authority data seen"
+    };
+    Some(format!("unable to load root certificates: {why}"))
 }
 
 /// Upstream `validateConversionReviewVersions`.

@@ -3,7 +3,7 @@
 //!
 //! Definitions come from older servers as well, which asked less of them.
 
-use super::conversion::{authorities_problem, is_any_spoken};
+use super::conversion::is_any_spoken;
 use super::default_values::has_unpruned_defaults;
 use super::schema::{self, Odd};
 use super::spec::Spec;
@@ -77,7 +77,7 @@ fn has_bad_authorities(old: &CustomResourceDefinition) -> bool {
     let webhook = old.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
     let client = webhook.and_then(|webhook| webhook.client_config.as_ref());
     let bundle = client.and_then(|client| client.ca_bundle.as_ref());
-    bundle.is_some_and(|it| !it.0.is_empty() && authorities_problem(&it.0).is_some())
+    bundle.is_some_and(|bundle| conditions::is_bad_bundle(&bundle.0))
 }
 
 fn has_unknown_reviews(old: &CustomResourceDefinition) -> bool {
