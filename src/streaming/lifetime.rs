@@ -15,9 +15,10 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 /// After all is said, the peer has so long to take it.
 const FLUSH_WITHIN: Duration = Duration::from_secs(60);
 
-/// After all is taken, the peer has so long to close: a connection that is closed with something
-/// unread in it is reset, and what the peer has not read yet is lost with it.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// After the kernel has taken all, the peer has so long to read it and to close. Whatever the peer
+/// still says to a connection that is closed, be it a ping, resets it, and what has not been read yet
+/// is lost with it: on a slow line that is all the kernel holds for it, the outcome included.
+pub(super) const LINGER: Duration = Duration::from_secs(60);
 
 /// When a connection was last used.
 #[derive(Debug)]
@@ -70,3 +71,7 @@ pub(super) async fn linger(mut reader: ReadHalf<ByteStream>) {
     // Whoever does not close in time is closed.
     tokio::time::timeout(LINGER, reading).await.ok();
 }
+
+#[cfg(test)]
+#[path = "lifetime_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! A kubelet that starts where another has been.
 
-use crate::rig::{Rig, container};
+use crate::rig::{Rig, container, waiting};
 use crate::support::eventually;
 use serde_json::{Value, json};
 use std::fs;
@@ -103,4 +103,38 @@ async fn a_reboot_restarts_what_restarts_and_ends_what_runs_once() {
         .await;
     let job = rig.phase_until("job", "Failed").await;
     assert_eq!(first(&job)["state"]["terminated"]["reason"], "ContainerStatusUnknown");
+}
+
+/// Under load, what a kubelet reads when it starts comes in any order.
+#[tokio::test]
+async fn a_container_that_is_due_starts_when_services_are_known_at_last() {
+    let mut rig = Rig::start().await;
+    rig.create_pod("web", json!({})).await;
+    rig.running("web").await;
+    rig.stop_kubelet().await;
+    rig.runtime.exit("a", 1);
+    rig.line.hold(Some("/api/v1/services"));
+    rig.start_kubelet();
+    let path = "/api/v1/namespaces/default/pods/web";
+    rig.pod_until("web", |pod| waiting(pod) == "CreateContainerConfigError").await;
+    // What is told of it has been heard by the node as well, and everything rests.
+    let before = rig.api.get(path).await.ok();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rig.api.get(path).await.ok(), before);
+    rig.line.hold(None);
+    rig.listing_until(&["a/0=exit1", "a/1=run"]).await;
+}
+
+/// What is in the way of a container's files is nothing that anybody tells of when it goes.
+#[tokio::test]
+async fn files_that_cannot_be_made_are_tried_again() {
+    let rig = Rig::start().await;
+    let logs = rig.files.path().join("logs");
+    fs::write(&logs, "in the way").unwrap();
+    rig.create_pod("web", json!({})).await;
+    let pod = rig.pod_until("web", |pod| waiting(pod) == "CreateContainerConfigError").await;
+    let message = first(&pod)["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(message.starts_with("cannot prepare the container's files"), "{message}");
+    fs::remove_file(&logs).unwrap();
+    rig.running("web").await;
 }

@@ -51,6 +51,8 @@ impl Time {
 pub(crate) struct Line {
     service: Arc<dyn HttpService>,
     is_up: watch::Sender<bool>,
+    /// What is asked at this path waits.
+    held: watch::Sender<Option<&'static str>>,
     /// Gives tokens in the API server's place, at the rig's own time.
     pub(crate) tokens: FakeTokens,
 }
@@ -99,17 +101,24 @@ impl Line {
     pub(crate) fn set(&self, is_up: bool) {
         self.is_up.send_replace(is_up);
     }
+
+    /// Has requests for `path` wait, or none any more.
+    pub(crate) fn hold(&self, path: Option<&'static str>) {
+        self.held.send_replace(path);
+    }
 }
 
 impl HttpService for Line {
     fn call(&self, request: Request) -> BoxFuture<'static, io::Result<Response>> {
-        let mut is_up = self.is_up.subscribe();
+        let (mut is_up, mut held) = (self.is_up.subscribe(), self.held.subscribe());
+        let path = request.uri().path().to_owned();
         let given = if *is_up.borrow() { self.tokens.answer(&request) } else { None };
         let call = match given {
             Some(response) => Box::pin(std::future::ready(Ok(response))),
             None => self.service.call(request),
         };
         Box::pin(async move {
+            held.wait_for(|held| *held != Some(&*path)).await.ok();
             if !*is_up.borrow() {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
@@ -163,7 +172,12 @@ impl Rig {
         let service = api.server.local(Identity::new("kubelet", &["system:masters"]));
         let tokens =
             FakeTokens { clock: time.clock(), asked: Mutex::default(), refusals: Mutex::default() };
-        let line = Arc::new(Line { service, is_up: watch::Sender::new(true), tokens });
+        let line = Arc::new(Line {
+            service,
+            is_up: watch::Sender::new(true),
+            held: watch::Sender::default(),
+            tokens,
+        });
         let runtime = FakeRuntime::new(time.clock());
         runtime.add_image("web:1");
         let network = FakeNetwork::new();

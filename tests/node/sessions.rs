@@ -4,6 +4,8 @@ use super::rig::{DEADLINE, Rig, eventually};
 use kinglet::runtime::{
     ContainerConfig, ContainerId, Control, ExecRequest, Output, Runtime as _, Session,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -110,6 +112,32 @@ async fn what_is_written_last_is_read_also_later() {
     let mut session = rig.runtime().open_exec(&id, command("sleep 60 & echo x")).await.unwrap();
     assert_eq!(read(&mut session.stdout).await, "x\n");
     assert_eq!(exit(&mut session).await, 0);
+    rig.finish().await;
+}
+
+/// On a busy machine a shim may be late by any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_is_whole_however_late_the_shim_passes_it_on() {
+    // More than a pipe holds, and less than that with what the shim has.
+    const BYTES: usize = 80_000;
+    let rig = Rig::start().await;
+    let id = running(&rig).await;
+    let script = format!("head -c {BYTES} /dev/zero");
+    let mut session = rig.runtime().open_exec(&id, command(&script)).await.unwrap();
+    assert_eq!(exit(&mut session).await, 0);
+    let signal = |signal| {
+        for shim in rig.shims() {
+            kill(Pid::from_raw(shim.try_into().unwrap()), signal).unwrap();
+        }
+    };
+    signal(Signal::SIGSTOP);
+    let mut said = Vec::new();
+    let mut reading = Box::pin(session.stdout.read_to_end(&mut said));
+    let early = timeout(Duration::from_secs(5), &mut reading).await;
+    signal(Signal::SIGCONT);
+    assert!(early.is_err(), "it ended while the shim was silent: {early:?}");
+    timeout(DEADLINE, reading).await.expect("it ends").unwrap();
+    assert_eq!(said.len(), BYTES);
     rig.finish().await;
 }
 

@@ -27,8 +27,10 @@ use tracing::debug;
 pub(super) enum Problem {
     /// It will be known by itself in a moment.
     Pending,
-    /// Its user has to be told.
-    Told(String),
+    /// Its user has to be told. Whatever is missing rings when it comes.
+    Missing(String),
+    /// Its user has to be told, and nobody rings when it is over.
+    Failed(String),
 }
 
 /// The images of a container, all of them on this node.
@@ -46,7 +48,7 @@ struct NodeTexts {
 
 impl From<ConfigError> for Problem {
     fn from(error: ConfigError) -> Self {
-        if error.is_pending() { Self::Pending } else { Self::Told(error.to_string()) }
+        if error.is_pending() { Self::Pending } else { Self::Missing(error.to_string()) }
     }
 }
 
@@ -61,7 +63,7 @@ impl PodWorker {
         let spec = start.slot.of(&self.pod).clone();
         let node = self.shared.node();
         if !self.shared.services.is_synced() && !is_static(self.pod.object()) {
-            return Err(Problem::Told(
+            return Err(Problem::Missing(
                 "services have not yet been read at least once, cannot construct envvars"
                     .to_owned(),
             ));
@@ -109,7 +111,7 @@ impl PodWorker {
             Ok(NodeTexts { hosts: read(&paths.hosts), resolv_conf: read(&paths.resolv_conf) })
         });
         prepared.await.map_err(|error: io::Error| {
-            Problem::Told(format!("cannot prepare the container's files: {error}"))
+            Problem::Failed(format!("cannot prepare the container's files: {error}"))
         })
     }
 
@@ -159,12 +161,12 @@ impl PodWorker {
         let placed = blocking(move || {
             for (path, text) in files {
                 write_if_changed(&path, &text)
-                    .map_err(|error| Problem::Told(format!("{}: {error}", path.display())))?;
+                    .map_err(|error| Problem::Failed(format!("{}: {error}", path.display())))?;
             }
             let mounts = volumes.find_sub_paths(&uid, &config.name, volume_mounts);
             let mut mounts = mounts.map_err(|error| {
                 debug!(pod_uid = uid, error = chain(&error), "a sub path cannot be used");
-                Problem::Told(error.to_string())
+                Problem::Failed(error.to_string())
             })?;
             mounts.append(&mut config.mounts);
             config.mounts = mounts;

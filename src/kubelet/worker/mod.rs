@@ -128,6 +128,8 @@ impl Workers {
         look_at_all.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut network = self.shared.network_open.clone();
         let mut registered = self.shared.keeper.registered();
+        let services = Arc::clone(&self.shared.services);
+        let (mut services_known, mut awaits_services) = (std::pin::pin!(services.synced()), true);
         let mut listening = true;
         loop {
             tokio::select! {
@@ -139,6 +141,11 @@ impl Workers {
                     None => listening = false,
                 },
                 Ok(()) = network.changed() => self.bell.ring_all(),
+                // Containers that are told of services wait for these.
+                () = &mut services_known, if awaits_services => {
+                    awaits_services = false;
+                    self.bell.ring_all();
+                }
                 // Now static pods can have their mirrors.
                 Ok(()) = registered.changed() => self.bell.ring_all(),
                 _ = look_at_all.tick() => {

@@ -168,12 +168,15 @@ impl PodWorker {
         let config = match self.configure(start, &images, references).await {
             Ok(config) => config,
             Err(Problem::Pending) => return Outcome::NotYet(None),
-            Err(Problem::Told(message)) => {
+            Err(Problem::Missing(message)) => {
                 self.tell_of_failure(start.slot, &message);
                 let waiting = Waiting { reason: "CreateContainerConfigError", message };
                 self.waiting.insert(spec.name, waiting);
-                // Whatever is missing rings when it comes.
                 return Outcome::NotYet(None);
+            }
+            Err(Problem::Failed(message)) => {
+                let reason = "CreateContainerConfigError";
+                return self.try_again(start.slot, Waiting { reason, message }, now);
             }
         };
         match self.make_and_start(sandbox, start.slot, config).await {
@@ -184,17 +187,22 @@ impl PodWorker {
             Err((reason, error)) => {
                 // It may be the image that is gone or damaged: it is looked for again.
                 self.images.remove(&spec.name);
-                let message = chain(&error);
-                self.tell_of_failure(start.slot, &message);
-                let waiting = Waiting { reason, message };
-                self.waiting.insert(spec.name.clone(), waiting.clone());
-                let known = self.start_failures.get(&spec.name);
-                let failure = Failure { waiting: Some(waiting), ..Failure::after(known, now) };
-                let retry_at = failure.retry_at;
-                self.start_failures.insert(spec.name, failure);
-                Outcome::NotYet(Some(retry_at))
+                let waiting = Waiting { reason, message: chain(&error) };
+                self.try_again(start.slot, waiting, now)
             }
         }
+    }
+
+    /// Something failed on this node: it is said, and tried again after a while.
+    fn try_again(&mut self, slot: Slot, waiting: Waiting, now: Timestamp) -> Outcome {
+        self.tell_of_failure(slot, &waiting.message);
+        let name = slot.of(&self.pod).name.clone();
+        self.waiting.insert(name.clone(), waiting.clone());
+        let known = self.start_failures.get(&name);
+        let failure = Failure { waiting: Some(waiting), ..Failure::after(known, now) };
+        let retry_at = failure.retry_at;
+        self.start_failures.insert(name, failure);
+        Outcome::NotYet(Some(retry_at))
     }
 
     /// An image is not there yet.

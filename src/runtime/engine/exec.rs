@@ -77,8 +77,10 @@ impl Engine {
         let spec = process_spec(&container, &request).map_err(|error| failed(OPERATION, error))?;
         let exec = uuid::Uuid::new_v4().simple().to_string();
         let exited = CancellationToken::new();
-        let (pipes, released) = Pipes::make(container.files.bundle(), &exec, &request, &exited)
+        let (outlets, released) = Outlets::new(Arc::clone(&shim), exited.clone());
+        let pipes = Pipes::make(container.files.bundle(), &exec, &request, &outlets)
             .map_err(|error| failed(OPERATION, error))?;
+        drop(outlets);
         let (process, keeper) = SessionProcess::new();
         let (stdin, tty) = (request.stdin, request.tty);
         let kept = Kept { container, shim, exec, stdin, tty, exited };
@@ -160,21 +162,20 @@ impl Pipes {
         bundle: &Path,
         exec: &str,
         request: &ExecRequest,
-        exited: &CancellationToken,
-    ) -> io::Result<(Self, Released)> {
+        outlets: &Outlets,
+    ) -> io::Result<Self> {
         let make = |end: &str| NamedPipe::make(bundle.join(format!("{exec}-{end}")));
         let names = Names {
             stdin: request.stdin.then(|| make("in")).transpose()?,
             stdout: make("out")?,
             stderr: (!request.tty).then(|| make("err")).transpose()?,
         };
-        let (outlets, released) = Outlets::new(exited.clone());
         let stdout = outlets.open(names.stdout.path())?;
         let stderr = names.stderr.as_ref().map(|name| outlets.open(name.path())).transpose()?;
         let outputs = [Some(&names.stdout), names.stderr.as_ref()];
         let held = outputs.into_iter().flatten().map(|name| hold(name.path()));
         let held = held.collect::<io::Result<_>>()?;
-        Ok((Self { names, stdout, stderr, held }, released))
+        Ok(Self { names, stdout, stderr, held })
     }
 }
 

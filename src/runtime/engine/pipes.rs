@@ -4,26 +4,32 @@
 //! ends because its reader does, and no input because its writer does. The end of an input is told
 //! to the shim; the end of an output is that of the process.
 
+use super::super::shim::Shim;
 use crate::stdx::blocking;
+use futures_util::future::BoxFuture;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use rustix::io::ioctl_fionread;
 use std::convert::Infallible;
 use std::fs;
 use std::future::Future as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How long nothing may come of an output after its process has ended, where something that it
-/// started still holds it.
-const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+/// An output of a process that has ended, and that something else still holds, ends when nothing has
+/// come of it for so many times as long, and the shim has answered each time. What the process wrote
+/// last may still be in the shim, which has its own time on a busy machine: its silence proves nothing
+/// unless it can speak.
+const QUIET: Duration = Duration::from_millis(300);
+const QUIET_TIMES: u32 = 3;
 
 /// How long a shim may take to open its end of an input.
 const READER_WITHIN: Duration = Duration::from_secs(10);
@@ -77,24 +83,26 @@ pub(super) type Released = mpsc::Receiver<Infallible>;
 /// What all outputs of one process share.
 #[derive(Clone, Debug)]
 pub(super) struct Outlets {
+    shim: Arc<Shim>,
     exited: CancellationToken,
     held: mpsc::Sender<Infallible>,
 }
 
 impl Outlets {
-    /// `exited` is cancelled when the process has ended.
-    pub(super) fn new(exited: CancellationToken) -> (Self, Released) {
+    /// `exited` is cancelled when the process, which is one of `shim`'s, has ended.
+    pub(super) fn new(shim: Arc<Shim>, exited: CancellationToken) -> (Self, Released) {
         let (held, released) = mpsc::channel(1);
-        (Self { exited, held }, released)
+        (Self { shim, exited, held }, released)
     }
 
     /// Opens the pipe for reading.
     pub(super) fn open(&self, path: &Path) -> io::Result<PipeOutput> {
         Ok(PipeOutput {
             receiver: pipe::OpenOptions::new().open_receiver(path)?,
+            shim: Arc::clone(&self.shim),
             exited: Box::pin(self.exited.clone().cancelled_owned()),
             is_exited: false,
-            quiet: None,
+            settling: None,
             _held: self.held.clone(),
         })
     }
@@ -102,12 +110,13 @@ impl Outlets {
 
 /// What comes out of a process, to its end: of the pipe, or of the process where something else
 /// holds the pipe and is quiet.
-#[derive(Debug)]
 pub(super) struct PipeOutput {
     receiver: pipe::Receiver,
+    shim: Arc<Shim>,
     exited: Pin<Box<WaitForCancellationFutureOwned>>,
     is_exited: bool,
-    quiet: Option<Pin<Box<Sleep>>>,
+    /// Under way while the process has ended and nothing comes.
+    settling: Option<BoxFuture<'static, ()>>,
     _held: mpsc::Sender<Infallible>,
 }
 
@@ -117,15 +126,33 @@ impl AsyncRead for PipeOutput {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(read) = Pin::new(&mut self.receiver).poll_read(context, buffer) {
-            self.quiet = None;
-            return Poll::Ready(read);
+        loop {
+            if let Poll::Ready(read) = Pin::new(&mut self.receiver).poll_read(context, buffer) {
+                self.settling = None;
+                return Poll::Ready(read);
+            }
+            if !self.is_exited {
+                std::task::ready!(self.exited.as_mut().poll(context));
+                self.is_exited = true;
+            }
+            if self.settling.is_none() {
+                self.settling = Some(Box::pin(settled(Arc::clone(&self.shim))));
+            }
+            let settling = self.settling.as_mut().expect("it was just put there");
+            std::task::ready!(settling.as_mut().poll(context));
+            self.settling = None;
+            // What has come may not have been told to this process's reactor yet.
+            if ioctl_fionread(&self.receiver)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        if !self.is_exited {
-            std::task::ready!(self.exited.as_mut().poll(context));
-            self.is_exited = true;
-        }
-        let quiet = self.quiet.get_or_insert_with(|| Box::pin(tokio::time::sleep(OUTPUT_GRACE)));
-        quiet.as_mut().poll(context).map(Ok)
+    }
+}
+
+/// Returns when `shim` has had every chance to pass on what it has.
+async fn settled(shim: Arc<Shim>) {
+    for _ in 0..QUIET_TIMES {
+        tokio::time::sleep(QUIET).await;
+        shim.answered().await;
     }
 }

@@ -146,6 +146,19 @@ impl Shim {
         self.process.ended().await;
     }
 
+    /// Returns when the shim has answered something, whatever it says, or has ended.
+    pub(super) async fn answered(&self) {
+        let request = api::ConnectRequest::new();
+        loop {
+            let answer: Result<api::ConnectResponse, _> =
+                self.ask("Connect", &request, Deadline::Short).await;
+            // One that is slow, or stopped, answers another time.
+            if !matches!(answer, Err(CallError::Timeout(_))) || !self.is_running() {
+                return;
+            }
+        }
+    }
+
     /// Whether the shim's process has not ended yet.
     pub(super) fn is_running(&self) -> bool {
         self.process.is_running()

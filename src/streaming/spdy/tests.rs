@@ -5,17 +5,17 @@ use super::session::{Effect, STREAMS_MAX, Session};
 use super::*;
 use bytes::Bytes;
 use proptest::prelude::*;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 
 /// The client's side of a connection.
-pub(in crate::streaming) struct Client {
-    stream: DuplexStream,
+pub(in crate::streaming) struct Client<S = DuplexStream> {
+    stream: S,
     encoder: Encoder,
     decoder: Decoder,
 }
 
-impl Client {
-    pub(in crate::streaming) fn new(stream: DuplexStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(in crate::streaming) fn new(stream: S) -> Self {
         Self { stream, encoder: Encoder::new(), decoder: Decoder::new() }
     }
 
@@ -37,6 +37,10 @@ impl Client {
 
     pub(in crate::streaming) async fn reset(&mut self, id: u32) {
         self.say(|_, bytes| frame::reset(bytes, id, ResetStatus::Cancel)).await;
+    }
+
+    pub(in crate::streaming) async fn ping(&mut self, id: u32) {
+        self.say(|_, bytes| frame::ping(bytes, id)).await;
     }
 
     /// `None` when the connection has ended.
@@ -242,8 +246,9 @@ async fn a_stream_carries_bytes_both_ways_and_ends_by_halves() {
         sender.finish().await;
         new.next().await.unwrap().refuse().await;
     };
-    let mut client = Client::new(near);
+    // And it closes when it has been told that all is over.
     let talk = async {
+        let mut client = Client::new(near);
         client.open(1, &[("streamtype", "echo")]).await;
         let long = "0123456789".repeat(1_000);
         let (sent, cut) = (long.clone(), long.len() / 2);
