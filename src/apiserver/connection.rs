@@ -14,6 +14,7 @@ use super::impersonation::impersonate;
 use super::node_names::Machine;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
+use super::tally::{self, Answered};
 use crate::api::status::{Reason, Status};
 use crate::pki::{Acceptor, ClientProof, Untimely};
 use crate::stdx::http::{Response, Upgrade};
@@ -30,6 +31,7 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -54,6 +56,7 @@ struct Upgraded {
     connection: OnUpgrade,
     upgrade: Upgrade,
     _place: Option<OwnedSemaphorePermit>,
+    _counted: Option<tally::Underway>,
 }
 
 impl Upgraded {
@@ -84,10 +87,14 @@ pub(super) async fn serve(
     let (stream, proof) = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_client(stream)).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
+            server.tally.tls_failed();
             debug!(error = chain(&error), "a TLS handshake failed");
             return;
         }
-        Err(_elapsed) => return,
+        Err(_elapsed) => {
+            server.tally.tls_failed();
+            return;
+        }
     };
     let machine = match &proof {
         ClientProof::Certificate(certificate) => Machine::of(certificate),
@@ -163,29 +170,36 @@ impl Connection {
     }
 
     async fn handle(&self, mut request: http::Request<Incoming>) -> http::Response<Sending> {
+        let began = monotonic();
         let connection = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let asked = Asked::of(head);
         // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
-        let deadline = (!asked.info.is_long_running()).then(|| monotonic() + REQUEST_TIMEOUT);
+        let deadline = (!asked.info.is_long_running()).then(|| began + REQUEST_TIMEOUT);
         let underway = self.activity.begin(deadline);
         let answered = match deadline {
             None => self.answer(&asked, body).await,
             Some(_) => self.answer_in_time(&asked, body).await,
         };
+        // Before it is looked at what is asked, only these are refusals in self-defence.
+        let is_cut = answered.as_ref().is_err_and(|status| matches!(status.code, 429 | 504));
         let (mut response, mut place) = match answered {
             Ok((response, place)) => (response, Some(place)),
             Err(status) => (status_response(&status, &asked.headers), None),
         };
+        let waited = Duration::ZERO;
+        let answered = Answered { asked: &asked, began, waited, is_cut };
+        let mut counted = self.server.count(answered, &response);
         if !response.headers().contains_key(CACHE_CONTROL) {
             let no_cache = HeaderValue::from_static("no-cache, private");
             response.headers_mut().insert(CACHE_CONTROL, no_cache);
         }
         if let Some(upgrade) = Upgrade::take(&mut response) {
-            let upgraded = Upgraded { connection, upgrade, _place: place.take() };
+            let upgraded =
+                Upgraded { connection, upgrade, _place: place.take(), _counted: counted.take() };
             *self.upgraded.lock().expect("no panics under this lock") = Some(upgraded);
         }
-        response.map(|body| Sending::new(body, underway, place))
+        response.map(|body| Sending::new(body, underway, place, counted))
     }
 
     /// Answers within the time that the client gives, and never later than others are answered.
@@ -205,13 +219,19 @@ impl Connection {
         asked: &Asked,
         body: Incoming,
     ) -> Result<(Response, OwnedSemaphorePermit), Status> {
-        let tokens = &self.server.tokens;
-        let identity = authenticate(tokens, &self.peer, &asked.headers).await?;
+        let Server { tokens, tally, .. } = &*self.server;
+        let began = monotonic();
+        let identity = authenticate(tokens, &self.peer, &asked.headers).await;
+        tally.authentication.note(began, &identity);
+        let identity = identity?;
         if let Some(machine) = &self.machine {
             self.server.node_names.check(machine)?;
         }
         let identity = impersonate(&self.server, identity, &asked.headers).await?;
-        authorize(&self.server, &identity, asked).await?;
+        let began = monotonic();
+        let allowed = authorize(&self.server, &identity, asked).await;
+        tally.authorization.note(began, &allowed);
+        allowed?;
         // What only reads has no use for a body, and does not wait for one.
         let body = match asked.info.is_mutating() {
             true => read_body(body).await?,

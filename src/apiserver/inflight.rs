@@ -32,6 +32,13 @@ impl InFlight {
         }
     }
 
+    /// How many requests are under way: those that write, and those that only read.
+    pub(super) fn under_way(&self) -> (usize, usize) {
+        let reads = READS_IN_FLIGHT_MAX - self.reads.available_permits();
+        let public = PUBLIC_IN_FLIGHT_MAX - self.public.available_permits();
+        (WRITES_IN_FLIGHT_MAX - self.writes.available_permits(), reads + public)
+    }
+
     /// A place for this request until the permit is dropped.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ mod request;
 mod selection;
 mod sending;
 mod server;
+mod tally;
 mod tokens;
 mod verbs;
 mod watch_frame;

@@ -46,6 +46,12 @@ pub(super) async fn serve_api(api: Api) -> Served {
 }
 
 impl Served {
+    /// The server when it listens no more.
+    pub(super) async fn end(self) -> Api {
+        self.tasks.stop(DEADLINE).await.unwrap();
+        self.api
+    }
+
     pub(super) fn admin(&self) -> Leaf {
         self.certificate("system:admin", Timestamp::now())
     }

@@ -70,6 +70,7 @@ impl Server {
         self.begin_to_follow();
         let api = Api(self.local(Identity::api_server()));
         api.mend_all(&fixtures(&self.config)).await?;
+        self.fixed.store(true, Ordering::Release);
         self.reconcile_roles(&api).await?;
         self.bootstrapped.store(true, Ordering::Release);
         Ok(())
