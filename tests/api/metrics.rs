@@ -84,9 +84,9 @@ async fn watches_are_counted_while_they_last() {
 async fn deprecated_resources_are_told_when_they_were_asked_for() {
     let api = Api::start().await;
     let old = "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",\
-               resource=\"endpoints\",subresource=\"\",version=\"v1\"}";
+               resource=\"componentstatuses\",subresource=\"\",version=\"v1\"}";
     assert_eq!(value(&api.get("/metrics").await.text(), old), None);
-    api.get("/api/v1/endpoints").await.ok();
+    api.get("/api/v1/componentstatuses").await.ok();
     assert_eq!(value(&api.get("/metrics").await.text(), old), Some(1.0));
 }
 
