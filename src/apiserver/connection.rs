@@ -6,11 +6,13 @@ use super::authz::authorize;
 use super::config::{
     CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX, REQUEST_BODY_BYTES_MAX,
     REQUEST_BODY_TIMEOUT, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_HEADERS_MAX,
-    REQUEST_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+    REQUEST_TIMEOUT, STREAMS_PER_CONNECTION_MAX, WAIT_PART,
 };
 use super::encoding::status_response;
+use super::fairness::Comer;
 use super::identity::Identity;
 use super::impersonation::impersonate;
+use super::inflight::{Place, too_many_requests};
 use super::node_names::Machine;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
@@ -33,7 +35,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
@@ -55,7 +57,7 @@ struct Connection {
 struct Upgraded {
     connection: OnUpgrade,
     upgrade: Upgrade,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
     _counted: Option<tally::Underway>,
 }
 
@@ -181,13 +183,8 @@ impl Connection {
             None => self.answer(&asked, body).await,
             Some(_) => self.answer_in_time(&asked, body).await,
         };
-        // Before it is looked at what is asked, only these are refusals in self-defence.
-        let is_cut = answered.as_ref().is_err_and(|status| matches!(status.code, 429 | 504));
-        let (mut response, mut place) = match answered {
-            Ok((response, place)) => (response, Some(place)),
-            Err(status) => (status_response(&status, &asked.headers), None),
-        };
-        let waited = Duration::ZERO;
+        let Served { mut response, mut place, waited, is_cut } =
+            answered.unwrap_or_else(|status| Served::refused(&status, &asked));
         let answered = Answered { asked: &asked, began, waited, is_cut };
         let mut counted = self.server.count(answered, &response);
         if !response.headers().contains_key(CACHE_CONTROL) {
@@ -203,22 +200,16 @@ impl Connection {
     }
 
     /// Answers within the time that the client gives, and never later than others are answered.
-    async fn answer_in_time(
-        &self,
-        asked: &Asked,
-        body: Incoming,
-    ) -> Result<(Response, OwnedSemaphorePermit), Status> {
-        let within = asked.patience()?.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
-        let answered = timeout(within, self.answer(asked, body)).await;
-        answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
+    async fn answer_in_time(&self, asked: &Asked, body: Incoming) -> Result<Served, Status> {
+        asked.patience()?;
+        let answered = timeout(bounded_patience(asked), self.answer(asked, body)).await;
+        answered.unwrap_or_else(|_elapsed| {
+            Ok(Served { is_cut: true, ..Served::refused(&took_too_long(), asked) })
+        })
     }
 
     /// The body is read before a place is taken: a slow sender takes none from others.
-    async fn answer(
-        &self,
-        asked: &Asked,
-        body: Incoming,
-    ) -> Result<(Response, OwnedSemaphorePermit), Status> {
+    async fn answer(&self, asked: &Asked, body: Incoming) -> Result<Served, Status> {
         let Server { tokens, tally, .. } = &*self.server;
         let began = monotonic();
         let identity = authenticate(tokens, &self.peer, &asked.headers).await;
@@ -237,9 +228,48 @@ impl Connection {
             true => read_body(body).await?,
             false => Bytes::new(),
         };
-        let place = self.server.in_flight.enter(&asked.info)?;
-        Ok((self.server.answer(asked, &identity, body).await, place))
+        let patience = bounded_patience(asked) / WAIT_PART;
+        let comer =
+            Comer { identity: &identity, request: &asked.info, bytes: body.len(), patience };
+        let mut turn = self.server.in_flight.enter(comer).await;
+        let mut served = match turn.place.take() {
+            None => Served { is_cut: true, ..Served::refused(&too_many_requests(), asked) },
+            Some(mut place) => {
+                let response = self.server.answer(asked, &identity, body).await;
+                if asked.info.is_long_running() {
+                    place.leave_seat();
+                }
+                Served { response, place: Some(place), waited: Duration::ZERO, is_cut: false }
+            }
+        };
+        turn.tell(served.response.headers_mut());
+        served.waited = turn.waited();
+        Ok(served)
     }
+}
+
+/// An answer, and what is known of it besides.
+#[derive(Debug)]
+struct Served {
+    response: Response,
+    place: Option<Place>,
+    /// How long the request has waited for others.
+    waited: Duration,
+    /// Whether the server cut it short to help itself.
+    is_cut: bool,
+}
+
+impl Served {
+    fn refused(status: &Status, asked: &Asked) -> Self {
+        let response = status_response(status, &asked.headers);
+        Self { response, place: None, waited: Duration::ZERO, is_cut: false }
+    }
+}
+
+/// How long a request may take.
+fn bounded_patience(asked: &Asked) -> Duration {
+    let wanted = asked.patience().ok().flatten();
+    wanted.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT)
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

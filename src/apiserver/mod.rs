@@ -20,6 +20,7 @@ mod encoding;
 mod errors;
 mod etag;
 mod expiry;
+mod fairness;
 mod follow;
 mod guarded;
 mod health;

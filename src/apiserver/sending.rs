@@ -1,6 +1,7 @@
 //! The body of an answer that is on its way out.
 
 use super::activity::Underway;
+use super::inflight::Place;
 use super::tally;
 use crate::stdx::http::Body;
 use bytes::Bytes;
@@ -8,14 +9,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A body with what is held until its last byte is out: a watch is under way all its life.
 #[derive(Debug)]
 pub(super) struct Sending {
     body: Body,
     _underway: Underway,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
     /// What is still to be counted of it.
     counted: Option<tally::Underway>,
 }
@@ -24,7 +24,7 @@ impl Sending {
     pub(super) fn new(
         body: Body,
         underway: Underway,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
         counted: Option<tally::Underway>,
     ) -> Self {
         Self { body, _underway: underway, _place: place, counted }

@@ -141,6 +141,8 @@ impl Server {
         let of_kinds = Arc::clone(&definitions) as Arc<dyn Memory>;
         let memories = vec![tokens.memory(), of_facts, of_kinds];
         waiting.extend(memories.iter().flat_map(guarded::followers));
+        let in_flight = InFlight::new();
+        waiting.extend(in_flight.fairness().followers());
         let tally = Tally::default();
         let informers = waiting.iter().map(|follower| (follower.prefix(), follower.seen()));
         let informers = informers.collect();
@@ -149,7 +151,7 @@ impl Server {
             store: Arc::new(GuardedStore::new(store, memories, Arc::clone(&tally.store))),
             definitions,
             nodes,
-            in_flight: InFlight::new(),
+            in_flight,
             pod_client: verbs::PodClient::default(),
             documents: Documents::default(),
             openapi: openapi::Index::default(),

@@ -13,6 +13,7 @@ mod delete;
 mod discovery;
 mod errors;
 mod expiry;
+mod fairness;
 mod fixtures;
 mod health;
 mod limits;

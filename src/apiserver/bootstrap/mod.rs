@@ -10,6 +10,7 @@ mod plan;
 mod roles;
 
 use self::plan::{Fixture, Step, fixtures, mend};
+use super::fairness::keep_conditions;
 use super::identity::Identity;
 use super::server::Server;
 use super::{allocate, expiry, keys};
@@ -82,6 +83,10 @@ impl Server {
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("fixtures", async move {
             shutdown.run_until_cancelled(keep_fixtures(server)).await;
+        });
+        let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
+        tasks.spawn("conditions of flow schemas", async move {
+            shutdown.run_until_cancelled(keep_conditions(server)).await;
         });
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("role aggregation", async move {

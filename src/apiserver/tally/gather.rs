@@ -54,6 +54,7 @@ async fn everything(server: &Server) -> Result<Seen, Status> {
         watched: watched(tally),
         objects,
         in_flight: server.in_flight.under_way(),
+        fairness: server.in_flight.fairness().seen(),
         authentication: tally.authentication.read(),
         authorization: tally.authorization.read(),
         admission: tally.admission.read(),

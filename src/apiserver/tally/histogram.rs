@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module. `N` is one more than there are bounds.
 #[derive(Debug)]
-pub(super) struct Histogram<const N: usize> {
+pub(in super::super) struct Histogram<const N: usize> {
     bounds: &'static [f64],
     counts: [AtomicU64; N],
     /// All of them together, in millionths: what counts in whole steps can be added to by anybody.
@@ -15,13 +15,13 @@ pub(super) struct Histogram<const N: usize> {
 const MILLION: f64 = 1e6;
 
 impl<const N: usize> Histogram<N> {
-    pub(super) const fn by(bounds: &'static [f64]) -> Self {
+    pub(in super::super) const fn by(bounds: &'static [f64]) -> Self {
         assert!(bounds.len() + 1 == N, "there is a count for each bound, and one above");
         Self { bounds, counts: [const { AtomicU64::new(0) }; N], millionths: AtomicU64::new(0) }
     }
 
     /// Counts one more.
-    pub(super) fn note(&self, amount: f64) {
+    pub(in super::super) fn note(&self, amount: f64) {
         let at = self.bounds.iter().position(|bound| amount <= *bound).unwrap_or(N - 1);
         self.counts[at].fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
@@ -30,7 +30,7 @@ impl<const N: usize> Histogram<N> {
     }
 
     /// What was counted until now.
-    pub(super) fn read(&self) -> Durations {
+    pub(in super::super) fn read(&self) -> Durations {
         let counts = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
         let sum = crate::stdx::exposition::whole(self.millionths.load(Ordering::Relaxed));
         Durations::counted(self.bounds, &counts, sum / MILLION)

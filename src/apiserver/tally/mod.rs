@@ -17,7 +17,7 @@ mod sort;
 mod steps;
 
 pub(super) use self::gather::answer;
-use self::histogram::Histogram;
+pub(super) use self::histogram::Histogram;
 use self::series::Series;
 pub(super) use self::series::Underway;
 use self::sort::{OwnedSort, Sort, Sorted, sort_of};

@@ -1,5 +1,6 @@
 //! What was counted, as text.
 
+use super::super::fairness::FairnessSeen;
 use super::super::health::{CheckSeen, GIT_VERSION, architecture};
 use super::families::{self, Named};
 use super::sort::{OwnedSort, Sort, Sorted as _};
@@ -68,6 +69,7 @@ pub(super) struct Seen {
     pub(super) objects: Vec<Objects>,
     /// Those that write, and those that only read.
     pub(super) in_flight: (usize, usize),
+    pub(super) fairness: FairnessSeen,
     /// Those that ended well, and those that did not.
     pub(super) authentication: (Durations, Durations),
     pub(super) authorization: (Durations, Durations),
@@ -83,6 +85,7 @@ pub(super) struct Seen {
 pub(super) fn text(seen: &Seen) -> String {
     let mut text = Exposition::default();
     requests(seen, &mut text);
+    seen.fairness.render(&mut text);
     watches(seen, &mut text);
     store(seen, &mut text);
     access(seen, &mut text);
