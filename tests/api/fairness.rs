@@ -55,10 +55,14 @@ async fn a_watch_that_has_begun_leaves_its_seat() {
     let alice = served.colleague("alice").await;
     let mut connection = Connection::open(&served, &alice).await;
     // One seat, and nobody waits.
-    limit(&served, &mut connection, json!({
-        "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0,
-        "limitResponse": {"type": "Reject"},
-    }))
+    limit(
+        &served,
+        &mut connection,
+        json!({
+            "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0,
+            "limitResponse": {"type": "Reject"},
+        }),
+    )
     .await;
     let mut watches = Vec::new();
     for _ in 0..3 {
@@ -74,8 +78,8 @@ async fn dangling(api: &Api, expected: &str) {
         let schema = api.get(&format!("{GROUP}/flowschemas/own")).await.ok();
         let conditions = schema["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let text = |field: &str| conditions[0][field].as_str().unwrap_or_default().to_owned();
-        let is_told = conditions.len() == 1
-            && ["type", "status", "reason"].map(text).join(" ") == expected;
+        let is_told =
+            conditions.len() == 1 && ["type", "status", "reason"].map(text).join(" ") == expected;
         is_told.then_some(())
     })
     .await;
@@ -92,7 +96,8 @@ async fn a_schema_is_told_whether_its_level_is_there() {
     api.post(&format!("{GROUP}/flowschemas"), &schema).await.ok();
     dangling(&api, "Dangling True NotFound").await;
     let limited: Value = json!({"limitResponse": {"type": "Reject"}});
-    let level = json!({"metadata": {"name": "own"}, "spec": {"type": "Limited", "limited": limited}});
+    let level =
+        json!({"metadata": {"name": "own"}, "spec": {"type": "Limited", "limited": limited}});
     api.post(&format!("{GROUP}/prioritylevelconfigurations"), &level).await.ok();
     dangling(&api, "Dangling False Found").await;
     tasks.stop(DEADLINE).await.unwrap();

@@ -139,9 +139,13 @@ async fn writes_beyond_the_limit_are_told_to_come_again() {
     let (alice, bob) = (served.colleague("alice").await, served.colleague("bob").await);
     let mut connection = Connection::open(&served, &alice).await;
     let reject = json!({"type": "Reject"});
-    limit(&served, &mut connection, json!({
-        "nominalConcurrencyShares": 5, "borrowingLimitPercent": 0, "limitResponse": reject,
-    }))
+    limit(
+        &served,
+        &mut connection,
+        json!({
+            "nominalConcurrencyShares": 5, "borrowingLimitPercent": 0, "limitResponse": reject,
+        }),
+    )
     .await;
     // Writes that do not get to the disk, and more whose bodies do not come.
     let gate = stalled.gate.write().await;

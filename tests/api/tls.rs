@@ -65,7 +65,8 @@ impl Served {
 
     /// Somebody who may do everything as the roles say, and has no part in `system:masters`.
     pub(super) async fn colleague(&self, user: &str) -> Leaf {
-        let subject = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user});
+        let subject =
+            json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user});
         let role = json!({
             "kind": "ClusterRole", "apiGroup": "rbac.authorization.k8s.io", "name": "cluster-admin",
         });
