@@ -73,15 +73,16 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests under way on one HTTP/2 connection; the client holds back more.
 pub(super) const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
 
-/// Reads under way at once, watches and logs not counted. More are told to come again: 429
-/// (upstream `--max-requests-inflight`).
-pub(super) const READS_IN_FLIGHT_MAX: usize = 400;
+/// Requests executed at once, as priority levels share them; those of the exempt level, watches that have
+/// begun and logs are not counted. More wait, and are told to come again where they cannot: 429
+/// (upstream `--max-requests-inflight` and `--max-mutating-requests-inflight` together).
+pub(super) const REQUESTS_IN_FLIGHT_MAX: usize = 600;
 
-/// As [`READS_IN_FLIGHT_MAX`], for requests that write (upstream
-/// `--max-mutating-requests-inflight`).
-pub(super) const WRITES_IN_FLIGHT_MAX: usize = 200;
+/// A request waits for its turn for at most this part of its time (upstream `getRequestWaitContext`,
+/// apiserver pkg/server/filters/priority-and-fairness.go, v1.35).
+pub(super) const WAIT_PART: u32 = 4;
 
-/// As [`READS_IN_FLIGHT_MAX`], for what anybody may ask: health and version. Strangers take no
+/// As [`REQUESTS_IN_FLIGHT_MAX`], for what anybody may ask: health and version. Strangers take no
 /// place from others.
 pub(super) const PUBLIC_IN_FLIGHT_MAX: usize = 64;
 

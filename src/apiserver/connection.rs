@@ -6,14 +6,17 @@ use super::authz::authorize;
 use super::config::{
     CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX, REQUEST_BODY_BYTES_MAX,
     REQUEST_BODY_TIMEOUT, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_HEADERS_MAX,
-    REQUEST_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+    REQUEST_TIMEOUT, STREAMS_PER_CONNECTION_MAX, WAIT_PART,
 };
 use super::encoding::status_response;
+use super::fairness::Comer;
 use super::identity::Identity;
 use super::impersonation::impersonate;
+use super::inflight::{Place, too_many_requests};
 use super::node_names::Machine;
 use super::sending::Sending;
 use super::server::{Asked, Server, body_too_large};
+use super::tally::{self, Answered};
 use crate::api::status::{Reason, Status};
 use crate::pki::{Acceptor, ClientProof, Untimely};
 use crate::stdx::http::{Response, Upgrade};
@@ -30,8 +33,9 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
@@ -53,7 +57,8 @@ struct Connection {
 struct Upgraded {
     connection: OnUpgrade,
     upgrade: Upgrade,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
+    _counted: Option<tally::Underway>,
 }
 
 impl Upgraded {
@@ -84,10 +89,14 @@ pub(super) async fn serve(
     let (stream, proof) = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_client(stream)).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
+            server.tally.tls_failed();
             debug!(error = chain(&error), "a TLS handshake failed");
             return;
         }
-        Err(_elapsed) => return,
+        Err(_elapsed) => {
+            server.tally.tls_failed();
+            return;
+        }
     };
     let machine = match &proof {
         ClientProof::Certificate(certificate) => Machine::of(certificate),
@@ -163,63 +172,104 @@ impl Connection {
     }
 
     async fn handle(&self, mut request: http::Request<Incoming>) -> http::Response<Sending> {
+        let began = monotonic();
         let connection = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let asked = Asked::of(head);
         // Upstream bounds the same requests, and by as much (apiserver pkg/server/filters/timeout.go).
-        let deadline = (!asked.info.is_long_running()).then(|| monotonic() + REQUEST_TIMEOUT);
+        let deadline = (!asked.info.is_long_running()).then(|| began + REQUEST_TIMEOUT);
         let underway = self.activity.begin(deadline);
         let answered = match deadline {
             None => self.answer(&asked, body).await,
             Some(_) => self.answer_in_time(&asked, body).await,
         };
-        let (mut response, mut place) = match answered {
-            Ok((response, place)) => (response, Some(place)),
-            Err(status) => (status_response(&status, &asked.headers), None),
-        };
+        let Served { mut response, mut place, waited, is_cut } =
+            answered.unwrap_or_else(|status| Served::refused(&status, &asked));
+        let answered = Answered { asked: &asked, began, waited, is_cut };
+        let mut counted = self.server.count(answered, &response);
         if !response.headers().contains_key(CACHE_CONTROL) {
             let no_cache = HeaderValue::from_static("no-cache, private");
             response.headers_mut().insert(CACHE_CONTROL, no_cache);
         }
         if let Some(upgrade) = Upgrade::take(&mut response) {
-            let upgraded = Upgraded { connection, upgrade, _place: place.take() };
+            let upgraded =
+                Upgraded { connection, upgrade, _place: place.take(), _counted: counted.take() };
             *self.upgraded.lock().expect("no panics under this lock") = Some(upgraded);
         }
-        response.map(|body| Sending::new(body, underway, place))
+        response.map(|body| Sending::new(body, underway, place, counted))
     }
 
     /// Answers within the time that the client gives, and never later than others are answered.
-    async fn answer_in_time(
-        &self,
-        asked: &Asked,
-        body: Incoming,
-    ) -> Result<(Response, OwnedSemaphorePermit), Status> {
-        let within = asked.patience()?.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
-        let answered = timeout(within, self.answer(asked, body)).await;
-        answered.unwrap_or_else(|_elapsed| Err(took_too_long()))
+    async fn answer_in_time(&self, asked: &Asked, body: Incoming) -> Result<Served, Status> {
+        asked.patience()?;
+        let answered = timeout(bounded_patience(asked), self.answer(asked, body)).await;
+        answered.unwrap_or_else(|_elapsed| {
+            Ok(Served { is_cut: true, ..Served::refused(&took_too_long(), asked) })
+        })
     }
 
     /// The body is read before a place is taken: a slow sender takes none from others.
-    async fn answer(
-        &self,
-        asked: &Asked,
-        body: Incoming,
-    ) -> Result<(Response, OwnedSemaphorePermit), Status> {
-        let tokens = &self.server.tokens;
-        let identity = authenticate(tokens, &self.peer, &asked.headers).await?;
+    async fn answer(&self, asked: &Asked, body: Incoming) -> Result<Served, Status> {
+        let Server { tokens, tally, .. } = &*self.server;
+        let began = monotonic();
+        let identity = authenticate(tokens, &self.peer, &asked.headers).await;
+        tally.authentication.note(began, &identity);
+        let identity = identity?;
         if let Some(machine) = &self.machine {
             self.server.node_names.check(machine)?;
         }
         let identity = impersonate(&self.server, identity, &asked.headers).await?;
-        authorize(&self.server, &identity, asked).await?;
+        let began = monotonic();
+        let allowed = authorize(&self.server, &identity, asked).await;
+        tally.authorization.note(began, &allowed);
+        allowed?;
         // What only reads has no use for a body, and does not wait for one.
         let body = match asked.info.is_mutating() {
             true => read_body(body).await?,
             false => Bytes::new(),
         };
-        let place = self.server.in_flight.enter(&asked.info)?;
-        Ok((self.server.answer(asked, &identity, body).await, place))
+        let patience = bounded_patience(asked) / WAIT_PART;
+        let comer =
+            Comer { identity: &identity, request: &asked.info, bytes: body.len(), patience };
+        let mut turn = self.server.in_flight.enter(comer).await;
+        let mut served = match turn.place.take() {
+            None => Served { is_cut: true, ..Served::refused(&too_many_requests(), asked) },
+            Some(mut place) => {
+                let response = self.server.answer(asked, &identity, body).await;
+                if asked.info.is_long_running() {
+                    place.leave_seat();
+                }
+                Served { response, place: Some(place), waited: Duration::ZERO, is_cut: false }
+            }
+        };
+        turn.tell(served.response.headers_mut());
+        served.waited = turn.waited();
+        Ok(served)
     }
+}
+
+/// An answer, and what is known of it besides.
+#[derive(Debug)]
+struct Served {
+    response: Response,
+    place: Option<Place>,
+    /// How long the request has waited for others.
+    waited: Duration,
+    /// Whether the server cut it short to help itself.
+    is_cut: bool,
+}
+
+impl Served {
+    fn refused(status: &Status, asked: &Asked) -> Self {
+        let response = status_response(status, &asked.headers);
+        Self { response, place: None, waited: Duration::ZERO, is_cut: false }
+    }
+}
+
+/// How long a request may take.
+fn bounded_patience(asked: &Asked) -> Duration {
+    let wanted = asked.patience().ok().flatten();
+    wanted.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT)
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -143,7 +143,12 @@ impl Definitions {
         if !self.is_current.load(Ordering::Acquire) {
             self.refresh(store).await?;
         }
-        Ok(Arc::clone(&self.rows.read().expect("no panics under this lock")))
+        Ok(self.latest())
+    }
+
+    /// The rows as somebody has last seen them.
+    pub(super) fn latest(&self) -> Arc<Rows> {
+        Arc::clone(&self.rows.read().expect("no panics under this lock"))
     }
 
     async fn refresh(&self, store: &dyn Store) -> Result<(), Status> {

@@ -56,6 +56,11 @@ impl fmt::Debug for Follower {
 }
 
 impl Seen {
+    /// Whether the follower has seen anything yet.
+    pub(super) fn is_begun(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// Waits until the follower knows everything through `revision`; after some time nobody waits
     /// any longer.
     pub(super) async fn wait(&self, revision: Revision) {
@@ -87,6 +92,11 @@ impl Follower {
         let beginning = Beginning::Changes(Box::new(on_loss));
         let (on_event, seen) = (Box::new(on_event), watch::Sender::new(None));
         Self { prefix, beginning, on_event, seen }
+    }
+
+    /// Below which keys it follows.
+    pub(super) fn prefix(&self) -> &'static str {
+        self.prefix
     }
 
     pub(super) fn seen(&self) -> Seen {

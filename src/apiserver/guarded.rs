@@ -5,7 +5,9 @@
 //! a watch ([`followers`]).
 
 use super::follow::Follower;
+use super::tally::StoreTally;
 use crate::api::Revision;
+use crate::stdx::monotonic;
 use crate::storage::{
     Commit, CommitError, Event, Key, ListRequest, Lookup, Op, Page, ReadError, Store, Watch,
     WatchError, WatchRequest,
@@ -54,11 +56,16 @@ pub(super) fn followers(memory: &Arc<dyn Memory>) -> Vec<Follower> {
 pub(super) struct GuardedStore {
     inner: Arc<dyn Store>,
     memories: Vec<Arc<dyn Memory>>,
+    tally: Arc<StoreTally>,
 }
 
 impl GuardedStore {
-    pub(super) fn new(inner: Arc<dyn Store>, memories: Vec<Arc<dyn Memory>>) -> Self {
-        Self { inner, memories }
+    pub(super) fn new(
+        inner: Arc<dyn Store>,
+        memories: Vec<Arc<dyn Memory>>,
+        tally: Arc<StoreTally>,
+    ) -> Self {
+        Self { inner, memories, tally }
     }
 
     fn matters(&self, key: &Key) -> bool {
@@ -110,18 +117,22 @@ impl Store for GuardedStore {
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-        self.inner.list(request)
+        Box::pin(async move {
+            let began = monotonic();
+            let page = self.inner.list(request).await;
+            self.tally.lists.note(began);
+            page
+        })
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, CommitError>> {
-        if !commit.ops.iter().any(|op| self.matters(op.key())) {
-            return self.inner.commit(commit);
-        }
         let written = commit.ops.iter().filter(|op| !matches!(op, Op::Require { .. }));
         let keys: Vec<_> = written.map(Op::key).filter(|key| self.matters(key)).cloned().collect();
         Box::pin(async move {
             let writing = self.writing(keys);
+            let began = monotonic();
             let outcome = self.inner.commit(commit).await;
+            self.tally.commits.note(began);
             // Also where it failed: whether nothing has happened then is not for this to judge.
             drop(writing);
             // What is not as it was expected is not as it is remembered either.

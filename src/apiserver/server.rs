@@ -10,7 +10,7 @@ use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::definitions::Definitions;
 use super::discovery::Documents;
 use super::encoding::{compress, status_response};
-use super::follow::Follower;
+use super::follow::{Follower, Seen};
 use super::guarded::{self, GuardedStore, Memory};
 use super::identity::Identity;
 use super::inflight::InFlight;
@@ -18,6 +18,7 @@ use super::local::LocalService;
 use super::node_names::NodeNames;
 use super::query::Query;
 use super::request::RequestInfo;
+use super::tally::{self, Answered, Tally, Underway};
 use super::tokens::{KeyError, Tokens};
 use super::webhook::{Hooks, Network};
 use super::{discovery, health, join, metrics, openapi, verbs, websocket};
@@ -81,13 +82,18 @@ pub struct Server {
     pub(super) node_names: NodeNames,
     pub(super) remembered: Arc<Remembered>,
     pub(super) quota_turns: Turns,
+    pub(super) tally: Tally,
+    /// Below which keys the server follows its own objects, and whether it has begun to.
+    pub(super) informers: Vec<(&'static str, Seen)>,
     /// What keeps those above knowing, until it runs.
     waiting: Mutex<Vec<Follower>>,
     /// Keep what the server itself knows of its objects. They end with the server.
     followers: Mutex<JoinSet<()>>,
     /// Cancelled when watches are to end because the server stops.
     pub(super) closing: CancellationToken,
-    /// Whether the objects of the first start are there.
+    /// Whether the objects of the first start are there, but for roles.
+    pub(super) fixed: AtomicBool,
+    /// Whether all of them are.
     pub(super) bootstrapped: AtomicBool,
 }
 
@@ -142,12 +148,17 @@ impl Server {
             nodes: Arc::clone(&nodes),
             entropy: config.entropy.clone(),
         };
+        let in_flight = InFlight::new();
+        waiting.extend(in_flight.fairness().followers());
+        let tally = Tally::default();
+        let informers = waiting.iter().map(|follower| (follower.prefix(), follower.seen()));
+        let informers = informers.collect();
         Arc::new(Self {
             config,
-            store: Arc::new(GuardedStore::new(store, memories)),
+            store: Arc::new(GuardedStore::new(store, memories, Arc::clone(&tally.store))),
             definitions,
             nodes,
-            in_flight: InFlight::new(),
+            in_flight,
             pod_client: verbs::PodClient::default(),
             hooks: Hooks::new(network),
             documents: Documents::default(),
@@ -158,9 +169,12 @@ impl Server {
             node_names,
             remembered,
             quota_turns: Turns::default(),
+            tally,
+            informers,
             waiting: Mutex::new(waiting),
             followers: Mutex::default(),
             closing: CancellationToken::new(),
+            fixed: AtomicBool::new(false),
             bootstrapped: AtomicBool::new(false),
         })
     }
@@ -193,6 +207,16 @@ impl Server {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.bootstrapped.load(Ordering::Acquire)
+    }
+
+    /// Whether the namespaces and the like that the first start makes are there.
+    pub(super) fn has_fixtures(&self) -> bool {
+        self.fixed.load(Ordering::Acquire)
+    }
+
+    /// Counts an answer; see [`Tally::answered`].
+    pub(super) fn count(&self, request: Answered<'_>, response: &Response) -> Option<Underway> {
+        self.tally.answered(&self.definitions.latest(), request, response)
     }
 
     /// Every kind that is served now.
@@ -243,6 +267,9 @@ impl Server {
         let path = asked.info.path.trim_end_matches('/');
         if let Some(response) = health::answer(self, path, &asked.query) {
             return Ok(response);
+        }
+        if let Some(answered) = tally::answer(self, path).await {
+            return answered;
         }
         if let Some(response) = join::authorities(self, path) {
             return Ok(response);

@@ -38,6 +38,16 @@ impl Durations {
         Self { bounds, counts: [0; BOUNDS_MAX + 1], seconds: 0.0 }
     }
 
+    /// What was counted elsewhere, by the same bounds: those up to each, and those above all.
+    #[must_use]
+    pub fn counted(bounds: &'static [f64], counts: &[u64], seconds: f64) -> Self {
+        let mut durations = Self { seconds, ..Self::by(bounds) };
+        for (own, count) in durations.counts.iter_mut().zip(counts) {
+            *own = *count;
+        }
+        durations
+    }
+
     /// Counts one more.
     pub fn note(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
@@ -141,7 +151,7 @@ impl Exposition {
                 format!("{name}_bucket{labels} {count}\n")
             };
             for (bound, count) in durations.up_to() {
-                self.text.push_str(&bucket(&bound.to_string(), count));
+                self.text.push_str(&bucket(&bound_text(bound), count));
             }
             self.text.push_str(&bucket("+Inf", durations.count()));
             let (labels, seconds) = (render(labels), durations.seconds);
@@ -153,6 +163,17 @@ impl Exposition {
     fn begin(&mut self, Family { name, help, kind }: Family) {
         writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}").expect(WRITTEN);
     }
+}
+
+/// As Go writes numbers in their shortest form: labels are compared as text.
+fn bound_text(bound: f64) -> String {
+    const LARGE: f64 = 1e6;
+    if bound < LARGE {
+        return bound.to_string();
+    }
+    let text = format!("{bound:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{digits}e+{exponent:0>2}")
 }
 
 fn render(labels: &[(&str, &str)]) -> String {
@@ -195,6 +216,22 @@ mod tests {
             "# HELP a What it is.\n# TYPE a gauge\na{b=\"c\\\"\\\\\\n\"} 2.5 1500\n\
              # HELP d Else.\n# TYPE d counter\nd 7 1500\n"
         );
+    }
+
+    #[test]
+    fn bounds_are_written_as_go_writes_them() {
+        for (bound, expected) in [
+            (0.0, "0"),
+            (0.005, "0.005"),
+            (1.25, "1.25"),
+            (60.0, "60"),
+            (131_072.0, "131072"),
+            (1e6, "1e+06"),
+            (1_048_576.0, "1.048576e+06"),
+            (1e9, "1e+09"),
+        ] {
+            assert_eq!(bound_text(bound), expected);
+        }
     }
 
     #[test]

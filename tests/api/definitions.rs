@@ -63,6 +63,7 @@ impl Store for Silent {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever writes here ends with the test")]
 #[tokio::test]
 async fn who_has_read_that_a_kind_is_established_can_ask_for_it() {
     let sqlite = store();

@@ -155,13 +155,13 @@ async fn wrong_options_are_named() {
 #[tokio::test]
 async fn a_store_that_has_ended_is_noticed() {
     let api = Api::start().await;
-    assert_eq!(api.get("/livez/store").await.code, 200);
+    assert_eq!(api.get("/livez/etcd").await.code, 200);
     let ended = api.store.ended();
     api.store.close().await.unwrap();
     tokio::time::timeout(super::support::DEADLINE, ended.cancelled()).await.unwrap();
     for path in ["/livez", "/healthz", "/readyz"] {
         let answer = api.get(path).await;
         assert_eq!(answer.code, 500);
-        assert!(answer.text().contains("[-]store failed: the store has ended"), "{path}");
+        assert!(answer.text().contains("[-]etcd failed: reason withheld"), "{path}");
     }
 }

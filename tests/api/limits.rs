@@ -1,7 +1,7 @@
 //! What happens to requests that are one too many.
 
 use super::support::{Api, DEADLINE, config, eventually, store};
-use super::tls::{drive, serve_api};
+use super::tls::{Served, drive, serve_api};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kinglet::api::Revision;
+use kinglet::pki::Leaf;
 use kinglet::storage::{
     Commit, CommitError, Key, ListRequest, Lookup, Page, ReadError, Sqlite, Store, Watch,
     WatchError, WatchRequest,
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
-/// As many writes as may be under way.
-const WRITES: usize = 200;
+/// As many requests of Alice's as are executed at once: of 600 seats, as many as 5 shares of 250.
+const WRITES: usize = 12;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -68,22 +69,64 @@ impl Store for Stalled {
     }
 }
 
-struct Connection {
+pub(super) struct Connection {
     sender: SendRequest<Body>,
     origin: String,
 }
 
 impl Connection {
+    pub(super) async fn open(served: &Served, client: &Leaf) -> Self {
+        let stream = TokioIo::new(served.connect(Some(client), "h2").await);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        drive(connection);
+        Self { sender, origin: format!("https://{}", served.address) }
+    }
+
     fn request(&self, method: Method, path: &str, body: Body) -> Request<Body> {
         let uri = format!("{}{path}", self.origin);
         Request::builder().method(method).uri(uri).body(body).unwrap()
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: &str) -> Response<Incoming> {
+    pub(super) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Response<Incoming> {
         let body = Full::new(Bytes::from(body.to_owned())).boxed_unsync();
         let answer = self.sender.send_request(self.request(method, path, body));
         tokio::time::timeout(DEADLINE, answer).await.expect("an answer in time").unwrap()
     }
+}
+
+/// Gives Alice a priority level of her own, and waits until it is.
+pub(super) async fn limit(served: &Served, connection: &mut Connection, limited: Value) {
+    let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let level = json!({"metadata": {"name": "alice"}, "spec": {
+        "type": "Limited", "limited": limited,
+    }});
+    let levels = format!("{group}/prioritylevelconfigurations");
+    served.api.post(&levels, &level).await.ok();
+    let schema = json!({"metadata": {"name": "alice"}, "spec": {
+        "priorityLevelConfiguration": {"name": "alice"}, "matchingPrecedence": 2,
+        "rules": [{
+            "subjects": [{"kind": "User", "user": {"name": "alice"}}],
+            "resourceRules": [{
+                "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"],
+                "clusterScope": true,
+            }],
+        }],
+    }});
+    let made = served.api.post(&format!("{group}/flowschemas"), &schema).await.ok();
+    let uid = made["metadata"]["uid"].as_str().unwrap();
+    let connection = tokio::sync::Mutex::new(connection);
+    eventually("the level is known", async || {
+        let answer = connection.lock().await.send(Method::GET, CONFIG_MAPS, "").await;
+        let told = answer.headers().get("x-kubernetes-pf-flowschema-uid")?;
+        (answer.status() == 200 && told.as_bytes() == uid.as_bytes()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -93,11 +136,17 @@ async fn writes_beyond_the_limit_are_told_to_come_again() {
         Arc::new(Stalled { store: Arc::clone(&sqlite), gate: tokio::sync::RwLock::default() });
     let shared: Arc<dyn Store> = Arc::<Stalled>::clone(&stalled);
     let served = serve_api(Api::over(shared, sqlite, config()).await).await;
-    let stream = TokioIo::new(served.connect(Some(&served.admin()), "h2").await);
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    drive(connection);
-    let mut connection = Connection { sender, origin: format!("https://{}", served.address) };
+    let (alice, bob) = (served.colleague("alice").await, served.colleague("bob").await);
+    let mut connection = Connection::open(&served, &alice).await;
+    let reject = json!({"type": "Reject"});
+    limit(
+        &served,
+        &mut connection,
+        json!({
+            "nominalConcurrencyShares": 5, "borrowingLimitPercent": 0, "limitResponse": reject,
+        }),
+    )
+    .await;
     // Writes that do not get to the disk, and more whose bodies do not come.
     let gate = stalled.gate.write().await;
     let mut held = Vec::new();
@@ -134,9 +183,10 @@ async fn writes_beyond_the_limit_are_told_to_come_again() {
     );
     assert_eq!(status["details"]["retryAfterSeconds"], 1);
 
-    // Reads and watches go on.
-    assert_eq!(connection.send(Method::GET, CONFIG_MAPS, "").await.status(), 200);
-    let watch = connection.send(Method::GET, &format!("{CONFIG_MAPS}?watch=true"), "").await;
+    // Reads and watches of others go on.
+    let mut other = Connection::open(&served, &bob).await;
+    assert_eq!(other.send(Method::GET, CONFIG_MAPS, "").await.status(), 200);
+    let watch = other.send(Method::GET, &format!("{CONFIG_MAPS}?watch=true"), "").await;
     assert_eq!(watch.status(), 200);
 
     // And writes, once there is room.

@@ -46,6 +46,12 @@ pub(super) async fn serve_api(api: Api) -> Served {
 }
 
 impl Served {
+    /// The server when it listens no more.
+    pub(super) async fn end(self) -> Api {
+        self.tasks.stop(DEADLINE).await.unwrap();
+        self.api
+    }
+
     pub(super) fn admin(&self) -> Leaf {
         self.certificate("system:admin", Timestamp::now())
     }
@@ -55,6 +61,20 @@ impl Served {
         let subject = Subject { user, groups: &["system:masters"] };
         let file = format!("client-{}-{}", made.as_second(), user.len());
         self.pki.client(&file, subject, made).unwrap()
+    }
+
+    /// Somebody who may do everything as the roles say, and has no part in `system:masters`.
+    pub(super) async fn colleague(&self, user: &str) -> Leaf {
+        let subject =
+            json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user});
+        let role = json!({
+            "kind": "ClusterRole", "apiGroup": "rbac.authorization.k8s.io", "name": "cluster-admin",
+        });
+        let binding = json!({"metadata": {"name": user}, "subjects": [subject], "roleRef": role});
+        let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+        self.api.post(bindings, &binding).await.ok();
+        let subject = Subject { user, groups: &["colleagues"] };
+        self.pki.client(&format!("client-{user}"), subject, Timestamp::now()).unwrap()
     }
 
     pub(super) async fn connect(

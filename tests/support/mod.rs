@@ -136,15 +136,20 @@ impl Api {
 
     /// A server that sees `store` through something else.
     pub(crate) async fn over(shared: Arc<dyn Store>, store: Arc<Sqlite>, config: Config) -> Self {
-        let nodes = Arc::new(FakeNodes::default());
-        let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
-        server.use_token_keys(&[TokenKey::ephemeral().unwrap()]).unwrap();
-        server.bootstrap().await.unwrap();
-        let admin = server.local(Identity::new("admin", &["system:masters"]));
-        let api = Self { server, store, nodes, admin };
+        let api = Self::unstarted(shared, store, config);
+        api.server.bootstrap().await.unwrap();
         // A controller's work, which pods wait for.
         api.give_account("default").await;
         api
+    }
+
+    /// A server that has not begun.
+    pub(crate) fn unstarted(shared: Arc<dyn Store>, store: Arc<Sqlite>, config: Config) -> Self {
+        let nodes = Arc::new(FakeNodes::default());
+        let server = Server::new(config, shared, Arc::<FakeNodes>::clone(&nodes));
+        server.use_token_keys(&[TokenKey::ephemeral().unwrap()]).unwrap();
+        let admin = server.local(Identity::new("admin", &["system:masters"]));
+        Self { server, store, nodes, admin }
     }
 
     /// Gives a namespace the account as which its pods run.

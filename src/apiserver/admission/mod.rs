@@ -41,9 +41,11 @@ pub(super) use self::service_ranges::service_ranges;
 use super::authz::{Ask, Authorizer, Decision};
 use super::identity::Identity;
 use super::rbac::Action;
+use super::tally::Step;
 use super::verbs::{Call, Part};
 use crate::api::status::{Status, Subject};
 use crate::registry::{Kind, Object};
+use crate::stdx::monotonic;
 use crate::storage::Op;
 use k8s_openapi::api::core::v1::Pod;
 use std::fmt;
@@ -54,6 +56,17 @@ pub(super) enum Operation<'a> {
     Create(&'a mut dyn Object),
     Update { object: &'a mut dyn Object, old: &'a dyn Object, part: Part },
     Delete(&'a dyn Object),
+}
+
+impl Operation<'_> {
+    /// By upstream's name.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "CREATE",
+            Self::Update { .. } => "UPDATE",
+            Self::Delete(_) => "DELETE",
+        }
+    }
 }
 
 /// What a plugin judges.
@@ -150,6 +163,27 @@ impl<'a> Admission<'a> {
     where
         'a: 'b,
     {
+        let (began, name) = (monotonic(), operation.name());
+        let outcome = self.mutate_in_turn(operation).await;
+        self.call.server.tally.admission.note(Step::Admit, name, began, &outcome);
+        outcome
+    }
+
+    /// Asks every plugin. What the answer rests on goes into the commit of the object.
+    pub(super) async fn validate<'b>(&mut self, operation: Operation<'b>) -> Result<Grounds, Status>
+    where
+        'a: 'b,
+    {
+        let (began, name) = (monotonic(), operation.name());
+        let outcome = self.judge_in_turn(operation).await;
+        self.call.server.tally.admission.note(Step::Validate, name, began, &outcome);
+        outcome
+    }
+
+    async fn mutate_in_turn<'b>(&mut self, operation: Operation<'b>) -> Result<(), Status>
+    where
+        'a: 'b,
+    {
         let mut attributes = self.attributes(operation);
         for mutation in PLUGINS.iter().filter_map(|plugin| plugin.mutation.as_ref()) {
             let wants = (mutation.wants)(&attributes);
@@ -159,8 +193,7 @@ impl<'a> Admission<'a> {
         Ok(())
     }
 
-    /// Asks every plugin. What the answer rests on goes into the commit of the object.
-    pub(super) async fn validate<'b>(&mut self, operation: Operation<'b>) -> Result<Grounds, Status>
+    async fn judge_in_turn<'b>(&mut self, operation: Operation<'b>) -> Result<Grounds, Status>
     where
         'a: 'b,
     {

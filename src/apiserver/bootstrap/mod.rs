@@ -10,6 +10,7 @@ mod plan;
 mod roles;
 
 use self::plan::{Fixture, Step, fixtures, mend};
+use super::fairness::keep_conditions;
 use super::identity::Identity;
 use super::server::Server;
 use super::{allocate, expiry, keys};
@@ -70,6 +71,7 @@ impl Server {
         self.begin_to_follow();
         let api = Api(self.local(Identity::api_server()));
         api.mend_all(&fixtures(&self.config)).await?;
+        self.fixed.store(true, Ordering::Release);
         self.reconcile_roles(&api).await?;
         self.bootstrapped.store(true, Ordering::Release);
         Ok(())
@@ -81,6 +83,10 @@ impl Server {
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("fixtures", async move {
             shutdown.run_until_cancelled(keep_fixtures(server)).await;
+        });
+        let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
+        tasks.spawn("conditions of flow schemas", async move {
+            shutdown.run_until_cancelled(keep_conditions(server)).await;
         });
         let (server, shutdown) = (Arc::clone(self), tasks.shutdown());
         tasks.spawn("role aggregation", async move {

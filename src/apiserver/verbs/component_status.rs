@@ -48,10 +48,10 @@ pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
     }
 }
 
-fn status(name: &str, health: Result<(), &str>) -> ComponentStatus {
+fn status(name: &str, health: Result<(), String>) -> ComponentStatus {
     let (is_well, message, error) = match health {
         Ok(()) => ("True", Some("ok".to_owned()), None),
-        Err(why) => ("False", None, Some(why.to_owned())),
+        Err(why) => ("False", None, Some(why)),
     };
     let condition = ComponentCondition {
         type_: "Healthy".to_owned(),

@@ -7,6 +7,7 @@ use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
 use super::super::server::Server;
+use super::super::tally::WatchTally;
 use super::super::watch_frame::FrameWriter;
 use super::Call;
 use super::list;
@@ -54,6 +55,7 @@ struct Watcher {
     kind: KindRef,
     selection: Selection,
     frames: FrameWriter,
+    tally: Arc<WatchTally>,
     /// What is there, still to be shown.
     state: std::vec::IntoIter<Entry>,
     /// The revision of that state, when its end is to be told.
@@ -109,6 +111,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         kind: call.kind.clone(),
         selection,
         frames,
+        tally: call.server.tally.watch(call.kind),
         state: state.into_iter(),
         state_end: tells_end.then_some(after),
         source,
@@ -164,7 +167,7 @@ impl Watcher {
                 }
                 return;
             };
-            self.frames.event("ADDED", &entry.value, entry.revision);
+            self.write_change("ADDED", &entry.value, entry.revision);
         }
     }
 
@@ -216,9 +219,15 @@ impl Watcher {
             (true, false) => ("DELETED", previous),
         };
         if let Some(stored) = stored {
-            self.frames.event(kind, &stored, event.revision);
+            self.write_change(kind, &stored, event.revision);
             self.told = event.revision;
         }
+    }
+
+    fn write_change(&mut self, kind: &str, stored: &[u8], revision: Revision) {
+        let before = self.frames.len();
+        self.frames.event(kind, stored, revision);
+        self.tally.note(self.frames.len() - before);
     }
 
     fn write_bookmark(&mut self, revision: Revision) {
