@@ -12,6 +12,7 @@ mod definitions;
 mod delete;
 mod discovery;
 mod errors;
+mod every_kind;
 mod expiry;
 mod fairness;
 mod fixtures;

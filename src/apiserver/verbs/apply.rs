@@ -65,7 +65,9 @@ pub(super) async fn apply(call: &Call<'_>, part: Part) -> Result<Response, Statu
                 answered => return answered,
             }
         };
-        let submitted = applied(call, &wanted, Some(&current), part).await?;
+        let mut submitted = applied(call, &wanted, Some(&current), part).await?;
+        // What is applied is merged into what there is, and has its revision unless it says another.
+        submitted.revision.get_or_insert(current.entry.revision);
         check_identity(call, &submitted, &current)?;
         let next = revise(call, &current, submitted, part).await?;
         match store::settle(call, &current, next, wanted.options.dry_run).await? {
