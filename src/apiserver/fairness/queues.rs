@@ -263,7 +263,8 @@ mod tests {
     fn whoever_waits_goes_on_waiting_in_other_queues() {
         let mut queues = Queues::new(Shape::new(8, 2, 10));
         (0..40).for_each(|ticket| {
-            assert!(queues.push(usize::from(ticket as u8) % 8, waiting(ticket)))
+            let queue = usize::try_from(ticket).expect("a small number") % 8;
+            assert!(queues.push(queue, waiting(ticket)));
         });
         queues.reshape(Shape::new(3, 1, 1));
         assert_eq!(queues.waiting(), 40);

@@ -125,8 +125,5 @@ async fn applied(
     let Applied { object, managed } = reckoned.map_err(|refused| ownership::refusal(&refused))?;
     let mut submitted = decode::merged(call, object)?;
     submitted.managed = Claim::Settled(managed);
-    // What is applied is applied to this, unless it says what it is for.
-    submitted.revision =
-        submitted.revision.or_else(|| current.map(|current| current.entry.revision));
     Ok(submitted)
 }
