@@ -3,6 +3,7 @@
 //! The texts follow upstream `field.Error` (apimachinery pkg/util/validation/field/errors.go,
 //! v1.35), because users search for them and clients match them.
 
+use crate::stdx::quoted;
 use serde_json::Value;
 use std::fmt;
 
@@ -164,7 +165,8 @@ impl FieldError {
         if let Some(value) = &self.value {
             text.push_str(": ");
             // Go prints strings quoted and everything else as it is.
-            text.push_str(&value.to_string());
+            let shown = value.as_str().map_or_else(|| value.to_string(), quoted);
+            text.push_str(&shown);
         }
         if !self.detail.is_empty() {
             text.push_str(": ");

@@ -107,7 +107,7 @@ impl FrameWriter {
             }
         };
         match self.language {
-            Language::Json => {
+            Language::Json | Language::Yaml => {
                 writeln!(self.out, "{{\"type\":\"BOOKMARK\",\"object\":{object}}}")
                     .expect("writing to a Vec succeeds");
             }

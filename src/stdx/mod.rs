@@ -15,6 +15,7 @@ mod fnv;
 #[cfg(test)]
 mod golden;
 pub mod http;
+mod quote;
 mod tasks;
 
 pub use atomic_file::{replace_file, write_atomically};
@@ -26,4 +27,5 @@ pub use error::chain;
 pub use fnv::{fnv1a_32, fnv1a_64};
 #[cfg(test)]
 pub(crate) use golden::check_golden;
+pub use quote::quoted;
 pub use tasks::{Tasks, TasksError};

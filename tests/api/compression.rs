@@ -46,7 +46,10 @@ async fn lists_and_objects_are_the_same_compressed() {
         let packed = api.send(Method::GET, path, &headers, "").await;
         assert_eq!(packed.headers[CONTENT_ENCODING], "gzip", "{path} {accept}");
         assert!(packed.body.len() * 20 < plain.body.len(), "{}", packed.body.len());
-        assert!(unpack(&packed.body) == plain.body, "{path} {accept}");
+        // Ages in tables are those of the moment.
+        let later = api.get_as(path, accept).await;
+        let unpacked = unpack(&packed.body);
+        assert!(unpacked == plain.body || unpacked == later.body, "{path} {accept}");
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum Form {
 pub(crate) enum Language {
     #[default]
     Json,
+    /// Of whole answers alone: upstream has no stream of it either.
+    Yaml,
     Protobuf,
 }
 
@@ -74,20 +76,39 @@ pub(crate) struct Offers {
     pub(crate) tables: bool,
     /// Of custom resources there is the metadata in protobuf, and no more.
     pub(crate) protobuf: bool,
+    /// The answer is a stream of events.
+    pub(crate) streams: bool,
 }
 
 impl Offers {
-    pub(crate) fn of(kind: &Kind) -> Self {
+    pub(crate) fn of(kind: &Kind, streams: bool) -> Self {
         let protobuf = kind.built_in_schema().is_some();
-        Self { tables: !kind.facts.is_question(), protobuf }
+        Self { tables: !kind.facts.is_question(), protobuf, streams }
     }
 
     fn include(self, form: Form, language: Language) -> bool {
+        if self.streams && language == Language::Yaml {
+            return false;
+        }
         match form {
             Form::Table(_) => self.tables,
-            Form::Object => self.protobuf || language == Language::Json,
+            Form::Object => self.protobuf || language != Language::Protobuf,
             Form::Partial(_) => true,
         }
+    }
+
+    /// Upstream `MediaTypesForSerializer`.
+    fn media_types(self) -> String {
+        let types: &[&str] = match (self.streams, self.protobuf) {
+            (false, false) => &["application/json", "application/yaml"],
+            (false, true) => &["application/json", "application/yaml", PROTOBUF_MEDIA_TYPE],
+            (true, false) => &["application/json;stream=watch"],
+            (true, true) => &[
+                "application/json;stream=watch",
+                "application/vnd.kubernetes.protobuf;stream=watch",
+            ],
+        };
+        types.join(", ")
     }
 }
 
@@ -116,9 +137,8 @@ pub(crate) fn negotiate(
         }
     }
     if asked {
-        let message = "only the following media types are accepted: application/json, \
-                       application/json;stream=watch, application/vnd.kubernetes.protobuf, \
-                       application/vnd.kubernetes.protobuf;stream=watch";
+        let message =
+            format!("only the following media types are accepted: {}", offers.media_types());
         return Err(Status::new(Reason::NotAcceptable, message));
     }
     Ok(Accepted { language: Language::Json, form: Form::Object, pretty })
@@ -133,6 +153,7 @@ pub(crate) fn language(headers: &HeaderMap) -> Language {
 fn language_of(clause: &str) -> Option<Language> {
     match clause.split(';').next().unwrap_or_default().trim() {
         "application/json" | "application/*" | "*/*" => Some(Language::Json),
+        "application/yaml" => Some(Language::Yaml),
         PROTOBUF_MEDIA_TYPE => Some(Language::Protobuf),
         _ => None,
     }
@@ -159,7 +180,7 @@ fn form_of(clause: &str, language: Language, query: &Query) -> Result<Option<For
     };
     match shown_as {
         // Tables have no protobuf messages.
-        "Table" if language == Language::Json => {
+        "Table" if language != Language::Protobuf => {
             let include = include_of(query)?;
             Ok(Some(Form::Table(TableForm { version, include })))
         }
@@ -183,7 +204,7 @@ fn include_of(query: &Query) -> Result<Include, Status> {
 mod tests {
     use super::*;
 
-    const EVERYTHING: Offers = Offers { tables: true, protobuf: true };
+    const EVERYTHING: Offers = Offers { tables: true, protobuf: true, streams: false };
 
     fn check(accept: &str, query: &str, expected: &str) {
         check_of(EVERYTHING, accept, query, expected);
@@ -195,8 +216,8 @@ mod tests {
             headers.insert(ACCEPT, accept.parse().unwrap());
         }
         let shown = match negotiate(&headers, &Query::parse(query), offers) {
-            Ok(Accepted { language: Language::Protobuf, form, .. }) => format!("Protobuf {form:?}"),
-            Ok(accepted) => format!("{:?}", accepted.form),
+            Ok(Accepted { language: Language::Json, form, .. }) => format!("{form:?}"),
+            Ok(Accepted { language, form, .. }) => format!("{language:?} {form:?}"),
             Err(status) => status.code.to_string(),
         };
         assert_eq!(shown, expected, "{accept:?} {query:?}");
@@ -211,6 +232,8 @@ mod tests {
         check("application/json, application/vnd.kubernetes.protobuf", "", "Object");
         check("application/vnd.kubernetes.protobuf;stream=watch", "", "Protobuf Object");
         check("application/cbor", "", "406");
+        check("application/yaml", "", "Yaml Object");
+        check("application/cbor,application/yaml;q=0.5", "", "Yaml Object");
         check(
             "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json",
             "",
@@ -248,7 +271,11 @@ mod tests {
         check_of(review, "application/json;as=Table;g=meta.k8s.io;v=v1", "", "406");
         let with_another = "application/json;as=Table;g=meta.k8s.io;v=v1,application/json";
         check_of(review, with_another, "", "Object");
+        let stream = Offers { streams: true, ..EVERYTHING };
+        check_of(stream, "application/yaml", "", "406");
+        check_of(stream, "application/yaml,application/json", "", "Object");
         let custom = Offers { protobuf: false, ..EVERYTHING };
+        check_of(custom, "application/yaml", "", "Yaml Object");
         check_of(custom, "application/vnd.kubernetes.protobuf", "", "406");
         check_of(custom, "application/vnd.kubernetes.protobuf,application/json", "", "Object");
         let metadata =

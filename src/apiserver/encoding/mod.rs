@@ -2,8 +2,8 @@
 //!
 //! Start at [`Form`]: what the client wants to see. Objects in their own form are never decoded:
 //! [`splice`] puts the revision into the stored bytes. Tables and metadata alone are rendered here.
-//! All of that is JSON; a client that asks for protobuf gets the same, translated last
-//! ([`protobuf`]).
+//! All of that is JSON; a client that asks for protobuf or YAML gets the same, translated last
+//! ([`protobuf`], [`yaml`]).
 
 mod accept;
 mod gzip;
@@ -12,12 +12,14 @@ mod partial;
 mod protobuf;
 pub(super) mod splice;
 mod table;
+mod yaml;
 
 pub(super) use accept::{Accepted, Form, Language, Offers, PROTOBUF_MEDIA_TYPE, negotiate};
 pub(super) use gzip::compress;
 pub(super) use lists::{ListBody, ListHead, take_turns};
 pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};
 pub(super) use table::{TableWriter, bookmark_table};
+pub(super) use yaml::response as yaml_response;
 
 use crate::api::{Revision, Status};
 use crate::registry::Kind;
@@ -65,12 +67,12 @@ pub(super) fn status_response(status: &Status, asked: &HeaderMap) -> Response {
     let json = status.to_json();
     let translated = match accept::language(asked) {
         Language::Json => None,
-        Language::Protobuf => protobuf::of_status(&json).ok(),
+        Language::Yaml => yaml::response(code, &json).ok(),
+        Language::Protobuf => {
+            protobuf::of_status(&json).ok().map(|message| protobuf::response(code, message))
+        }
     };
-    let mut response = match translated {
-        Some(message) => protobuf::response(code, message),
-        None => json_response(code, json),
-    };
+    let mut response = translated.unwrap_or_else(|| json_response(code, json));
     if let Some(seconds) = status.details.retry_after_seconds {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }

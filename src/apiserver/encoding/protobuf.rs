@@ -64,6 +64,7 @@ pub(crate) fn document_response(
     match accepted.language {
         Language::Json if accepted.pretty => Ok(json_response(code, pretty(&json))),
         Language::Json => Ok(json_response(code, json)),
+        Language::Yaml => super::yaml::response(code, &json),
         Language::Protobuf => {
             let (of, type_meta) = shown.ok_or_else(no_message)?;
             let message = protobuf::encode(of, type_meta, &json).map_err(untranslatable)?;

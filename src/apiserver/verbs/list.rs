@@ -3,7 +3,7 @@
 
 use super::super::config::SELECTED_PAGE_ENTRIES;
 use super::super::encoding::{
-    Language, ListBody, ListHead, json_response, list_response, pretty, take_turns,
+    Language, ListBody, ListHead, json_response, list_response, pretty, take_turns, yaml_response,
 };
 use super::super::errors;
 use super::super::query::Query;
@@ -78,6 +78,10 @@ pub(super) async fn respond(
         return list_response(call.kind, page.entries, &head, form).await;
     }
     let mut body = ListBody::new(call.kind, page.entries, &head, form, now).await?;
+    if call.accepted.language == Language::Yaml {
+        let whole: Vec<u8> = body.flatten().collect();
+        return yaml_response(StatusCode::OK, &whole);
+    }
     if call.accepted.pretty {
         let whole: Vec<u8> = body.flatten().collect();
         return Ok(json_response(StatusCode::OK, pretty(&whole)));

@@ -148,6 +148,7 @@ pub(super) async fn answer(
     if path.rest.is_some() {
         return Err(no_such_path());
     }
+    let offers = Offers::of(kind, asked.info.verb == Verb::Watch);
     let call = Call {
         server,
         verb: asked.info.verb,
@@ -159,7 +160,7 @@ pub(super) async fn answer(
         query: &asked.query,
         headers: &asked.headers,
         body,
-        accepted: encoding::negotiate(&asked.headers, &asked.query, Offers::of(kind))?,
+        accepted: encoding::negotiate(&asked.headers, &asked.query, offers)?,
         warnings: Mutex::default(),
     };
     if let Some(warning) = kind.custom_version().and_then(|version| version.deprecation()) {
@@ -243,7 +244,7 @@ async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
         (Verb::List, _) => list::list(call).await,
         (Verb::Watch, _) => {
             let unit = match call.accepted.language {
-                Language::Json => Unit::Line,
+                Language::Json | Language::Yaml => Unit::Line,
                 Language::Protobuf => Unit::Frame,
             };
             Ok(websocket::carry(call, watch::watch(call).await?, unit))

@@ -127,7 +127,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     });
     let mut response = Response::new(streamed(pieces));
     let media_type = match call.accepted.language {
-        Language::Json => JSON,
+        Language::Json | Language::Yaml => JSON,
         Language::Protobuf => PROTOBUF_WATCH,
     };
     response.headers_mut().insert(CONTENT_TYPE, media_type);

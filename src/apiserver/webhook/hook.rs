@@ -154,7 +154,7 @@ mod tests {
         check(json!({"url": "https://x.y:1/z"}), "https://x.y:1/z?timeout=30s");
         check(json!({"url": "https://x.y"}), "https://x.y/?timeout=30s");
         check(json!({}), "webhook configuration must have either service or URL");
-        check(json!({"url": "https://"}), "Unparsable URL: invalid format");
+        check(json!({"url": "https://"}), "Unparsable URL: empty string");
     }
 
     #[test]

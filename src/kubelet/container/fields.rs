@@ -7,6 +7,7 @@ use super::ConfigError;
 use crate::api::Quantity;
 use crate::api::pod::amounts;
 use crate::kubelet::pod::BoundPod;
+use crate::stdx::quoted;
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -66,30 +67,6 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     let pairs = map.into_iter().flatten();
     let lines: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", quoted(value))).collect();
     lines.join("\n")
-}
-
-/// As Go's `strconv.Quote`.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => quoted.extend(['\\', char]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{7}' => quoted.push_str("\\a"),
-            '\u{8}' => quoted.push_str("\\b"),
-            '\u{b}' => quoted.push_str("\\v"),
-            '\u{c}' => quoted.push_str("\\f"),
-            control if control.is_control() => {
-                quoted.push_str(&format!("\\x{:02x}", u32::from(control)));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// The value of `limits.cpu` and so on in units of the divisor, rounded up.

@@ -284,7 +284,8 @@ fn rules_can_be_compiled() {
     check_spec(
         with(json!({"rule": "has(self.free)"})),
         &[&format!(
-            "{at}.rule: Invalid value: {}: compilation failed: ERROR: <input>:1:9: undefined field 'free'",
+            "{at}.rule: Invalid value: {}: compilation failed: ERROR: <input>:1:4: undefined field \
+             'free'\n | has(self.free)\n | ...^",
             shown("has(self.free)")
         )],
     );

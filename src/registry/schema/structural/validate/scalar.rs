@@ -3,6 +3,7 @@
 use super::super::formats;
 use super::super::node::Checks;
 use super::outcome::{Code, Outcome, Trail};
+use crate::stdx::quoted;
 use serde_json::{Number, Value};
 use std::cmp::Ordering;
 
@@ -47,11 +48,6 @@ pub(super) fn check_format(text: &str, format: &str, trail: Trail<'_>) -> Outcom
     }
     let detail = format!("{trail} in body must be of type {format}: {}", quoted(text));
     Outcome::failed(trail, Code::Type, Some(text.into()), detail)
-}
-
-/// As Go's `%q`.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 /// An integer is compared with the whole part of a limit, as upstream does it.
