@@ -42,3 +42,4 @@ mod tokens;
 mod versions;
 mod watch;
 mod websocket;
+mod yaml;
