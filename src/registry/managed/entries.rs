@@ -172,7 +172,7 @@ pub(super) fn is_reset(json: &str) -> bool {
     }
 }
 
-/// The list as it is [written](write) here, whoever wrote it. `None` where it is none or empty.
+/// The list as it is [written](write()) here, whoever wrote it. `None` where it is none or empty.
 #[must_use]
 pub fn canonical(json: &str) -> Option<String> {
     write(parse(json).ok()?)

@@ -1,10 +1,9 @@
 //! Who manages which fields of an object, and server-side apply.
 //!
-//! Start at [`after_write`], which every create, update and patch goes through, and at [`apply`].
+//! Start at [`after_write`], which every create, update and patch goes through, and at [`apply()`].
 //! Underneath are sets of fields ([`FieldSet`]), documents ([`Node`]), what the schema says of a
-//! place in them ([`Place`]), and the walks over both: [`compare`], [`contents`], [`merge`],
-//! [`remove`]. [`Frame`] puts them together. A kind with a schema of another source is one more
-//! variant of [`Place`].
+//! place in them ([`Place`]), and the walks over both: [`compare()`], [`contents()`], [`merge()`],
+//! [`remove()`]. [`Frame`] puts them together.
 //!
 //! Follows structured-merge-diff v6 and apimachinery pkg/util/managedfields as in Kubernetes v1.35.
 //! Architecture invariant: pure, and nothing here knows a kind by name.
