@@ -115,6 +115,15 @@ async fn what_is_written_last_is_read_also_later() {
     rig.finish().await;
 }
 
+/// Whether no thread of the process runs any more.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
+}
+
 /// On a busy machine a shim may be late by any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_is_whole_however_late_the_shim_passes_it_on() {
@@ -131,6 +140,11 @@ async fn an_output_is_whole_however_late_the_shim_passes_it_on() {
         }
     };
     signal(Signal::SIGSTOP);
+    eventually("every thread of the shim has stopped", async || {
+        let moving: Vec<_> = rig.shims().into_iter().filter(|pid| !is_stopped(*pid)).collect();
+        if moving.is_empty() { Ok(()) } else { Err(format!("{moving:?}")) }
+    })
+    .await;
     let mut said = Vec::new();
     let mut reading = Box::pin(session.stdout.read_to_end(&mut said));
     let early = timeout(Duration::from_secs(5), &mut reading).await;
