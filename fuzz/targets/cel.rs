@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use kinglet::registry::custom::json_path::JsonPath;
 use kinglet::cel::{Environment, Type};
+use kinglet::registry::custom::json_path::JsonPath;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

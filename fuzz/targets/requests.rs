@@ -78,11 +78,11 @@ fuzz_target!(|input: (u8, &str, Vec<u8>)| {
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     let chosen = methods[usize::from(method) % methods.len()].clone();
     let of_type = TYPES[usize::from(method) / methods.len() % TYPES.len()];
-    let request = http::Request::builder()
+    let request: Result<Request, _> = http::Request::builder()
         .method(chosen)
         .uri(format!("/{path}"))
         .header("content-type", of_type)
-        .body(full(body));
+        .body(body.into());
     let Ok(request) = request else { return };
     let rig = rig();
     rig.runtime.block_on(async {
