@@ -8,7 +8,7 @@ use super::encoding::json_response;
 use super::etag::{self, Hash};
 use super::metrics;
 use crate::api::Maturity;
-use crate::registry::{Body, Kind, KindFacts, KindRef, Rows, Subresource, View};
+use crate::registry::{Kind, KindFacts, KindRef, Rows, Subresource, View};
 use crate::stdx::http::Response;
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -238,7 +238,7 @@ fn resource(rows: &Rows, kind: &Kind) -> Value {
 
 fn subresource(kind: &Kind, row: &Subresource) -> Value {
     let facts = &kind.facts;
-    let (group, version, name) = speaks(kind, row);
+    let (group, version, name) = row.speaks(&kind.facts);
     let mut value = json!({
         "name": format!("{}/{}", facts.plural, row.name),
         "singularName": "",
@@ -251,15 +251,6 @@ fn subresource(kind: &Kind, row: &Subresource) -> Value {
         value["version"] = json!(version);
     }
     value
-}
-
-fn speaks<'a>(kind: &'a Kind, row: &Subresource) -> (&'a str, &'a str, &'a str) {
-    let facts = &kind.facts;
-    match row.body {
-        Body::Parent => (&facts.group, &facts.version, &facts.kind),
-        Body::Other { group: "", version: "", kind } => (&facts.group, &facts.version, kind),
-        Body::Other { group, version, kind } => (group, version, kind),
-    }
 }
 
 /// The version of aggregated discovery that the client takes, where it takes one.
@@ -343,7 +334,7 @@ fn aggregated_resource(kind: &KindRef) -> Value {
         .map(|row| {
             json!({
                 "subresource": row.name,
-                "responseKind": told(speaks(kind, row)),
+                "responseKind": told(row.speaks(&kind.facts)),
                 "verbs": row.verbs,
             })
         })

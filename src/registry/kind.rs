@@ -71,6 +71,16 @@ impl Subresource {
         body: Body::Other { group: "autoscaling", version: "v1", kind: "Scale" },
         verbs: &["get", "patch", "update"],
     };
+
+    /// Group, version and kind of what is read or written there.
+    #[must_use]
+    pub fn speaks<'a>(&self, parent: &'a KindFacts) -> (&'a str, &'a str, &'a str) {
+        match self.body {
+            Body::Parent => (&parent.group, &parent.version, &parent.kind),
+            Body::Other { group: "", version: "", kind } => (&parent.group, &parent.version, kind),
+            Body::Other { group, version, kind } => (group, version, kind),
+        }
+    }
 }
 
 /// What of [`KindFacts`] does not follow from the generated type.

@@ -2,12 +2,11 @@
 //! status and the scale.
 
 use crate::cluster::Cluster;
-use crate::support::{Answer, eventually};
+use crate::support::Answer;
 use http::Method;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const SHIP: &str = "/apis/example.com/v1/namespaces/default/ships/a";
 const OLDER: &str = "/apis/example.com/v1beta1/namespaces/default/ships/a";
 
@@ -75,16 +74,7 @@ fn subresources(object: &Value) -> Vec<&str> {
 impl Cluster {
     async fn with_ships() -> Self {
         let cluster = Self::start().await;
-        cluster.api.post(DEFINITIONS, &ships()).await.ok();
-        let path = format!("{DEFINITIONS}/ships.example.com");
-        eventually("the definition is established", async || {
-            let conditions = cluster.api.get(&path).await.json()["status"]["conditions"].clone();
-            let mut conditions = conditions.as_array().cloned().unwrap_or_default().into_iter();
-            conditions
-                .any(|one| one["type"] == "Established" && one["status"] == "True")
-                .then_some(())
-        })
-        .await;
+        cluster.define(&ships()).await;
         cluster
     }
 

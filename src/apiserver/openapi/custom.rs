@@ -11,7 +11,7 @@ use crate::registry::schema::structural::publish::{
     Document, Published, list_schema, object_schema,
 };
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{Body, KindFacts, KindRef, Rows, Subresource};
+use crate::registry::{KindFacts, KindRef, Rows, Subresource};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
@@ -70,9 +70,8 @@ impl Sources {
 
     /// The paths of the kind, with what may be done at each.
     pub(super) fn paths(&self, kind: &KindRef, edition: Edition) -> Map<String, Value> {
-        let is_custom = matches!(kind, KindRef::Custom(_));
         let names = self.names(kind);
-        names.map(|names| paths::of(kind, &names, edition, is_custom)).unwrap_or_default()
+        names.map(|names| paths::of(kind, &names, edition)).unwrap_or_default()
     }
 
     /// How the schemas of the kind are called.
@@ -130,11 +129,8 @@ fn list_of(facts: &KindFacts) -> Option<(TypeRef, String)> {
     find_kind(&facts.group, &facts.version, &format!("{}List", facts.kind))
 }
 
-/// What is read and written at a subresource, where it is not the object itself.
+/// The type of what is read and written at a subresource, where it is of the table.
 fn body_of(facts: &KindFacts, subresource: &Subresource) -> Option<TypeRef> {
-    let Body::Other { group, version, kind } = subresource.body else { return None };
-    let is_parents = version.is_empty();
-    let group = if is_parents { &*facts.group } else { group };
-    let version = if is_parents { &*facts.version } else { version };
+    let (group, version, kind) = subresource.speaks(facts);
     find_kind(group, version, kind).map(|(of, _)| of)
 }

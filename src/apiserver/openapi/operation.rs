@@ -1,6 +1,5 @@
 //! One operation of a path, in either edition of OpenAPI. Pure.
 
-use super::paths::IsCustom;
 use super::schemas::Edition;
 use serde_json::{Map, Value, json};
 
@@ -64,7 +63,8 @@ pub(super) struct Operation {
     pub(super) codes: &'static [u16],
     /// Whether it may answer with a stream of events.
     pub(super) streams: bool,
-    pub(super) is_custom: IsCustom,
+    /// Media types of custom resources are fewer.
+    pub(super) is_custom: bool,
 }
 
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -86,14 +86,12 @@ impl Operation {
 
     pub(super) fn render(&self, edition: Edition) -> Value {
         let (group, version) = (self.group_words(), words(&self.version));
-        let id = format!("{}{}{version}{}", self.prefix, capital(&group), self.rest);
         let mut operation = Map::new();
         let mut set = |name: &str, value: Value| operation.insert(name.to_owned(), value);
-        set("operationId", json!(id));
+        set("operationId", json!(format!("{}{group}{version}{}", self.prefix, self.rest)));
         set("description", json!(self.description()));
-        let group = group.chars().next().map(|first| first.to_ascii_lowercase()).into_iter();
-        let tag: String = group.chain(self.group_words().chars().skip(1)).collect();
-        set("tags", json!([format!("{tag}_{}", self.version)]));
+        let (first, rest) = group.split_at(1);
+        set("tags", json!([format!("{}{rest}_{}", first.to_ascii_lowercase(), self.version)]));
         set("x-kubernetes-action", json!(self.action));
         set("x-kubernetes-group-version-kind", self.kind.clone());
         if matches!(self.action, "watch" | "watchlist") {

@@ -5,7 +5,7 @@
 //! client generators make their methods of them.
 
 use super::operation::{Body, Method, Operation, Place, parameter};
-use super::schemas::Edition;
+use super::schemas::{Edition, find_kind};
 use crate::registry::{Body as Seen, Kind, Subresource};
 use serde_json::{Map, Value, json};
 
@@ -15,9 +15,6 @@ pub(super) struct Names {
     pub(super) object: String,
     pub(super) list: String,
 }
-
-/// Media types of custom resources are fewer.
-pub(super) type IsCustom = bool;
 
 const DELETION: &[&str] = &[
     "dryRun",
@@ -84,21 +81,15 @@ struct Paths<'k> {
     kind: &'k Kind,
     names: &'k Names,
     edition: Edition,
-    is_custom: IsCustom,
     /// `/apis/apps/v1`.
     root: String,
     items: Map<String, Value>,
 }
 
 /// All paths of the kind, each with its operations.
-pub(super) fn of(
-    kind: &Kind,
-    names: &Names,
-    edition: Edition,
-    is_custom: IsCustom,
-) -> Map<String, Value> {
+pub(super) fn of(kind: &Kind, names: &Names, edition: Edition) -> Map<String, Value> {
     let root = format!("/{}", super::path_of(kind));
-    let mut paths = Paths { kind, names, edition, is_custom, root, items: Map::new() };
+    let mut paths = Paths { kind, names, edition, root, items: Map::new() };
     paths.collection();
     paths.object();
     for subresource in &*kind.facts.subresources {
@@ -146,7 +137,7 @@ impl Paths<'_> {
             answer: Some(self.names.object.clone()),
             codes: &[200],
             streams: false,
-            is_custom: self.is_custom,
+            is_custom: self.kind.custom_version().is_some(),
         }
     }
 
@@ -255,22 +246,17 @@ impl Paths<'_> {
     fn subresource(&mut self, subresource: &Subresource) {
         let path = format!("{}/{{name}}/{}", self.collection_path(), subresource.name);
         let rest = format!("{}{}", self.subject(), capitalized(subresource.name));
-        let facts = &self.kind.facts;
-        let (kind, name) = match subresource.body {
-            Seen::Parent => (None, self.names.object.clone()),
-            Seen::Other { group, version, kind } => {
-                let is_parents = version.is_empty();
-                let group = if is_parents { &*facts.group } else { group };
-                let version = if is_parents { &*facts.version } else { version };
-                let seen = json!({"group": group, "kind": kind, "version": version});
-                if kind.ends_with("Options") {
-                    self.connection(subresource, &path, &rest, &seen);
-                    return;
-                }
-                let name = super::schemas::find_kind(group, version, kind);
-                (Some(seen), name.map_or_else(|| self.names.object.clone(), |(_, name)| name))
-            }
+        let (group, version, kind) = subresource.speaks(&self.kind.facts);
+        let seen = json!({"group": group, "kind": kind, "version": version});
+        if kind.ends_with("Options") {
+            self.connection(subresource, &path, &rest, &seen);
+            return;
+        }
+        let name = match subresource.body {
+            Seen::Parent => None,
+            Seen::Other { .. } => find_kind(group, version, kind).map(|(_, name)| name),
         };
+        let name = name.unwrap_or_else(|| self.names.object.clone());
         let mut operations = Vec::new();
         for verb in subresource.verbs {
             let (method, mut operation) = match *verb {
@@ -285,9 +271,7 @@ impl Paths<'_> {
             if matches!(operation.body, Body::Of(_)) {
                 operation.body = Body::Of(name.clone());
             }
-            if let Some(kind) = &kind {
-                operation.kind = kind.clone();
-            }
+            operation.kind = seen.clone();
             if subresource.name == "log" {
                 operation.answer = None;
             }
@@ -306,9 +290,8 @@ impl Paths<'_> {
 
     /// Bindings can also be made where objects of a kind of their own would be.
     fn bindings(&mut self, subresource: &Subresource) {
-        let Seen::Other { kind, .. } = subresource.body else { return };
-        let (group, version) = (&*self.kind.facts.group, &*self.kind.facts.version);
-        let Some((_, name)) = super::schemas::find_kind(group, version, kind) else { return };
+        let (group, version, kind) = subresource.speaks(&self.kind.facts);
+        let Some((_, name)) = find_kind(group, version, kind) else { return };
         let creation = Operation {
             kind: json!({"group": group, "kind": kind, "version": version}),
             body: Body::Of(name.clone()),
