@@ -66,6 +66,7 @@ ifeq ($(IS_ROOT),yes)
 	@packaging/deps.sh bench
 	$(CARGO) build --release
 	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench cluster
+	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench api
 	KINGLET_EXECUTABLE=$(CURDIR)/target/release/kinglet $(CARGO) bench --profile measure --bench ingress
 	$(CARGO) bench --profile measure --bench scheduling
 	$(CARGO) bench --profile measure --bench access

@@ -11,7 +11,6 @@ use kinglet::client::{Client, Content, Kubeconfig};
 use kinglet::stdx::http::{HttpService as _, Upgrade};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -27,20 +26,12 @@ const POD_DEADLINE: Duration = Duration::from_secs(120);
 pub struct Load<'a> {
     machine: &'a Machine,
     kubeconfig: Kubeconfig,
-    created: AtomicUsize,
-}
-
-pub struct Latencies {
-    pub rate: f64,
-    /// Milliseconds.
-    pub p50: f64,
-    pub p99: f64,
 }
 
 impl<'a> Load<'a> {
     pub fn new(machine: &'a Machine) -> Self {
         let kubeconfig = Kubeconfig::read(&machine.path("kinglet.yaml")).unwrap();
-        Self { machine, kubeconfig, created: AtomicUsize::new(0) }
+        Self { machine, kubeconfig }
     }
 
     fn client(&self) -> Client {
@@ -55,47 +46,18 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Creates a second of ConfigMaps of 256 bytes by so many clients side by side.
-    pub fn creates(&self, clients: usize, length: Duration) -> f64 {
-        let before = self.created.load(Ordering::Relaxed);
-        let began = now();
-        self.each_until(clients, length, async |client: &Client, index| {
-            client.request(Method::POST, CONFIG_MAPS, Some(config_map(index))).await.unwrap();
-        });
-        let count = self.created.load(Ordering::Relaxed) - before;
-        rate(count, began.elapsed())
-    }
-
-    /// Sees to it that there are at least so many ConfigMaps.
+    /// Creates so many ConfigMaps.
     pub fn fill(&self, count: usize) {
         let client = self.client();
+        let indices: Vec<usize> = (0..count).collect();
         self.run(async || {
-            while self.created.load(Ordering::Relaxed) < count {
-                let creates = (0..FILL_SIDE_BY_SIDE).map(|_| {
-                    let map = config_map(self.created.fetch_add(1, Ordering::Relaxed));
-                    client.request(Method::POST, CONFIG_MAPS, Some(map))
+            for some in indices.chunks(FILL_SIDE_BY_SIDE) {
+                let creates = some.iter().map(|index| {
+                    client.request(Method::POST, CONFIG_MAPS, Some(config_map(*index)))
                 });
                 futures_util::future::try_join_all(creates).await.unwrap();
             }
         });
-    }
-
-    pub fn gets(&self, clients: usize, length: Duration) -> Latencies {
-        let path = format!("{CONFIG_MAPS}/c-0");
-        let times = std::sync::Mutex::new(Vec::new());
-        let began = now();
-        self.each_until(clients, length, async |client: &Client, _| {
-            let asked = now();
-            client.request(Method::GET, &path, None).await.unwrap();
-            times.lock().unwrap().push(asked.elapsed().as_secs_f64() * 1000.0);
-        });
-        let elapsed = began.elapsed();
-        let mut times = times.into_inner().unwrap();
-        Latencies {
-            rate: rate(times.len(), elapsed),
-            p50: percentile(&mut times, 50),
-            p99: percentile(&mut times, 99),
-        }
     }
 
     /// Runs `true` in a pod so often, each time over a connection of its own. Median and 99th
@@ -114,22 +76,6 @@ impl<'a> Load<'a> {
             times
         });
         (percentile(&mut times, 50), percentile(&mut times, 99))
-    }
-
-    /// The median of so many lists of 10,000, in milliseconds.
-    pub fn list(&self, count: usize) -> f64 {
-        let path = format!("{CONFIG_MAPS}?limit=10000");
-        let client = self.client();
-        let mut times: Vec<f64> = self.run(async || {
-            let mut times = Vec::new();
-            for _ in 0..count {
-                let asked = now();
-                client.request(Method::GET, &path, None).await.unwrap();
-                times.push(asked.elapsed().as_secs_f64() * 1000.0);
-            }
-            times
-        });
-        percentile(&mut times, 50)
     }
 
     /// From the creation of one pod to its being Running, as a client sees it.
@@ -157,27 +103,6 @@ impl<'a> Load<'a> {
             }
             began.elapsed()
         })
-    }
-
-    /// Has each client do `work` again and again, with a number of its own each time.
-    fn each_until(
-        &self,
-        clients: usize,
-        length: Duration,
-        work: impl AsyncFn(&Client, usize) + Send + Sync,
-    ) {
-        let clients: Vec<Client> = (0..clients).map(|_| self.client()).collect();
-        self.run(async || {
-            let loops = clients.iter().map(|client| async {
-                loop {
-                    let index = self.created.fetch_add(1, Ordering::Relaxed);
-                    work(client, index).await;
-                }
-            });
-            let all = futures_util::future::join_all(loops);
-            // Ends by the clock: the loops have no end.
-            tokio::time::timeout(length, all).await.ok();
-        });
     }
 }
 
@@ -232,10 +157,6 @@ fn config_map(index: usize) -> Content {
         "metadata": {"name": format!("c-{index}")},
         "data": {"payload": "x".repeat(256)},
     }))
-}
-
-fn rate(count: usize, elapsed: Duration) -> f64 {
-    f64::from(u32::try_from(count).unwrap()) / elapsed.as_secs_f64()
 }
 
 /// The value that so many of a hundred are not above.

@@ -40,10 +40,10 @@ const MANY_PODS_AT_ONCE: usize = 100;
 const PROBED_PODS: [usize; 2] = [50, 110];
 const PROBE_PERIOD_SECONDS: u64 = 10;
 const EXECS: usize = 100;
-const LISTED_OBJECTS: usize = 10_000;
-const LISTS: usize = 20;
+/// What is in the store when the server starts again.
+const OBJECTS: usize = 10_000;
 
-/// How long each load of requests lasts.
+/// How long questions are asked for.
 const LOAD: Duration = Duration::from_secs(5);
 
 fn main() {
@@ -51,7 +51,7 @@ fn main() {
     machine.start_registry(&["1"]);
     start(&mut machine, "start, empty disk", "0.1 s / 0.5 s");
     idle(&machine, "idle, no pods", "40 MiB, 0.12 s, 0");
-    requests(&machine);
+    Load::new(&machine).fill(OBJECTS);
     questions(&machine);
     pods_one_by_one(&machine);
     pods_at_once(&machine, PODS_AT_ONCE, "1.5 s");
@@ -119,27 +119,6 @@ fn idle(machine: &Machine, what: &str, reach: &str) -> f64 {
     );
     row(what, &measured, reach);
     cpu
-}
-
-fn requests(machine: &Machine) {
-    let load = Load::new(machine);
-    for (clients, reach) in [(1, "1,500/s"), (8, "-"), (64, "8,000/s (32)")] {
-        let (rate, cpu) = with_cpu(machine, || load.creates(clients, LOAD));
-        let measured = format!("{rate:.0}/s, {} of CPU each", each(cpu, rate));
-        row(&format!("durable creates, {clients} clients"), &measured, reach);
-    }
-    load.fill(LISTED_OBJECTS);
-    let (gets, cpu) = with_cpu(machine, || load.gets(32, LOAD));
-    let cpu = each(cpu, gets.rate);
-    let measured =
-        format!("{:.0}/s, {cpu}, p50 {:.2} ms, p99 {:.2} ms", gets.rate, gets.p50, gets.p99);
-    row("GET, 32 clients", &measured, "20,000/s");
-    let (milliseconds, cpu) = with_cpu(machine, || load.list(LISTS));
-    let cpu = cpu * 1e3 / LISTS as f64;
-    let measured = format!("{milliseconds:.1} ms, {cpu:.1} ms of CPU each");
-    row("LIST of 10,000, whole body", &measured, "15 ms");
-    let usage = Usage::of(machine.server_pid());
-    row("RSS after all these", &format!("{:.1} MiB", usage.rss_mib), "60 MiB (65,000)");
 }
 
 /// Names that every cluster has, so that nothing else has to be there.
