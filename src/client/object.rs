@@ -2,6 +2,7 @@
 
 use super::ResourceType;
 use crate::api::{ObjectKey, Revision};
+use crate::stdx::json;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
@@ -71,7 +72,7 @@ impl<K: ApiObject> Watched for K {
     }
 
     fn remembered(&self) -> Option<(String, Value)> {
-        let object = serde_json::to_value(self).expect("API types always serialize");
+        let object = json::to_value(self);
         Some((key_of(self.metadata()).to_string(), object))
     }
 

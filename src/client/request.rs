@@ -4,6 +4,7 @@ use super::known::{Journal, LastKnown};
 use super::{ApiObject, ClientError, ResourceType, key_of};
 use crate::api::{ObjectKey, Reason, Revision, Status};
 use crate::stdx::http::{Body, HttpService, Response, read_whole};
+use crate::stdx::json;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, StatusCode};
@@ -197,8 +198,7 @@ pub struct Content {
 impl Content {
     #[must_use]
     pub fn json(body: &impl Serialize) -> Self {
-        let bytes = serde_json::to_vec(body).expect("API types always serialize");
-        Self { media_type: JSON, bytes: Bytes::from(bytes) }
+        Self { media_type: JSON, bytes: Bytes::from(json::to_vec(body)) }
     }
 }
 

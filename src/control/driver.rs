@@ -8,9 +8,9 @@ use super::write::{Detail, Failure, Planned, Report};
 use crate::api::Revision;
 use crate::client::{ResourceType, Seen};
 use crate::stdx::{Clock, chain};
-use futures_util::StreamExt as _;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,8 +56,9 @@ pub async fn run<C, X>(
     if shutdown.run_until_cancelled(synced).await.is_none() {
         return;
     }
-    let mut passes = FuturesUnordered::new();
-    let mut rests = FuturesUnordered::new();
+    // Of one type for all controllers with the same keys.
+    let mut passes: FuturesUnordered<BoxFuture<'_, (C::Key, Pass)>> = FuturesUnordered::new();
+    let mut rests: FuturesUnordered<BoxFuture<'_, (C::Key, Outcome)>> = FuturesUnordered::new();
     let mut settings = clock.settings();
     loop {
         // What was begun is finished first, and what is played again goes the same way.
@@ -66,10 +67,10 @@ pub async fn run<C, X>(
             () = shutdown.cancelled() => return,
             () = settings.next() => queue.hurry(),
             Some((key, outcome)) = rests.next() => queue.finish(&key, outcome),
-            Some((key, pass)) = passes.next() => rests.push(rest(&caches, key, pass)),
+            Some((key, pass)) = passes.next() => rests.push(rest(&caches, key, pass).boxed()),
             (key, failure) = queue.next(), if passes.len() < C::PASSES_AT_ONCE_MAX => {
                 let attempt = Attempt { now: clock.now(), failure };
-                passes.push(pass_over(&controller, &executor, key, attempt));
+                passes.push(pass_over(&controller, &executor, key, attempt).boxed());
             }
         }
     }

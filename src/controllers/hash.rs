@@ -1,6 +1,7 @@
 //! Naming templates by a hash of what they say.
 
 use crate::stdx::fnv1a_32;
+use crate::stdx::json;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 /// The characters of a hash: no vowels, so that no words come about, and no digits that look like
@@ -12,7 +13,7 @@ const SAFE_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// It is FNV-1a over the template's JSON and need not be what upstream computes: it names what is
 /// new, while what is there is found by comparing templates.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let json = serde_json::to_vec(template).expect("API types always serialize");
+    let json = json::to_vec(template);
     let collisions = collisions.filter(|count| *count != 0);
     let salt = collisions.map(i32::to_le_bytes).unwrap_or_default();
     let salt = if collisions.is_some() { &salt[..] } else { &[] };

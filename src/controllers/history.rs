@@ -10,6 +10,7 @@ use crate::api::labels::Selector;
 use crate::api::owner::{controller_of, controller_reference, is_controlled_by};
 use crate::client::{ApiObject, Cache, Change};
 use crate::control::{Plan, Queue, Write};
+use crate::stdx::json;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -207,12 +208,12 @@ pub(super) fn name_of(revision: &ControllerRevision) -> &str {
 pub(super) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     let mut template = revision.data.as_ref()?.0.pointer("/spec/template")?.clone();
     template.as_object_mut()?.remove("$patch");
-    serde_json::from_value(template).ok()
+    json::from_value(&template).ok()
 }
 
 /// A strategic merge patch that gives an object this template: upstream `getPatch`.
 fn data_of(template: &PodTemplateSpec) -> Value {
-    let mut template = serde_json::to_value(template).expect("API types always serialize");
+    let mut template = json::to_value(template);
     template["$patch"] = json!("replace");
     json!({"spec": {"template": template}})
 }

@@ -2,6 +2,7 @@
 
 use super::schema::ZERO_TIME_SECONDS;
 use crate::api::{FieldError, FieldPath, names};
+use crate::stdx::json;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     Condition, LabelSelector, LabelSelectorRequirement,
@@ -28,7 +29,7 @@ const CONDITION_MESSAGE_BYTES_MAX: usize = 32 * 1_024;
 
 /// The value as an error message shows it.
 pub(super) fn to_value(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).expect("generated types always serialize")
+    json::to_value(value)
 }
 
 /// The fields that differ, with what they were and what they should become.

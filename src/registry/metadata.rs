@@ -10,6 +10,7 @@ use crate::api::{FieldError, FieldPath, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
+use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -220,6 +221,18 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
     errors
 }
 
+/// What is wrong where a field that stays what it is has changed.
+fn unchanged<T: Serialize + PartialEq>(
+    path: &FieldPath,
+    field: &str,
+    (new, old): (&T, &T),
+) -> Option<FieldError> {
+    if new == old {
+        return None;
+    }
+    checks::immutable(&path.child(field), to_value(new), &to_value(old))
+}
+
 /// As [`validate_update`]; finalizers need no domain.
 #[must_use]
 pub fn validate_change(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
@@ -235,20 +248,19 @@ pub fn validate_change(new: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
             "must not be decremented",
         ));
     }
-    for (field, new, old) in [
-        ("name", to_value(&new.name), to_value(&old.name)),
-        ("namespace", to_value(&new.namespace), to_value(&old.namespace)),
-        ("uid", to_value(&new.uid), to_value(&old.uid)),
-        ("creationTimestamp", to_value(&new.creation_timestamp), to_value(&old.creation_timestamp)),
-        ("deletionTimestamp", to_value(&new.deletion_timestamp), to_value(&old.deletion_timestamp)),
-        (
+    let fixed = [
+        unchanged(&path, "name", (&new.name, &old.name)),
+        unchanged(&path, "namespace", (&new.namespace, &old.namespace)),
+        unchanged(&path, "uid", (&new.uid, &old.uid)),
+        unchanged(&path, "creationTimestamp", (&new.creation_timestamp, &old.creation_timestamp)),
+        unchanged(&path, "deletionTimestamp", (&new.deletion_timestamp, &old.deletion_timestamp)),
+        unchanged(
+            &path,
             "deletionGracePeriodSeconds",
-            to_value(&new.deletion_grace_period_seconds),
-            to_value(&old.deletion_grace_period_seconds),
+            (&new.deletion_grace_period_seconds, &old.deletion_grace_period_seconds),
         ),
-    ] {
-        errors.extend(checks::immutable(&path.child(field), new, &old));
-    }
+    ];
+    errors.extend(fixed.into_iter().flatten());
     errors.extend(checks::labels(new.labels.as_ref(), &path.child("labels")));
     errors.extend(validate_annotations(new.annotations.as_ref(), &path.child("annotations")));
     let owners = new.owner_references.as_deref().unwrap_or_default();

@@ -8,7 +8,6 @@
 mod cells;
 mod checks;
 pub mod custom;
-mod json;
 mod kind;
 pub mod kinds;
 pub mod managed;

@@ -1,11 +1,11 @@
 //! What is special about a kind ([`Resource`]), and the same with the type erased ([`Object`]).
 
-use super::json;
 use super::kind::{Column, KindFacts};
 use super::managed::Resets;
 use super::metadata;
 use super::schema::TypeRef;
 use crate::api::{FieldError, FieldPath, names};
+use crate::stdx::json;
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 /// Who makes an object.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +211,7 @@ pub trait Resource:
 }
 
 /// A [`Resource`] with its type erased.
-pub trait Object: Debug + Send + Sync {
+pub trait Object: Send + Sync {
     fn metadata(&self) -> &ObjectMeta;
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     fn apply_defaults(&mut self);
@@ -248,6 +248,14 @@ pub trait Object: Debug + Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn clone_box(&self) -> Box<dyn Object>;
+}
+
+/// What an object is called: how all of each kind is to be shown would be compiled for nothing.
+impl Debug for dyn Object + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectMeta { namespace, name, .. } = self.metadata();
+        formatter.debug_struct("Object").field("namespace", namespace).field("name", name).finish()
+    }
 }
 
 impl<T: Resource> Object for T {
@@ -390,7 +398,7 @@ impl<T: Resource> Object for T {
     }
 
     fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("generated types always serialize")
+        json::to_value(self)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -456,7 +464,7 @@ fn same_kind<T: Resource>(old: &dyn Object) -> &T {
 pub type Decoded = Result<Box<dyn Object>, serde_json::Error>;
 
 pub(super) fn decode<T: Resource>(value: Value) -> Decoded {
-    Ok(Box::new(serde_json::from_value::<T>(value)?))
+    Ok(Box::new(json::from_value::<T>(&value)?))
 }
 
 pub(super) fn decode_stored<T: Resource>(json: &[u8]) -> Decoded {

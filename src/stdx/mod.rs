@@ -15,6 +15,7 @@ mod fnv;
 #[cfg(test)]
 mod golden;
 pub mod http;
+pub mod json;
 mod quote;
 mod tasks;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -43,6 +44,15 @@ impl Tasks {
 
     /// Starts a task. `name` is what logs and errors call it.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_boxed(name, Box::pin(task));
+    }
+
+    /// What a runtime keeps of a task is code for each type of future: here, for one.
+    fn spawn_boxed(
+        &mut self,
+        name: &'static str,
+        task: Pin<Box<dyn Future<Output = ()> + Send + 'static>>,
+    ) {
         let running = Arc::clone(&self.running);
         running.lock().expect("no panics under this lock").insert(name);
         self.set.spawn(async move {

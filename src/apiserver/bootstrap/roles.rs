@@ -10,6 +10,7 @@ use super::{Api, BootstrapError, Server, refused};
 use crate::api::Status;
 use crate::registry;
 use crate::stdx::chain;
+use crate::stdx::json;
 use crate::storage::{ListRequest, WatchError, WatchItem, WatchRequest};
 use futures_util::stream::{self, StreamExt as _};
 use http::{Method, StatusCode};
@@ -213,5 +214,5 @@ fn collection<T: Row>(namespace: Option<&str>) -> String {
 }
 
 fn to_value(object: &impl Serialize) -> Value {
-    serde_json::to_value(object).expect("generated types always serialize")
+    json::to_value(object)
 }

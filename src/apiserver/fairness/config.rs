@@ -9,6 +9,7 @@ use super::queues::Shape;
 use super::seats::LevelPlan;
 use super::shares::Shares;
 use crate::registry::kinds::{Required, WellKnown, well_known};
+use crate::stdx::json;
 use k8s_openapi::api::flowcontrol::v1::{
     FlowSchema, PriorityLevelConfiguration, PriorityLevelConfigurationSpec,
 };
@@ -73,7 +74,7 @@ impl Config {
 }
 
 fn object<T: DeserializeOwned>(it: &WellKnown) -> T {
-    serde_json::from_value(it.object.clone()).expect("the objects that every cluster has are valid")
+    json::from_value(&it.object).expect("the objects that every cluster has are valid")
 }
 
 fn schema(name: &str, object: &FlowSchema) -> Option<Schema> {

@@ -3,6 +3,7 @@
 //! Follows upstream pkg/apis/authorization/validation (v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
+use crate::stdx::json;
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview,
     SubjectAccessReview, SubjectAccessReviewSpec,
@@ -53,7 +54,7 @@ pub fn validate_local_review(review: &LocalSubjectAccessReview) -> Vec<FieldErro
 }
 
 fn to_value(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).expect("generated types always serialize")
+    json::to_value(value)
 }
 
 fn validate_spec(spec: &SubjectAccessReviewSpec) -> Vec<FieldError> {

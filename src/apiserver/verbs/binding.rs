@@ -11,6 +11,7 @@ use crate::api::{FieldError, FieldPath, ObjectKey};
 use crate::registry::Object;
 use crate::registry::schema::types;
 use crate::stdx::http::Response;
+use crate::stdx::json;
 use http::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
@@ -22,7 +23,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let mut document = decode::document(call, types::BINDING)?;
     document["apiVersion"] = json!("v1");
     document["kind"] = json!("Binding");
-    let binding: Binding = serde_json::from_value(document)
+    let binding: Binding = json::from_value(&document)
         .map_err(|error| Status::bad_request(format!("cannot be handled as a Binding: {error}")))?;
     let name = binding.metadata.name.clone().unwrap_or_default();
     if call.name.is_some_and(|path| path != name) {

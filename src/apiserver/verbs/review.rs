@@ -13,6 +13,7 @@ use crate::api::FieldError;
 use crate::api::fields::FieldSelector;
 use crate::api::status::Status;
 use crate::stdx::http::Response;
+use crate::stdx::json;
 use http::StatusCode;
 use k8s_openapi::api::authentication::v1::{
     SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus, UserInfo,
@@ -74,7 +75,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
 }
 
 fn answer(call: &Call<'_>, review: &impl Serialize) -> Result<Response, Status> {
-    let json = serde_json::to_vec(review).expect("generated types always serialize");
+    let json = json::to_vec(review);
     let schema = call.kind.built_in_schema().expect("questions are of the table");
     call.respond_with(StatusCode::CREATED, schema, json)
 }

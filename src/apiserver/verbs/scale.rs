@@ -20,6 +20,7 @@ use crate::registry::managed::{
 };
 use crate::registry::schema::{self, BUILT_IN, Shape, types};
 use crate::stdx::http::Response;
+use crate::stdx::json;
 use http::StatusCode;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -76,7 +77,7 @@ fn wanted(
     current: &Current,
     shown: Scale,
 ) -> Result<(Scale, Option<String>), Status> {
-    let shown = serde_json::to_value(shown).map_err(Status::internal)?;
+    let shown = json::to_value(&shown);
     let version = call.kind.facts.api_version();
     let path = scale_paths(call.kind).map(|paths| paths.spec_replicas.trim_start_matches('.'));
     let path: Option<Vec<_>> = path.map(|path| path.split('.').collect());
@@ -95,7 +96,7 @@ fn wanted(
         let managed = noted(call, &shown, &document, known.as_deref());
         (document, managed)
     };
-    let scale = serde_json::from_value(document)
+    let scale = json::from_value(&document)
         .map_err(|error| Status::bad_request(format!("cannot be handled as a Scale: {error}")))?;
     let managed = managed::of_workload(current.managed.as_deref(), managed.as_deref(), scaled);
     Ok((scale, managed))
@@ -243,11 +244,10 @@ fn selector_of(kind: &Kind, selector: &Value) -> Result<Selector, Status> {
     };
     if matches!(field.map(|field| field.shape()), Some(Shape::Map(_))) {
         let labels: Option<BTreeMap<String, String>> =
-            serde_json::from_value(selector.clone()).map_err(Status::internal)?;
+            json::from_value(selector).map_err(Status::internal)?;
         return Ok(Selector::of_labels(&labels.unwrap_or_default()));
     }
-    let selector: Option<LabelSelector> =
-        serde_json::from_value(selector.clone()).map_err(Status::internal)?;
+    let selector: Option<LabelSelector> = json::from_value(selector).map_err(Status::internal)?;
     Selector::of_object(selector.as_ref()).map_err(Status::internal)
 }
 
@@ -257,7 +257,7 @@ fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Sta
         .map_err(Status::internal)?;
     let Scaled { replicas, status_replicas, selector } = scaled(kind, &workload)?;
     let metadata = &workload["metadata"];
-    serde_json::from_value(json!({
+    json::from_value(&json!({
         "apiVersion": "autoscaling/v1",
         "kind": "Scale",
         "metadata": {
@@ -275,6 +275,5 @@ fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Sta
 
 fn respond(call: &Call<'_>, stored: &[u8], revision: Revision) -> Result<Response, Status> {
     let scale = scale_of(call.kind, stored, revision)?;
-    let body = serde_json::to_vec(&scale).map_err(Status::internal)?;
-    call.respond_with(StatusCode::OK, types::SCALE, body)
+    call.respond_with(StatusCode::OK, types::SCALE, json::to_vec(&scale))
 }

@@ -10,6 +10,7 @@ use crate::api::{FieldError, FieldPath, ObjectKey};
 use crate::registry;
 use crate::registry::schema::types;
 use crate::stdx::http::Response;
+use crate::stdx::json;
 use http::StatusCode;
 use jiff::SignedDuration;
 use k8s_openapi::api::authentication::v1::{
@@ -37,7 +38,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     document["kind"] = json!(KIND);
     // Clients send what an empty one of theirs looks like.
     document["status"] = Value::Null;
-    let mut request: TokenRequest = serde_json::from_value(document).map_err(|error| {
+    let mut request: TokenRequest = json::from_value(&document).map_err(|error| {
         Status::bad_request(format!("cannot be handled as a TokenRequest: {error}"))
     })?;
     let key = call.key()?;
@@ -67,7 +68,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let expiration_timestamp = Time(end.unwrap_or(jiff::Timestamp::MAX));
     request.status = Some(TokenRequestStatus { token, expiration_timestamp });
     request.metadata.creation_timestamp = Some(Time(whole_second(now)));
-    let json = serde_json::to_vec(&request).expect("generated types always serialize");
+    let json = json::to_vec(&request);
     call.respond_with(StatusCode::CREATED, types::TOKEN_REQUEST, json)
 }
 

@@ -104,7 +104,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for EventVisitor<T> {
         match (event, kind, early) {
             (Some(event), ..) => Ok(event),
             (None, Some(kind), Some(object)) => {
-                let mut object = serde_json::Deserializer::from_str(object.get());
+                let mut object = serde_json::Deserializer::from_slice(object.get().as_bytes());
                 kind.read(&mut object).map_err(A::Error::custom)
             }
             (None, None, _) => Err(A::Error::missing_field("type")),

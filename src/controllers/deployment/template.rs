@@ -1,6 +1,7 @@
 //! Which ReplicaSet belongs to a pod template: comparing templates, and naming them by a hash.
 
 use crate::controllers::hash::template_hash;
+use crate::stdx::json;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
@@ -38,7 +39,7 @@ fn without_hash(template: &PodTemplateSpec) -> Cow<'_, PodTemplateSpec> {
 
 /// The template without anything that is empty.
 fn meaning(template: &PodTemplateSpec) -> Value {
-    let mut value = serde_json::to_value(template).expect("API types always serialize");
+    let mut value = json::to_value(template);
     prune(&mut value);
     value
 }

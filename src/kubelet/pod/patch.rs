@@ -5,6 +5,7 @@
 //! made since is not touched (upstream `PatchPodStatus`, pkg/util/pod/pod.go, v1.35).
 
 use super::conditions::{OPTIONAL_CONDITIONS, OWN_CONDITIONS};
+use crate::stdx::json;
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
@@ -53,8 +54,8 @@ pub fn patch(uid: &str, in_api: &PodStatus, wanted: &PodStatus) -> Option<Value>
 }
 
 fn fields(status: &PodStatus) -> Map<String, Value> {
-    match serde_json::to_value(status) {
-        Ok(Value::Object(fields)) => fields,
+    match json::to_value(status) {
+        Value::Object(fields) => fields,
         other => unreachable!("a status is an object: {other:?}"),
     }
 }

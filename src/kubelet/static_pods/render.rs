@@ -5,6 +5,7 @@
 
 use crate::registry;
 use crate::registry::schema::{Format, decode};
+use crate::stdx::json;
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ pub(super) fn pod(manifest: Manifest<'_>, node: &str) -> Result<Pod, String> {
     let mut object = kind.decode(document).map_err(|error| error.to_string())?;
     object.apply_defaults();
     let value = object.to_value();
-    let mut pod: Pod = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let mut pod: Pod = json::from_value(&value).map_err(|error| error.to_string())?;
     let metadata = &mut pod.metadata;
     let name = metadata.name.take().unwrap_or_default();
     metadata.name = Some(format!("{name}-{node}").to_lowercase());
@@ -70,8 +71,7 @@ pub(super) fn pod(manifest: Manifest<'_>, node: &str) -> Result<Pod, String> {
 /// What the API server would say of it.
 fn problems(pod: &Pod) -> Result<String, String> {
     let kind = registry::find("", "v1", "pods").ok_or("the kind Pod is not known")?;
-    let value = serde_json::to_value(pod).map_err(|error| error.to_string())?;
-    let object = kind.decode(value).map_err(|error| error.to_string())?;
+    let object = kind.decode(json::to_value(pod)).map_err(|error| error.to_string())?;
     let problems: Vec<_> = object.validate().iter().map(ToString::to_string).collect();
     Ok(problems.join("; "))
 }

@@ -4,6 +4,7 @@
 //! does not have.
 
 use super::plan::{NfsShare, Source, Why, host_path_kind};
+use crate::stdx::json;
 use k8s_openapi::api::core::v1::{NFSVolumeSource, PersistentVolume};
 use serde::Serialize;
 
@@ -79,7 +80,7 @@ pub(super) fn unsupported(spec: &impl Serialize) -> Why {
 
 /// The name of the field that says where the volume comes from.
 fn kind(spec: &impl Serialize) -> String {
-    let fields = serde_json::to_value(spec).expect("API types always serialize");
+    let fields = json::to_value(spec);
     let mut names = fields.as_object().into_iter().flatten().map(|(name, _)| name);
     names.find(|name| !OTHER_FIELDS.contains(&name.as_str())).cloned().unwrap_or_default()
 }

@@ -11,6 +11,7 @@ use crate::kubelet::pod::{BoundPod, PodFacts};
 use crate::kubelet::static_pods::is_static;
 use crate::kubelet::tally::Span;
 use crate::stdx::chain;
+use crate::stdx::json;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -122,7 +123,7 @@ impl Reporter {
 
 fn hash(status: &PodStatus) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let bytes = serde_json::to_vec(status).expect("a status always serializes");
+    let bytes = json::to_vec(status);
     bytes.hash(&mut hasher);
     // Zero means that it is not known.
     hasher.finish().max(1)

@@ -4,13 +4,14 @@
 use super::version::CompiledVersion;
 use crate::api::field::Problem;
 use crate::api::{FieldError, FieldPath, names};
+use crate::registry::cells;
 use crate::registry::metadata;
 use crate::registry::object::{Creator, Object};
 use crate::registry::schema::structural::validations::{self, Before, Subject};
 use crate::registry::schema::structural::{
     embedded, lists, nowhere, validate, validate_update, validate_update_at,
 };
-use crate::registry::{cells, json};
+use crate::stdx::json;
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -50,7 +51,7 @@ impl CustomObject {
         rest.remove("apiVersion");
         rest.remove("kind");
         let metadata = rest.remove("metadata").filter(|metadata| !metadata.is_null());
-        let metadata = metadata.map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let metadata = metadata.as_ref().map(json::from_value).transpose()?.unwrap_or_default();
         Ok(Self { version, metadata, rest, tolerated: OnceLock::new() })
     }
 
@@ -326,7 +327,7 @@ impl Object for CustomObject {
     }
 
     fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("metadata and JSON always serialize")
+        json::to_value(self)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -20,6 +20,7 @@ use crate::api::status::{Reason, Status};
 use crate::registry::schema::types;
 use crate::registry::{self, Kind, Object};
 use crate::stdx::http::Response;
+use crate::stdx::json;
 use crate::storage::{Commit, CommitError, Durability, Entry, ListRequest, Op};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -32,7 +33,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let mut document = decode::document(call, types::EVICTION)?;
     document["apiVersion"] = json!("policy/v1");
     document["kind"] = json!("Eviction");
-    let eviction: Eviction = serde_json::from_value(document).map_err(|error| {
+    let eviction: Eviction = json::from_value(&document).map_err(|error| {
         Status::bad_request(format!("cannot be handled as an Eviction: {error}"))
     })?;
     let key = call.key()?;

@@ -8,6 +8,7 @@ use crate::registry::kind::Scope;
 use crate::registry::metadata;
 use crate::registry::schema::table::{BUILT_IN, Shape, TypeRef};
 use crate::registry::schema::{check, types};
+use crate::stdx::json;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
@@ -270,7 +271,7 @@ fn kind(text: &str) -> Option<String> {
 
 fn validate_metadata(found: &Value, path: &FieldPath) -> Vec<FieldError> {
     let coerced = coerce_metadata(found.clone());
-    let typed = || serde_json::from_value::<ObjectMeta>(coerced.value).map_err(|it| it.to_string());
+    let typed = || json::from_value::<ObjectMeta>(&coerced.value).map_err(|it| it.to_string());
     let typed = coerced.problem.map_or_else(typed, Err);
     let mut metadata = match typed {
         Ok(metadata) => metadata,

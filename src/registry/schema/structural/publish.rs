@@ -4,6 +4,7 @@
 //!
 //! Made of the definition's own schema, as JSON: descriptions are kept nowhere else.
 
+use crate::stdx::json;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::{Map, Value, json};
 
@@ -126,7 +127,7 @@ pub fn list_schema(of: &Published<'_>, document: Document) -> Value {
 }
 
 fn to_object(schema: &JSONSchemaProps) -> Map<String, Value> {
-    match serde_json::to_value(schema).expect("generated types always serialize") {
+    match json::to_value(schema) {
         Value::Object(schema) => schema,
         _ => Map::new(),
     }

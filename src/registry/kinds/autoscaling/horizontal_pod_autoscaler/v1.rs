@@ -7,6 +7,7 @@ use super::{BUILT_IN, columns, cpu_utilization};
 use crate::api::FieldError;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{Column, Halves, KindFacts, Resource, Version, halves};
+use crate::stdx::json;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::{
     CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
@@ -182,14 +183,14 @@ fn tell(
     is_empty: bool,
 ) {
     if !is_empty {
-        let text = serde_json::to_string(value).expect("generated types always serialize");
+        let text = String::from_utf8(json::to_vec(value)).expect("JSON is text");
         annotations.insert(name.to_owned(), text);
     }
 }
 
 /// Takes an annotation out; what cannot be read says nothing.
 fn take<T: DeserializeOwned>(annotations: &mut BTreeMap<String, String>, name: &str) -> Option<T> {
-    serde_json::from_str(&annotations.remove(name)?).ok()
+    serde_json::from_slice(annotations.remove(name)?.as_bytes()).ok()
 }
 
 /// A source of metrics, and where its fields are in each version: (version 1, version 2).
@@ -291,7 +292,7 @@ const STATUS_FIELDS: &[SourceFields] = &[
 
 /// A metric of version 2 as version 1 has it.
 fn rename(metric: &impl Serialize, sources: &[SourceFields]) -> Value {
-    let metric = serde_json::to_value(metric).expect("generated types always serialize");
+    let metric = json::to_value(metric);
     let mut renamed = json!({"type": metric["type"]});
     for (source, fields) in sources {
         if let Some(from) = metric.get(source) {
@@ -329,7 +330,7 @@ fn restore<T: DeserializeOwned>(metric: &Value, sources: &[SourceFields]) -> Opt
         }
         restored[*source] = to;
     }
-    serde_json::from_value(restored).ok()
+    json::from_value(&restored).ok()
 }
 
 #[cfg(test)]

@@ -2,10 +2,15 @@
 //!
 //! To Go a number of a custom resource that was written `5.0` is a double, and doubles that are
 //! whole are written without a point. So are those of definitions (`maximum: 5`).
+//!
+//! A type is read from bytes and written to bytes, by this one writer. Each further form that it can be
+//! read from or written to is compiled anew for it and for all that it consists of, and there are a thousand
+//! generated types. So their way to a [`Value`] and from one is over bytes.
 
 use serde::Serialize;
-use serde_json::Serializer;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::ser::Formatter;
+use serde_json::{Error, Serializer, Value};
 use std::io::{self, Write};
 
 /// Whole numbers of this magnitude and above are written with an exponent, as Go does it.
@@ -34,11 +39,34 @@ impl Formatter for GoNumbers {
 }
 
 /// `value` as JSON.
-pub(super) fn to_vec(value: &impl Serialize) -> Vec<u8> {
+///
+/// # Panics
+/// Where it is none, such as a map whose keys are no texts. Generated types always are.
+pub fn to_vec(value: &impl Serialize) -> Vec<u8> {
     let mut json = Vec::with_capacity(256);
     let mut serializer = Serializer::with_formatter(&mut json, GoNumbers);
     value.serialize(&mut serializer).expect("objects always serialize, and memory takes all");
     json
+}
+
+/// `value` as JSON that can be looked into.
+///
+/// # Panics
+/// As [`to_vec`].
+pub fn to_value(value: &impl Serialize) -> Value {
+    serde_json::from_slice(&to_vec(value)).expect("what was just written can be read")
+}
+
+/// What `value` is as a `T`.
+///
+/// # Errors
+/// Where it is none. There is no line and no column in it: nobody has seen the bytes.
+pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
+    serde_json::from_slice(&to_vec(value)).map_err(|error| {
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        Error::custom(text.strip_suffix(&place).unwrap_or(&text))
+    })
 }
 
 #[cfg(test)]
@@ -61,6 +89,14 @@ mod tests {
         }
         let value = serde_json::json!({"a": [1, 2.0], "b": "x"});
         assert_eq!(to_vec(&value), br#"{"a":[1,2],"b":"x"}"#);
+    }
+
+    #[test]
+    fn errors_of_values_have_no_place() {
+        let read = from_value::<u8>(&serde_json::json!("x"));
+        let expected = "invalid type: string \"x\", expected u8";
+        assert_eq!(read.unwrap_err().to_string(), expected);
+        assert_eq!(from_value::<Vec<u8>>(&to_value(&[1, 2])).unwrap(), [1, 2]);
     }
 
     proptest! {
