@@ -130,7 +130,11 @@ async fn a_dry_run_stores_nothing() {
     let answer = api.post(&format!("{CONFIG_MAPS}?dryRun=All"), &map).await;
     assert_eq!(answer.code, 201);
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await.code, 404);
-    api.post(CONFIG_MAPS, &map).await.ok();
+    // What would be stored can be stored.
+    let shown = answer.ok();
+    assert!(shown["metadata"]["uid"].is_string(), "{shown}");
+    assert!(shown["metadata"].get("resourceVersion").is_none(), "{shown}");
+    api.post(CONFIG_MAPS, &shown).await.ok();
     assert_eq!(api.post(&format!("{CONFIG_MAPS}?dryRun=All"), &map).await.code, 409);
     let changed = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
     let shown = api.put(&format!("{CONFIG_MAPS}/a?dryRun=All"), &changed).await.ok();

@@ -93,11 +93,24 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
     let kind = call.kind;
     let schema = kind.built_in_schema();
     if let Written::Text(format) = written(call.headers, schema.is_some())? {
-        let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+        let decoded = schema::decode(&call.body, format);
+        let mut decoded = decoded.map_err(|error| unrecognized(call, unreadable(error)))?;
+        // Nothing is an object without fields.
+        if decoded.value.is_null() {
+            decoded.value = json!({});
+        }
+        if let Some(what) = no_object(&decoded.value) {
+            let why = format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into \
+                 Go value of type {TYPE_META}"
+            );
+            return Err(unrecognized(call, Status::bad_request(why)));
+        }
         check_type(kind, &mut decoded.value)?;
         return Ok((decoded, Some(format)));
     }
-    let Envelope { type_meta: TypeMeta { api_version, kind: name }, raw } = envelope(call)?;
+    let envelope = envelope(call).map_err(|status| unrecognized(call, status))?;
+    let Envelope { type_meta: TypeMeta { api_version, kind: name }, raw } = envelope;
     let mut type_meta = json!({"apiVersion": api_version, "kind": name});
     // Before the message is read: a field means nothing without its type.
     check_type(kind, &mut type_meta)?;
@@ -110,13 +123,63 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
     Ok((Decoded { value, duplicates: Vec::new() }, None))
 }
 
+/// What upstream reads of a document before it knows its type (`SimpleMetaFactory`, apimachinery
+/// pkg/runtime/serializer/json/meta.go).
+const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// What Go calls a value that is no object.
+fn no_object(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Object(_) => None,
+        Value::Array(_) => Some("array"),
+        Value::String(_) => Some("string"),
+        Value::Bool(_) => Some("bool"),
+        Value::Number(_) | Value::Null => Some("number"),
+    }
+}
+
 fn unreadable(error: DecodeError) -> Status {
-    match error {
+    let why = match &error {
         DecodeError::TooLarge => {
-            Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
+            let why = format!("Request entity too large: {error}");
+            return Status::new(Reason::RequestEntityTooLarge, why);
         }
-        DecodeError::Json { .. } | DecodeError::Yaml { .. } | DecodeError::Protobuf { .. } => {
-            Status::bad_request(format!("couldn't get version/kind; parse error: {error}"))
+        DecodeError::Json { problem } => {
+            // serde's words, but for what is most common.
+            let is_cut = problem.starts_with("EOF while parsing");
+            let problem = if is_cut { "unexpected end of JSON input" } else { problem };
+            format!("couldn't get version/kind; json parse error: {problem}")
+        }
+        DecodeError::Yaml { .. } => error.to_string(),
+        DecodeError::Protobuf { problem, .. } => problem.clone(),
+    };
+    Status::bad_request(why)
+}
+
+/// A body that does not even say what it is of (upstream `transformDecodeError`).
+fn unrecognized(call: &Call<'_>, status: Status) -> Status {
+    if status.reason != Reason::BadRequest {
+        return status;
+    }
+    let (kind, why) = (&call.kind.facts.kind, status.message);
+    let summary = summary(&call.body);
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): {why} ({summary})"
+    ))
+}
+
+/// The beginning of a body, for somebody who looks for what is wrong with it (upstream
+/// `summarizeData`).
+fn summary(body: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 30;
+    let shown = &body[..body.len().min(SHOWN_BYTES)];
+    let more = if body.len() > SHOWN_BYTES { " ..." } else { "" };
+    match shown.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Some(_) => {
+            let digits: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{digits}{more}")
         }
     }
 }

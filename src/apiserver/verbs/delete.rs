@@ -298,7 +298,7 @@ impl DeleteOptions {
 
 fn of_query(query: &Query) -> Result<Wire, Status> {
     Ok(Wire {
-        grace_period_seconds: query.parsed("gracePeriodSeconds")?,
+        grace_period_seconds: query.number("gracePeriodSeconds")?,
         orphan_dependents: query.get("orphanDependents").map(|_| query.flag("orphanDependents")),
         propagation_policy: query.text("propagationPolicy").map(str::to_owned),
         dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),
