@@ -63,25 +63,65 @@ pub(super) fn unsupported_media_type(supported: &str) -> Status {
 }
 
 /// A document of the type `of`, which is not the call's kind, such as delete options or a binding.
-pub(super) fn document(call: &Call<'_>, of: TypeRef) -> Result<Value, Status> {
-    let value = match written(call.headers, true)? {
-        Written::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?.value,
+pub(super) fn document(
+    call: &Call<'_>,
+    of: TypeRef,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let expected = TypeMeta::of(of);
+    let version = expected.api_version.rsplit('/').next().unwrap_or_default();
+    let refused = |why: &str| cannot_be(&expected.kind, version, why);
+    let format = match written(call.headers, true)? {
+        Written::Text(format) => format,
         Written::Protobuf => {
-            let (kind, envelope) = (TypeMeta::of(of).kind, envelope(call)?);
-            let own = &envelope.type_meta.kind;
-            if !own.is_empty() && *own != kind {
-                let message = format!("{own} cannot be handled as a {kind}");
-                return Err(Status::bad_request(message));
-            }
-            protobuf::decode(of, envelope.raw).map_err(|error| {
-                Status::bad_request(format!("cannot be handled as a {kind}: {error}"))
-            })?
+            let envelope = envelope(call)?;
+            check_kind(&envelope.type_meta, &expected.kind)?;
+            return protobuf::decode(of, envelope.raw).map_err(|error| refused(&error.to_string()));
         }
     };
-    if value.is_object() {
-        return Ok(value);
+    let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+    if !decoded.value.is_object() {
+        return Err(Status::bad_request("the body of the request is not an object"));
     }
-    Err(Status::bad_request("the body of the request is not an object"))
+    let text = |field: &str| decoded.value[field].as_str().unwrap_or_default();
+    let own = TypeMeta { api_version: text("apiVersion").into(), kind: text("kind").into() };
+    check_kind(&own, &expected.kind)?;
+    let checked = schema::check(of, &mut decoded.value);
+    if let Some(mistyped) = checked.mistyped.first() {
+        return Err(refused(&mistyped.message));
+    }
+    let problems =
+        StrictProblems::of_document(Some(of), (&*call.body, format), &decoded, &checked);
+    tell(call, validation, &problems, refused)?;
+    Ok(decoded.value)
+}
+
+/// What says nothing of what it is, is what it has to be.
+fn check_kind(own: &TypeMeta<'_>, expected: &str) -> Result<(), Status> {
+    if own.kind.is_empty() || own.kind == expected {
+        return Ok(());
+    }
+    let (kind, version) = (&own.kind, own.api_version.rsplit('/').next().unwrap_or_default());
+    Err(Status::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {expected}"
+    )))
+}
+
+/// Refuses, warns of or ignores what a strict decoder has against a body.
+fn tell(
+    call: &Call<'_>,
+    validation: FieldValidation,
+    problems: &StrictProblems,
+    refused: impl Fn(&str) -> Status,
+) -> Result<(), Status> {
+    match validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            return Err(refused(&problems.to_string()));
+        }
+        FieldValidation::Warn => problems.warnings().for_each(|text| call.warn(text.to_owned())),
+        FieldValidation::Strict | FieldValidation::Ignore => {}
+    }
+    Ok(())
 }
 
 fn envelope<'a>(call: &'a Call<'_>) -> Result<Envelope<'a>, Status> {
@@ -193,13 +233,7 @@ pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Sub
         let document = (&*call.body, format);
         StrictProblems::of_document(call.kind.built_in_schema(), document, &decoded, &checked)
     });
-    match validation {
-        FieldValidation::Strict if !problems.is_empty() => {
-            return Err(cannot_handle(call.kind, &problems.to_string()));
-        }
-        FieldValidation::Warn => problems.warnings().for_each(|text| call.warn(text.to_owned())),
-        FieldValidation::Strict | FieldValidation::Ignore => {}
-    }
+    tell(call, validation, &problems, |why| cannot_handle(call.kind, why))?;
     submitted(call.kind, object)
 }
 
@@ -264,11 +298,11 @@ fn submitted(kind: &Kind, mut object: Box<dyn Object>) -> Result<Submitted, Stat
 }
 
 fn cannot_handle(kind: &Kind, why: &str) -> Status {
-    let facts = &kind.facts;
-    Status::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: {why}",
-        facts.kind, facts.version, facts.kind
-    ))
+    cannot_be(&kind.facts.kind, &kind.facts.version, why)
+}
+
+fn cannot_be(kind: &str, version: &str, why: &str) -> Status {
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 /// The type in the data must be the one of the path; data without one is taken to be of it.

@@ -6,7 +6,7 @@ use super::super::allocate::Reservation;
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::errors;
 use super::super::metadata::whole_second;
-use super::super::query::{Query, parse_dry_run};
+use super::super::query::{FieldValidation, Query, parse_dry_run};
 use super::store::{self, Current, Managed, Next, Outcome};
 use super::update::modified;
 use super::{Call, decode};
@@ -267,10 +267,11 @@ fn set_finalizers(
 impl DeleteOptions {
     /// Options come in the body, or else in the query.
     pub(super) fn parse(call: &Call<'_>) -> Result<Self, Status> {
+        let lenient = FieldValidation::Ignore;
         let wire = if call.body.is_empty() {
             of_query(call.query)?
         } else {
-            serde_json::from_value::<Wire>(decode::document(call, types::DELETE_OPTIONS)?)
+            serde_json::from_value::<Wire>(decode::document(call, types::DELETE_OPTIONS, lenient)?)
                 .map_err(|error| Status::bad_request(format!("error decoding options: {error}")))?
         };
         Self::of_wire(wire)

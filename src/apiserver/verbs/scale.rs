@@ -3,7 +3,7 @@
 
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::encoding::splice;
-use super::super::query::{Patching, WriteOptions};
+use super::super::query::{FieldValidation, Patching, WriteOptions};
 use super::super::request::Verb;
 use super::decode::{self, Submitted};
 use super::ownership::{self, Claim};
@@ -51,7 +51,7 @@ async fn write(call: &Call<'_>, key: &ObjectKey) -> Result<Response, Status> {
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
         let shown = scale_of(call.kind, &current.bare, current.entry.revision)?;
-        let (wanted, managed) = wanted(call, &current, shown)?;
+        let (wanted, managed) = wanted(call, &current, shown, options.field_validation)?;
         check(&wanted, key)?;
         let pinned = pinned_revision(&wanted)?;
         if pinned.is_some_and(|at| at != current.entry.revision) {
@@ -75,6 +75,7 @@ fn wanted(
     call: &Call<'_>,
     current: &Current,
     shown: Scale,
+    validation: FieldValidation,
 ) -> Result<(Scale, Option<String>), Status> {
     let shown = serde_json::to_value(shown).map_err(Status::internal)?;
     let version = call.kind.facts.api_version();
@@ -88,7 +89,7 @@ fn wanted(
     } else {
         let mut document = match call.verb {
             Verb::Patch => patch::apply_document(call, shown.clone())?,
-            _ => decode::document(call, types::SCALE)?,
+            _ => decode::document(call, types::SCALE, validation)?,
         };
         document["apiVersion"] = json!(SCALE_VERSION);
         document["kind"] = json!("Scale");
