@@ -21,7 +21,7 @@ use super::request::RequestInfo;
 use super::tally::{self, Answered, Tally, Underway};
 use super::tokens::{KeyError, Tokens};
 use super::webhook::{Hooks, Network};
-use super::{discovery, health, join, metrics, openapi, verbs, websocket};
+use super::{discovery, health, index, join, metrics, openapi, verbs, websocket};
 use crate::api::duration;
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
@@ -276,6 +276,9 @@ impl Server {
             return Ok(response);
         }
         let rows = self.rows().await?;
+        if let Some(response) = index::answer(&rows, path) {
+            return Ok(response);
+        }
         let (served, headers) = ((&self.documents, &rows), &asked.headers);
         if let Some(response) = discovery::answer(served, &self.config, path, headers) {
             return Ok(response);
