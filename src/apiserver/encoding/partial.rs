@@ -27,7 +27,8 @@ pub(super) fn push(
     Ok(())
 }
 
-pub(super) fn object(
+/// The metadata of a stored object as an object of its own.
+pub(crate) fn object(
     stored: &[u8],
     revision: Revision,
     version: TableVersion,

@@ -244,8 +244,17 @@ pub(super) fn patched(
     problems: impl FnOnce(&Checked) -> StrictProblems,
     validation: FieldValidation,
 ) -> Result<Submitted, Status> {
-    check_type(call.kind, &mut value)?;
+    // The patch could be read, but not what it makes of the object.
+    let invalid = |why: &str| {
+        let patch = String::from_utf8_lossy(&call.body).into_owned();
+        let error = FieldError::invalid(&FieldPath::new("patch"), patch, why);
+        Status::invalid("", "", "", &[error])
+    };
+    check_type(call.kind, &mut value).map_err(|status| invalid(&status.message))?;
     let checked = call.kind.check(&mut value);
+    if let Some(mistyped) = checked.mistyped.first() {
+        return Err(invalid(&mistyped.message));
+    }
     let object = typed(call.kind, value, &checked)?;
     match validation {
         FieldValidation::Ignore => {}
@@ -255,10 +264,7 @@ pub(super) fn patched(
         FieldValidation::Strict => {
             let problems = problems(&checked);
             if !problems.is_empty() {
-                let patch = String::from_utf8_lossy(&call.body).into_owned();
-                let path = FieldPath::new("patch");
-                let error = FieldError::invalid(&path, patch, problems.to_string());
-                return Err(Status::invalid("", "", "", &[error]));
+                return Err(invalid(&problems.to_string()));
             }
         }
     }

@@ -37,6 +37,9 @@ pub(super) struct DeleteOptions {
     pub(super) uid: Option<String>,
     pub(super) revision: Option<String>,
     pub(super) dry_run: bool,
+    /// The client asks in the oldest words that dependents go as well, and knows that the object may
+    /// still be there then.
+    pub(super) expects_to_wait: bool,
 }
 
 pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
@@ -49,7 +52,11 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
         Outcome::Removed { value, revision } => {
             call.respond_success(StatusCode::OK, success(call, &key, &value, revision))
         }
-        Outcome::Stored { value, revision } => call.respond(StatusCode::OK, &value, revision),
+        Outcome::Stored { value, revision } => {
+            // Upstream would like to say so to everybody, but not all clients knew it.
+            let code = if options.expects_to_wait { StatusCode::ACCEPTED } else { StatusCode::OK };
+            call.respond(code, &value, revision)
+        }
         Outcome::Raced => Err(modified(call, &key)),
     }
 }
@@ -293,6 +300,7 @@ impl DeleteOptions {
             uid: preconditions.uid,
             revision: preconditions.resource_version,
             dry_run,
+            expects_to_wait: wire.orphan_dependents == Some(false),
         })
     }
 }

@@ -8,6 +8,10 @@ use http::StatusCode;
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
     let key = call.key()?;
+    if call.query.flag("export") {
+        let why = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(Status::bad_request(why));
+    }
     // Any revision that has happened will do: what is read is the newest.
     let wanted = call.query.revision();
     let wanted = wanted.map_err(|error| Status::bad_request(error.to_string()))?;

@@ -2,7 +2,7 @@
 //! pkg/registry/apps/*/storage, v1.35).
 
 use super::super::config::WRITE_ATTEMPTS_MAX;
-use super::super::encoding::splice;
+use super::super::encoding::{self, Form, TableWriter, splice};
 use super::super::query::{FieldValidation, Patching, WriteOptions};
 use super::super::request::Verb;
 use super::decode::{self, Submitted};
@@ -13,12 +13,12 @@ use super::{Call, apply, patch};
 use crate::api::labels::Selector;
 use crate::api::status::{Reason, Status};
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
-use crate::registry::Kind;
 use crate::registry::custom::{ScalePaths, Scaled};
 use crate::registry::managed::{
     self, Application, Frame, Known, Place, Resets, SCALE_VERSION, Versions,
 };
 use crate::registry::schema::{self, BUILT_IN, Shape, types};
+use crate::registry::{Kind, SCALE_COLUMNS, scale_row};
 use crate::stdx::http::Response;
 use http::StatusCode;
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -274,8 +274,22 @@ fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Sta
     .map_err(Status::internal)
 }
 
+/// The scale in the form that is asked for. It says its revision itself.
 fn respond(call: &Call<'_>, stored: &[u8], revision: Revision) -> Result<Response, Status> {
     let scale = scale_of(call.kind, stored, revision)?;
     let body = serde_json::to_vec(&scale).map_err(Status::internal)?;
-    call.respond_with(StatusCode::OK, types::SCALE, body)
+    let (form, unspliced) = (call.accepted.form, Revision::default());
+    let json = match form {
+        Form::Object => return call.respond_with(StatusCode::OK, types::SCALE, body),
+        Form::Partial(version) => encoding::partial_object(&body, unspliced, version)?,
+        Form::Table(table) => {
+            let now = call.server.config.clock.now();
+            let mut writer = TableWriter::new(call.kind, table, now).of_part(SCALE_COLUMNS);
+            writer.push_row(&scale_row(&scale, now), Some((&body, unspliced)))?;
+            writer.finish_at(revision)
+        }
+    };
+    let shown = encoding::shown_as(call.kind, form);
+    let shown = shown.as_ref().map(|(of, type_meta)| (*of, type_meta));
+    encoding::document_response(StatusCode::OK, call.accepted, shown, json)
 }
