@@ -34,7 +34,8 @@ async fn every_kind_is_discovered() {
 async fn every_path_of_the_index_answers() {
     let api = Api::start().await;
     let index = api.get("/").await.ok();
-    let paths: Vec<_> = index["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let paths: Vec<_> =
+        index["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(paths.is_sorted());
     for expected in ["/api/v1", "/apis/apps", "/apis/apps/v1", "/healthz/ping", "/version"] {
         assert!(paths.contains(&expected), "{expected}");

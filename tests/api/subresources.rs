@@ -137,7 +137,8 @@ async fn logs_come_from_the_kubelet_of_the_node() {
     assert_eq!(message, "a container name must be specified for pod a, choose one of: [c d]");
     let (code, _, message) = api.get(&format!("{PODS}/a/log?container=x")).await.refused();
     assert_eq!((code, message.as_str()), (400, "container x is not valid for pod a"));
-    let (code, _, message) = api.get(&format!("{PODS}/a/log?container=c&tailLines=-1")).await.refused();
+    let (code, _, message) =
+        api.get(&format!("{PODS}/a/log?container=c&tailLines=-1")).await.refused();
     assert_eq!(code, 422, "{message}");
 }
 

@@ -90,8 +90,7 @@ pub(super) fn document(
     if let Some(mistyped) = checked.mistyped.first() {
         return Err(refused(&mistyped.message));
     }
-    let problems =
-        StrictProblems::of_document(Some(of), (&*call.body, format), &decoded, &checked);
+    let problems = StrictProblems::of_document(Some(of), (&*call.body, format), &decoded, &checked);
     tell(call, validation, &problems, refused)?;
     Ok(decoded.value)
 }
@@ -308,7 +307,9 @@ fn cannot_handle(kind: &Kind, why: &str) -> Status {
 }
 
 fn cannot_be(kind: &str, version: &str, why: &str) -> Status {
-    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+    Status::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+    ))
 }
 
 /// The type in the data must be the one of the path; data without one is taken to be of it.

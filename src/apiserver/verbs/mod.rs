@@ -163,7 +163,7 @@ pub(super) async fn answer(
         accepted: encoding::negotiate(&asked.headers, &asked.query, offers)?,
         warnings: Mutex::default(),
     };
-    if let Some(warning) = kind.custom_version().and_then(|version| version.deprecation()) {
+    if let Some(warning) = kind.deprecation() {
         call.warn(warning.to_owned());
     }
     let answered = if is_bindings {

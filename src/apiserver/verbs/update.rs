@@ -10,9 +10,7 @@ use super::super::rbac::{Action, check_escalation};
 use super::super::request::Verb;
 use super::super::{errors, metadata};
 use super::Call;
-use super::create::{
-    AFTER_ADMISSION, create_submitted, drop_repeated_owners, match_namespace,
-};
+use super::create::{AFTER_ADMISSION, create_submitted, drop_repeated_owners, match_namespace};
 use super::decode::{self, Submitted};
 use super::ownership::{self, Claim};
 use super::store::{self, Current, Managed, Next, Outcome};

@@ -22,6 +22,8 @@ impl Resource for Endpoints {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::ENDPOINTS;
+    const DEPRECATION: Option<&'static str> =
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Endpoints", "Addresses and ports that are ready."),

@@ -183,6 +183,8 @@ impl Resource for Pod {
             ("status.podIP", columns::pod_ip(self).unwrap_or_default().to_owned()),
             ("status.podIPs", columns::pod_ip(self).unwrap_or_default().to_owned()),
             ("status.nominatedNodeName", of_status(|status| &status.nominated_node_name)),
+            // What the node's name was called before v1.
+            ("spec.host", of_spec(|spec| &spec.node_name)),
         ]
     }
 
