@@ -80,6 +80,9 @@ pub(super) fn document(
         }
     };
     let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+    if decoded.value.is_null() {
+        decoded.value = json!({});
+    }
     if !decoded.value.is_object() {
         return Err(Status::bad_request("the body of the request is not an object"));
     }
