@@ -9,11 +9,8 @@ fn check(container: Value, spec: Value, expected: &[&str]) {
         "metadata": {"name": "a", "namespace": "default"},
         "spec": {"containers": [{"name": "c", "image": "i"}]},
     });
-    for (to, from) in [(&mut pod["spec"]["containers"][0].take(), container)] {
-        let mut merged = to.clone();
-        merged.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
-        pod["spec"]["containers"] = json!([merged]);
-    }
+    let first = pod["spec"]["containers"][0].as_object_mut().unwrap();
+    first.extend(container.as_object().unwrap().clone());
     pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     assert_eq!(Case::of("pods", pod).created().warnings(None), expected);
 }
