@@ -23,7 +23,7 @@ use crate::stdx::http::{Response, Upgrade};
 use crate::stdx::{chain, monotonic};
 use crate::sys::tcp;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -39,6 +39,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
+
+/// What a request is called in whoever's log.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// A longer one that a client gives is not repeated.
+const AUDIT_ID_BYTES_MAX: usize = 256;
 
 /// What the requests of one connection share.
 #[derive(Debug)]
@@ -191,12 +196,24 @@ impl Connection {
             let no_cache = HeaderValue::from_static("no-cache, private");
             response.headers_mut().insert(CACHE_CONTROL, no_cache);
         }
+        response.headers_mut().insert(AUDIT_ID, self.audit_id(&asked));
         if let Some(upgrade) = Upgrade::take(&mut response) {
             let upgraded =
                 Upgraded { connection, upgrade, _place: place.take(), _counted: counted.take() };
             *self.upgraded.lock().expect("no panics under this lock") = Some(upgraded);
         }
         response.map(|body| Sending::new(body, underway, place, counted))
+    }
+
+    /// By what the client calls the request, or nobody yet (upstream `withAuditInit`, apiserver
+    /// pkg/endpoints/filters/audit_init.go, v1.35).
+    fn audit_id(&self, asked: &Asked) -> HeaderValue {
+        let given = asked.headers.get(AUDIT_ID).filter(|id| !id.is_empty());
+        let short = given.filter(|id| id.len() <= AUDIT_ID_BYTES_MAX);
+        short.cloned().unwrap_or_else(|| {
+            let own = self.server.config.entropy.uuid().to_string();
+            HeaderValue::from_str(&own).expect("hexadecimal digits and dashes are visible")
+        })
     }
 
     /// Answers within the time that the client gives, and never later than others are answered.

@@ -95,6 +95,17 @@ pub(super) fn answer(
     Some(json_response(StatusCode::OK, value.to_string()))
 }
 
+/// The paths of all documents.
+pub(super) fn paths(rows: &Rows) -> Vec<String> {
+    let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).into();
+    for group in groups(rows) {
+        let versions = versions(rows, &group);
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+        paths.push(format!("/apis/{group}"));
+    }
+    paths
+}
+
 /// Every group but the core one, in the order of the table.
 fn groups(rows: &Rows) -> Vec<String> {
     let mut groups: Vec<String> = Vec::new();

@@ -107,6 +107,15 @@ impl Endpoint {
     }
 }
 
+/// Where all of them and single ones are asked for.
+pub(super) fn paths() -> impl Iterator<Item = String> {
+    ENDPOINTS.into_iter().flat_map(|endpoint| {
+        let of_check =
+            move |(_, check): (usize, &Check)| format!("/{}/{}", endpoint.name(), check.name);
+        std::iter::once(format!("/{}", endpoint.name())).chain(endpoint.checks().map(of_check))
+    })
+}
+
 /// How often checks were asked for, and how that ended.
 #[derive(Debug, Default)]
 pub(super) struct HealthTally([[Results; CHECKS.len()]; ENDPOINTS.len()]);

@@ -5,7 +5,8 @@
 //! `verbs::ownership`.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use std::collections::HashSet;
 
 /// The longest name that is generated; the given part is cut so that the random one fits (upstream
 /// `maxNameLength`).
@@ -31,6 +32,26 @@ pub(super) fn wipe(metadata: &mut ObjectMeta) {
     metadata.deletion_timestamp = None;
     metadata.deletion_grace_period_seconds = None;
     metadata.self_link = None;
+}
+
+/// Drops owners that are named twice, in all the same words, and tells their uids (upstream
+/// `dedupOwnerReferences`, apiserver pkg/endpoints/handlers/rest.go, v1.35).
+pub(super) fn drop_repeated_owners(metadata: &mut ObjectMeta) -> Vec<String> {
+    let Some(owners) = metadata.owner_references.as_mut().filter(|owners| owners.len() > 1) else {
+        return Vec::new();
+    };
+    let mut seen = HashSet::new();
+    let mut repeated = Vec::new();
+    owners.retain(|owner| {
+        let OwnerReference { api_version, kind, name, uid, controller, block_owner_deletion } =
+            owner.clone();
+        let is_new = seen.insert((api_version, kind, name, uid, controller, block_owner_deletion));
+        if !is_new {
+            repeated.push(owner.uid.clone());
+        }
+        is_new
+    });
+    repeated
 }
 
 /// Fills in what only the server may say about a new object.
@@ -90,6 +111,23 @@ pub(super) fn whole_second(time: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_that_is_named_twice_is_kept_once() {
+        let owner = |name: &str, uid: &str| OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        };
+        // Those that differ in anything are kept.
+        let owners = vec![owner("a", "1"), owner("b", "1"), owner("a", "1"), owner("a", "2")];
+        let mut metadata = ObjectMeta { owner_references: Some(owners), ..ObjectMeta::default() };
+        assert_eq!(drop_repeated_owners(&mut metadata), ["1"]);
+        let kept = metadata.owner_references.unwrap();
+        assert_eq!(kept, [owner("a", "1"), owner("b", "1"), owner("a", "2")]);
+    }
 
     #[test]
     fn names_are_generated_within_limits() {

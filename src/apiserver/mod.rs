@@ -27,6 +27,7 @@ mod guarded;
 mod health;
 mod identity;
 mod impersonation;
+mod index;
 mod inflight;
 mod join;
 mod keys;

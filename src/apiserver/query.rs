@@ -2,10 +2,10 @@
 
 use super::verbs::{MANAGER_BYTES_MAX, is_printable};
 use crate::api::status::Status;
-use crate::api::{FieldError, FieldPath};
+use crate::api::{FieldError, FieldPath, Revision};
+use crate::stdx::quoted;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use std::fmt::Display;
-use std::str::FromStr;
+use std::num::{IntErrorKind, ParseIntError};
 
 /// The parameters of a request's URL, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,23 +59,39 @@ impl Query {
         self.get(name).is_some_and(|value| !(value == "0" || value.eq_ignore_ascii_case("false")))
     }
 
-    /// The value of `name` as a number or the like.
+    /// The value of `name` as a number (upstream `Convert_Slice_string_To_int64`).
     ///
     /// # Errors
-    /// A bad request where it cannot be read.
-    pub(super) fn parsed<T>(&self, name: &str) -> Result<Option<T>, Status>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        self.text(name)
-            .map(|value| {
-                value.parse().map_err(|error| {
-                    Status::bad_request(format!("invalid value {value:?} of {name}: {error}"))
-                })
-            })
-            .transpose()
+    /// A bad request where it is none, in the words of Go's `strconv`.
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        let read = |text: &str| {
+            let why = |error| Status::bad_request(no_number("ParseInt", text, &error));
+            text.parse().map_err(why)
+        };
+        self.text(name).map(read).transpose()
     }
+
+    /// The revision that is asked for (upstream `ParseResourceVersion`). Zero is any.
+    ///
+    /// # Errors
+    /// What is wrong with it, in upstream's words.
+    pub(super) fn revision(&self) -> Result<Option<Revision>, FieldError> {
+        let read = |text: &str| {
+            let path = FieldPath::new("resourceVersion");
+            text.parse().map_err(|error| {
+                FieldError::invalid(&path, text, no_number("ParseUint", text, &error))
+            })
+        };
+        self.text("resourceVersion").map(read).transpose()
+    }
+}
+
+fn no_number(function: &str, text: &str, error: &ParseIntError) -> String {
+    let why = match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {}: {why}", quoted(text))
 }
 
 /// How unknown and duplicate fields of a body are dealt with.
@@ -206,6 +222,28 @@ mod tests {
         ] {
             assert_eq!(Query::parse(text).flag("w"), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_in_gos_words() {
+        let check = |text: &str, expected: &str| {
+            let found = Query::parse(text).number("limit");
+            let found = found.map_or_else(|status| status.message, |found| format!("{found:?}"));
+            assert_eq!(found, expected, "{text}");
+        };
+        check("", "None");
+        check("limit=", "None");
+        check("limit=-5", "Some(-5)");
+        check("limit=a", r#"strconv.ParseInt: parsing "a": invalid syntax"#);
+        check(
+            "limit=9223372036854775808",
+            r#"strconv.ParseInt: parsing "9223372036854775808": value out of range"#,
+        );
+        let revision = Query::parse("resourceVersion=-1").revision();
+        assert_eq!(
+            revision.unwrap_err().to_string(),
+            r#"resourceVersion: Invalid value: "-1": strconv.ParseUint: parsing "-1": invalid syntax"#
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ use super::request::RequestInfo;
 use super::tally::{self, Answered, Tally, Underway};
 use super::tokens::{KeyError, Tokens};
 use super::webhook::{Hooks, Network};
-use super::{discovery, health, join, metrics, openapi, verbs, websocket};
+use super::{discovery, health, index, join, metrics, openapi, verbs, websocket};
+use crate::api::duration;
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
 use crate::registry::{self, KindRef, Rows};
@@ -30,7 +31,6 @@ use crate::storage::Store;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
-use jiff::SignedDuration;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -117,10 +117,8 @@ impl Asked {
     /// How long the client says that it will wait (upstream `parseTimeout`, apiserver
     /// pkg/endpoints/filters/request_deadline.go, v1.35).
     pub(super) fn patience(&self) -> Result<Option<Duration>, Status> {
-        let Some(text) = self.query.text("timeout").filter(|text| *text != "0") else {
-            return Ok(None);
-        };
-        let wanted: SignedDuration = text.parse().map_err(|error| {
+        let Some(text) = self.query.text("timeout") else { return Ok(None) };
+        let wanted = duration::parse(text).map_err(|error| {
             let why = "invalid timeout specified in the request URL";
             Status::bad_request(format!("{why} - {error}"))
         })?;
@@ -278,6 +276,9 @@ impl Server {
             return Ok(response);
         }
         let rows = self.rows().await?;
+        if let Some(response) = index::answer(&rows, path) {
+            return Ok(response);
+        }
         let (served, headers) = ((&self.documents, &rows), &asked.headers);
         if let Some(response) = discovery::answer(served, &self.config, path, headers) {
             return Ok(response);

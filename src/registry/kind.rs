@@ -267,6 +267,7 @@ enum Behaviour {
     BuiltIn {
         /// The kind's root in the schema table.
         schema: TypeRef,
+        deprecation: Option<&'static str>,
         decode: fn(Value) -> Decoded,
         decode_stored: fn(&[u8]) -> Decoded,
     },
@@ -291,6 +292,7 @@ impl Kind {
             resets: T::resets,
             behaviour: Behaviour::BuiltIn {
                 schema: T::SCHEMA,
+                deprecation: T::DEPRECATION,
                 decode: decode::<T>,
                 decode_stored: decode_stored::<T>,
             },
@@ -328,6 +330,15 @@ impl Kind {
         match &self.behaviour {
             Behaviour::BuiltIn { schema, .. } => Some(*schema),
             Behaviour::Custom(_) => None,
+        }
+    }
+
+    /// What whoever uses this kind is told, where it should not be used any more.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&str> {
+        match &self.behaviour {
+            Behaviour::BuiltIn { deprecation, .. } => *deprecation,
+            Behaviour::Custom(version) => version.deprecation(),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod managed;
 pub mod metadata;
 mod object;
 mod row;
+mod scale;
 pub mod schema;
 mod version;
 
@@ -26,6 +27,7 @@ pub use kinds::{
 use object::halves;
 pub use object::{Creator, Decoded, Halves, Object, Resource};
 pub use row::{KindRef, Rows};
+pub use scale::{SCALE_COLUMNS, scale_row};
 pub use version::{Version, View};
 
 /// The kinds that are stored: each once, however many versions of it are served.

@@ -107,6 +107,9 @@ pub trait Resource:
     /// Whether a delete is answered with the object instead of a `Status` (upstream
     /// `ReturnDeletedObject`).
     const RETURNS_DELETED: bool = false;
+    /// What whoever uses the kind is told, where it should not be used any more (upstream
+    /// `deprecation.WarningMessage`, apiserver pkg/endpoints/deprecation, v1.35).
+    const DEPRECATION: Option<&'static str> = None;
 
     /// Which fields a write by way of the subresource leaves as they are; it is empty for the object
     /// itself (upstream `GetResetFields`).

@@ -124,13 +124,53 @@ async fn some_kinds_are_created_by_an_update_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn an_owner_is_kept_once_and_the_client_is_told() {
+    let api = Api::start().await;
+    let owner = |uid: &str| json!({"apiVersion": "v1", "kind": "Node", "name": "n", "uid": uid});
+    let told = |when: &str| {
+        vec![format!(
+            "299 - \".metadata.ownerReferences contains duplicate entries{when}; API server dedups \
+             owner references in 1.20+, and may reject such requests as early as 1.24; please fix \
+             your requests; duplicate UID(s) observed: u\""
+        )]
+    };
+    let owned = |owners: &[&str]| {
+        let owners: Vec<_> = owners.iter().map(|uid| owner(uid)).collect();
+        json!({"metadata": {"name": "a", "ownerReferences": owners}})
+    };
+    let path = format!("{CONFIG_MAPS}/a");
+    let made = api.post(CONFIG_MAPS, &owned(&["u", "u"])).await;
+    assert_eq!(made.warnings(), told(""));
+    assert_eq!(made.ok()["metadata"]["ownerReferences"], json!([owner("u")]));
+    let written = api.put(&path, &owned(&["u", "u"])).await;
+    assert_eq!(written.warnings(), told(""));
+    assert_eq!(written.ok()["metadata"]["ownerReferences"], json!([owner("u")]));
+    let patched = api.patch(&path, "merge", &owned(&["v", "u", "u"])).await;
+    assert_eq!(patched.warnings(), told(" after mutating admission happens"));
+    assert_eq!(patched.ok()["metadata"]["ownerReferences"], json!([owner("v"), owner("u")]));
+}
+
+#[tokio::test]
+async fn nothing_is_exported_any_more() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/api/v1/namespaces/default?export=false").await.code, 200);
+    let (code, _, message) = api.get("/api/v1/namespaces/default?export=true").await.refused();
+    assert_eq!(code, 400);
+    assert_eq!(message, "the export parameter, deprecated since v1.14, is no longer supported");
+}
+
+#[tokio::test]
 async fn a_dry_run_stores_nothing() {
     let api = Api::start().await;
     let map = json!({"metadata": {"name": "a"}});
     let answer = api.post(&format!("{CONFIG_MAPS}?dryRun=All"), &map).await;
     assert_eq!(answer.code, 201);
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await.code, 404);
-    api.post(CONFIG_MAPS, &map).await.ok();
+    // What would be stored can be stored.
+    let shown = answer.ok();
+    assert!(shown["metadata"]["uid"].is_string(), "{shown}");
+    assert!(shown["metadata"].get("resourceVersion").is_none(), "{shown}");
+    api.post(CONFIG_MAPS, &shown).await.ok();
     assert_eq!(api.post(&format!("{CONFIG_MAPS}?dryRun=All"), &map).await.code, 409);
     let changed = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
     let shown = api.put(&format!("{CONFIG_MAPS}/a?dryRun=All"), &changed).await.ok();

@@ -33,6 +33,25 @@ async fn an_object_goes_at_once_and_a_status_says_so() {
 }
 
 #[tokio::test]
+async fn who_asks_for_dependents_to_go_is_told_that_it_takes_time() {
+    let api = Api::start().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for (finalizers, query, code) in [
+        (json!([]), "orphanDependents=false", 200),
+        (json!(["example.com/x"]), "", 200),
+        (json!(["example.com/x"]), "propagationPolicy=Background", 200),
+        (json!(["example.com/x"]), "orphanDependents=false", 202),
+    ] {
+        let map = json!({"metadata": {"name": "a", "finalizers": finalizers}});
+        api.post(CONFIG_MAPS, &map).await.ok();
+        assert_eq!(api.delete(&format!("{path}?{query}")).await.code, code, "{query}");
+        if finalizers != json!([]) {
+            api.patch(&path, "merge", &json!({"metadata": {"finalizers": null}})).await.ok();
+        }
+    }
+}
+
+#[tokio::test]
 async fn finalizers_keep_an_object_until_they_are_gone() {
     let api = Api::start().await;
     let path = format!("{CONFIG_MAPS}/a");

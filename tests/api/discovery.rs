@@ -31,6 +31,22 @@ async fn every_kind_is_discovered() {
 }
 
 #[tokio::test]
+async fn every_path_of_the_index_answers() {
+    let api = Api::start().await;
+    let index = api.get("/").await.ok();
+    let paths: Vec<_> =
+        index["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(paths.is_sorted());
+    for expected in ["/api/v1", "/apis/apps", "/apis/apps/v1", "/healthz/ping", "/version"] {
+        assert!(paths.contains(&expected), "{expected}");
+    }
+    for path in paths {
+        assert_eq!(api.get(path).await.code, 200, "{path}");
+    }
+    assert_eq!(api.get("/index.html").await.ok(), index);
+}
+
+#[tokio::test]
 async fn pods_are_described_as_upstream_describes_them() {
     let api = Api::start().await;
     let list = api.get("/api/v1").await.ok();

@@ -60,6 +60,29 @@ async fn json_patches_are_applied_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn what_a_patch_makes_must_be_an_object_of_the_kind() {
+    let api = Api::start().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    api.post(CONFIG_MAPS, &json!({"metadata": {"name": "a"}})).await.ok();
+    let annotations = json!({"metadata": {"annotations": {"foo": ["bar"]}}});
+    for (format, patch, expected) in [
+        ("merge", annotations.clone(), "cannot unmarshal array into Go struct field"),
+        ("strategic", annotations, "cannot unmarshal array into Go struct field"),
+        (
+            "json",
+            json!([{"op": "add", "path": "/data", "value": "x"}]),
+            "cannot unmarshal string into Go struct field",
+        ),
+        ("merge", json!({"kind": "Secret"}), "cannot be handled as a ConfigMap"),
+    ] {
+        let (code, reason, message) = api.patch(&path, format, &patch).await.refused();
+        assert_eq!((code, reason.as_str()), (422, "Invalid"), "{format} {message}");
+        assert!(message.contains("patch: Invalid value: "), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_patch_can_be_pinned_to_a_revision() {
     let api = Api::start().await;
     let path = format!("{CONFIG_MAPS}/a");

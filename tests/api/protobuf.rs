@@ -165,7 +165,7 @@ async fn what_is_not_an_object_of_the_path_is_read_too() {
     let pods = body(types::POD, &pod);
     let (code, message) = refused(&send(&api, Method::DELETE, &path, pods).await);
     assert_eq!(code, 400);
-    assert!(message.contains("Pod cannot be handled as a DeleteOptions"), "{message}");
+    assert!(message.contains("cannot be handled as a DeleteOptions"), "{message}");
 
     let eviction = json!({"metadata": {"name": "a"}, "deleteOptions": {"gracePeriodSeconds": 0}});
     let eviction = body(types::EVICTION, &eviction);

@@ -137,6 +137,32 @@ async fn logs_come_from_the_kubelet_of_the_node() {
     assert_eq!(message, "a container name must be specified for pod a, choose one of: [c d]");
     let (code, _, message) = api.get(&format!("{PODS}/a/log?container=x")).await.refused();
     assert_eq!((code, message.as_str()), (400, "container x is not valid for pod a"));
+    let (code, _, message) =
+        api.get(&format!("{PODS}/a/log?container=c&tailLines=-1")).await.refused();
+    assert_eq!(code, 422, "{message}");
+}
+
+#[tokio::test]
+async fn what_is_posted_beside_an_object_is_read_strictly() {
+    let api = Api::start().await;
+    api.post(PODS, &pod("a")).await.ok();
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let bound = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}, "other": 1});
+    for (path, body) in [
+        (format!("{PODS}/a/eviction"), json!({"metadata": {"name": "a"}, "other": 1})),
+        (format!("{PODS}/a/binding"), bound),
+        (token.to_owned(), json!({"other": 1})),
+    ] {
+        let strict = format!("{path}?fieldValidation=Strict&dryRun=All");
+        let (code, _, message) = api.post(&strict, &body).await.refused();
+        assert_eq!(code, 400, "{path}");
+        assert!(message.ends_with("strict decoding error: unknown field \"other\""), "{message}");
+        let mut of_other = body;
+        of_other["kind"] = json!("Pod");
+        let (code, _, message) = api.post(&path, &of_other).await.refused();
+        assert_eq!(code, 400, "{path}");
+        assert!(message.contains("cannot be handled as a "), "{message}");
+    }
 }
 
 #[tokio::test]

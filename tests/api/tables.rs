@@ -107,3 +107,35 @@ async fn the_parts_of_the_control_plane_are_well() {
         assert_eq!(list["items"].as_array().unwrap().len(), expected, "{selector}");
     }
 }
+
+#[tokio::test]
+async fn a_scale_is_shown_as_a_table() {
+    let api = Api::start().await;
+    let deployment = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 3,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+        },
+    });
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let created = api.post(deployments, &deployment).await.ok();
+    let path = format!("{deployments}/web/scale");
+    let table = api.get_as(&path, TABLE).await.ok();
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let names: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    let revision = &created["metadata"]["resourceVersion"];
+    assert_eq!(&table["metadata"]["resourceVersion"], revision);
+    let row = &table["rows"][0];
+    assert_eq!(row["cells"].as_array().unwrap()[..3], [json!("web"), json!(3), json!(0)]);
+    assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(&row["object"]["metadata"]["resourceVersion"], revision);
+    let partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let partial = api.get_as(&path, partial).await.ok();
+    assert_eq!(partial["metadata"]["uid"], created["metadata"]["uid"]);
+}

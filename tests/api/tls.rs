@@ -246,3 +246,25 @@ async fn a_write_goes_through() {
     let (_, code, _) = served.get(Some(&served.admin()), "h2", path).await;
     assert_eq!(code, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn every_answer_says_what_the_request_is_called() {
+    let served = serve().await;
+    let stream = TokioIo::new(served.connect(Some(&served.admin()), "h2").await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    drive(connection);
+    let mut ask = async |given: Option<&str>| {
+        let mut request = Request::get(format!("https://{}/version", served.address));
+        if let Some(given) = given {
+            request = request.header("audit-id", given);
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        answer.headers()["audit-id"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(ask(Some("mine")).await, "mine");
+    let (one, two) = (ask(None).await, ask(Some(&"x".repeat(300))).await);
+    assert_eq!((one.len(), two.len()), (36, 36));
+    assert_ne!(one, two);
+}

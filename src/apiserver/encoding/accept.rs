@@ -5,7 +5,7 @@ use super::super::query::Query;
 use crate::api::status::{Reason, Status};
 use crate::registry::Kind;
 use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, USER_AGENT};
 
 /// The version of `meta.k8s.io` that a table or partial object is asked in. They are alike but for
 /// what they call themselves.
@@ -112,7 +112,7 @@ impl Offers {
     }
 }
 
-/// Chooses the first form in `Accept` that can be served.
+/// Chooses the form that the client prefers among those that can be served.
 ///
 /// # Errors
 /// Not acceptable, when there is none.
@@ -121,71 +121,113 @@ pub(crate) fn negotiate(
     query: &Query,
     offers: Offers,
 ) -> Result<Accepted, Status> {
-    let pretty = query.flag("pretty");
-    let mut asked = false;
-    for value in headers.get_all(ACCEPT) {
-        for clause in value.to_str().unwrap_or_default().split(',') {
-            if clause.trim().is_empty() {
-                continue;
-            }
-            asked = true;
-            let Some(language) = language_of(clause) else { continue };
-            let form = form_of(clause, language, query)?;
-            if let Some(form) = form.filter(|form| offers.include(*form, language)) {
-                return Ok(Accepted { language, form, pretty });
-            }
+    let pretty = is_pretty(headers, query);
+    let clauses = clauses(headers);
+    if clauses.is_empty() {
+        return Ok(Accepted { language: Language::Json, form: Form::Object, pretty });
+    }
+    for clause in clauses {
+        let Some(language) = clause.language() else { continue };
+        let form = clause.form(language, query)?;
+        if let Some(form) = form.filter(|form| offers.include(*form, language)) {
+            let pretty = pretty || clause.parameter("pretty") == Some("1");
+            return Ok(Accepted { language, form, pretty });
         }
     }
-    if asked {
-        let message =
-            format!("only the following media types are accepted: {}", offers.media_types());
-        return Err(Status::new(Reason::NotAcceptable, message));
+    let message = format!("only the following media types are accepted: {}", offers.media_types());
+    Err(Status::new(Reason::NotAcceptable, message))
+}
+
+/// Whether a person reads the answer (upstream `isPrettyPrint`).
+fn is_pretty(headers: &HeaderMap, query: &Query) -> bool {
+    if let Some(wanted) = query.text("pretty") {
+        return matches!(wanted, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
-    Ok(Accepted { language: Language::Json, form: Form::Object, pretty })
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|known| agent.starts_with(known))
 }
 
 /// The language that a refusal is written in, which has no form but its own.
 pub(crate) fn language(headers: &HeaderMap) -> Language {
+    clauses(headers).iter().find_map(Clause::language).unwrap_or_default()
+}
+
+/// One alternative in an `Accept` header.
+struct Clause<'a> {
+    media_type: &'a str,
+    parameters: &'a str,
+    quality: f32,
+}
+
+/// What the client takes, what it likes best first: of two that it likes alike the more exact one,
+/// and else the first (upstream `goautoneg.ParseAccept`).
+fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).find_map(language_of).unwrap_or_default()
+    let texts = values.flat_map(|value| value.split(',')).map(str::trim);
+    let mut clauses: Vec<_> = texts.filter(|text| !text.is_empty()).map(Clause::parse).collect();
+    clauses.sort_by(|one, two| {
+        two.quality.total_cmp(&one.quality).then(one.wildness().cmp(&two.wildness()))
+    });
+    clauses
 }
 
-fn language_of(clause: &str) -> Option<Language> {
-    match clause.split(';').next().unwrap_or_default().trim() {
-        "application/json" | "application/*" | "*/*" => Some(Language::Json),
-        "application/yaml" => Some(Language::Yaml),
-        PROTOBUF_MEDIA_TYPE => Some(Language::Protobuf),
-        _ => None,
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Self {
+        let (media_type, parameters) = text.split_once(';').unwrap_or((text, ""));
+        let clause = Self { media_type: media_type.trim(), parameters, quality: 1.0 };
+        let quality = clause.parameter("q").map(|text| text.parse().unwrap_or(0.0));
+        Self { quality: quality.unwrap_or(1.0), ..clause }
     }
-}
 
-fn form_of(clause: &str, language: Language, query: &Query) -> Result<Option<Form>, Status> {
-    let parts = clause.split(';').skip(1).map(str::trim);
-    let (mut shown_as, mut group, mut version) = ("", "", "");
-    for parameter in parts {
-        match parameter.split_once('=') {
-            Some(("as", value)) => shown_as = value,
-            Some(("g", value)) => group = value,
-            Some(("v", value)) => version = value,
-            _ => {}
+    fn parameter(&self, wanted: &str) -> Option<&'a str> {
+        let pairs = self.parameters.split(';').filter_map(|pair| pair.split_once('='));
+        let mut found = pairs.filter(|(name, _)| name.trim() == wanted);
+        found.next().map(|(_, value)| value.trim())
+    }
+
+    fn wildness(&self) -> u8 {
+        match self.media_type {
+            "*/*" | "*" => 2,
+            other if other.ends_with("/*") => 1,
+            _ => 0,
         }
     }
-    if shown_as.is_empty() {
-        return Ok(Some(Form::Object));
-    }
-    let version = match (group, version) {
-        ("meta.k8s.io", "v1") => TableVersion::V1,
-        ("meta.k8s.io", "v1beta1") => TableVersion::V1Beta1,
-        _ => return Ok(None),
-    };
-    match shown_as {
-        // Tables have no protobuf messages.
-        "Table" if language != Language::Protobuf => {
-            let include = include_of(query)?;
-            Ok(Some(Form::Table(TableForm { version, include })))
+
+    fn language(&self) -> Option<Language> {
+        match self.media_type {
+            "application/json" | "application/*" | "*/*" | "*" => Some(Language::Json),
+            "application/yaml" => Some(Language::Yaml),
+            PROTOBUF_MEDIA_TYPE => Some(Language::Protobuf),
+            _ => None,
         }
-        "PartialObjectMetadata" | "PartialObjectMetadataList" => Ok(Some(Form::Partial(version))),
-        _ => Ok(None),
+    }
+
+    /// Upstream `acceptMediaTypeOptions`.
+    fn form(&self, language: Language, query: &Query) -> Result<Option<Form>, Status> {
+        let parameter = |name| self.parameter(name).unwrap_or_default();
+        if !matches!(parameter("stream"), "" | "watch") || !matches!(parameter("sv"), "" | "v1") {
+            return Ok(None);
+        }
+        let (shown_as, group, version) = (parameter("as"), parameter("g"), parameter("v"));
+        if shown_as.is_empty() && group.is_empty() && version.is_empty() {
+            return Ok(Some(Form::Object));
+        }
+        let version = match (group, version) {
+            ("meta.k8s.io", "v1") => TableVersion::V1,
+            ("meta.k8s.io", "v1beta1") => TableVersion::V1Beta1,
+            _ => return Ok(None),
+        };
+        match shown_as {
+            // Tables have no protobuf messages.
+            "Table" if language != Language::Protobuf => {
+                let include = include_of(query)?;
+                Ok(Some(Form::Table(TableForm { version, include })))
+            }
+            "PartialObjectMetadata" | "PartialObjectMetadataList" => {
+                Ok(Some(Form::Partial(version)))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -234,6 +276,11 @@ mod tests {
         check("application/cbor", "", "406");
         check("application/yaml", "", "Yaml Object");
         check("application/cbor,application/yaml;q=0.5", "", "Yaml Object");
+        check("application/json;q=0.1,application/yaml;q=0.9", "", "Yaml Object");
+        check("*/*,application/yaml", "", "Yaml Object");
+        check("application/yaml;q=0.8,*/*;q=x", "", "Yaml Object");
+        check("application/json;stream=other,application/yaml", "", "Yaml Object");
+        check("application/json;v=v1", "", "406");
         check(
             "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json",
             "",
@@ -263,6 +310,24 @@ mod tests {
             "",
             "Partial(V1)",
         );
+    }
+
+    #[test]
+    fn people_see_many_lines() {
+        for (agent, query, expected) in [
+            ("curl/8.5.0", "", true),
+            ("Mozilla/5.0 (X11)", "", true),
+            ("curl/8.5.0", "pretty=false", false),
+            ("kubectl/v1.35", "", false),
+            ("kubectl/v1.35", "pretty=true", true),
+            ("kubectl/v1.35", "pretty=1", true),
+            ("kubectl/v1.35", "pretty=yes", false),
+            ("kubectl/v1.35", "pretty=", false),
+        ] {
+            let headers = HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())]);
+            let accepted = negotiate(&headers, &Query::parse(query), EVERYTHING).unwrap();
+            assert_eq!(accepted.pretty, expected, "{agent} {query}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) async fn take_turns(index: usize) {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListHead {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) resource_version: String,
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub(crate) continue_token: Option<String>,
@@ -35,7 +36,9 @@ pub(crate) struct ListHead {
 
 impl ListHead {
     pub(super) fn of(revision: Revision) -> Self {
-        Self { resource_version: revision.to_string(), ..Self::default() }
+        let is_stored = revision != Revision::default();
+        let resource_version = if is_stored { revision.to_string() } else { String::new() };
+        Self { resource_version, ..Self::default() }
     }
 
     pub(super) fn push(&self, out: &mut Vec<u8>) {

@@ -17,6 +17,7 @@ mod yaml;
 pub(super) use accept::{Accepted, Form, Language, Offers, PROTOBUF_MEDIA_TYPE, negotiate};
 pub(super) use gzip::compress;
 pub(super) use lists::{ListBody, ListHead, take_turns};
+pub(super) use partial::object as partial_object;
 pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};
 pub(super) use table::{TableWriter, bookmark_table};
 pub(super) use yaml::response as yaml_response;

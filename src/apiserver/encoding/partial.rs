@@ -16,18 +16,19 @@ pub(super) fn push(
     let metadata: &RawValue = splice::read_metadata(stored)
         .ok_or_else(|| Status::internal("a stored object has no metadata"))?;
     let members = metadata.get().strip_prefix('{').unwrap_or("}");
-    let comma = if members == "}" { "" } else { "," };
     let api_version = version.api_version();
     write!(
         out,
-        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{api_version}\",\
-         \"metadata\":{{\"resourceVersion\":\"{revision}\"{comma}{members}}}"
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{api_version}\",\"metadata\":{{"
     )
     .expect("writing to a Vec succeeds");
+    splice::push_member(out, revision, members != "}");
+    write!(out, "{members}}}").expect("writing to a Vec succeeds");
     Ok(())
 }
 
-pub(super) fn object(
+/// The metadata of a stored object as an object of its own.
+pub(crate) fn object(
     stored: &[u8],
     revision: Revision,
     version: TableVersion,

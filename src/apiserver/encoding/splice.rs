@@ -26,9 +26,18 @@ pub(crate) fn push_with_revision(out: &mut Vec<u8>, stored: &[u8], revision: Rev
     };
     out.reserve(stored.len() + 48);
     out.extend_from_slice(&stored[..offset]);
-    let comma = if stored.get(offset) == Some(&b'}') { "" } else { "," };
-    write!(out, "\"resourceVersion\":\"{revision}\"{comma}").expect("writing to a Vec succeeds");
+    push_member(out, revision, stored.get(offset) != Some(&b'}'));
     out.extend_from_slice(&stored[offset..]);
+}
+
+/// Appends the revision as the first member of metadata, which has more of them or not. What is
+/// not stored, because somebody only asks what would be, has none.
+pub(super) fn push_member(out: &mut Vec<u8>, revision: Revision, has_more: bool) {
+    if revision == Revision::default() {
+        return;
+    }
+    let comma = if has_more { "," } else { "" };
+    write!(out, "\"resourceVersion\":\"{revision}\"{comma}").expect("writing to a Vec succeeds");
 }
 
 /// The object as a client sees it.
@@ -63,6 +72,7 @@ mod tests {
         ] {
             let spliced = with_revision(stored.as_bytes(), Revision(7));
             assert_eq!(String::from_utf8(spliced).unwrap(), expected);
+            assert_eq!(with_revision(stored.as_bytes(), Revision::default()), stored.as_bytes());
         }
     }
 

@@ -4,7 +4,7 @@ use super::accept::{Include, TableForm, TableVersion};
 use super::lists::ListHead;
 use super::{partial, splice};
 use crate::api::{Revision, Status};
-use crate::registry::Kind;
+use crate::registry::{Column, Kind};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use std::io::Write as _;
 /// Renders a table row by row.
 pub(crate) struct TableWriter<'a> {
     kind: &'a Kind,
+    columns: &'a [Column],
     form: TableForm,
     now: Timestamp,
     rows: Vec<u8>,
@@ -31,7 +32,13 @@ struct ColumnDefinition<'a> {
 
 impl<'a> TableWriter<'a> {
     pub(crate) fn new(kind: &'a Kind, form: TableForm, now: Timestamp) -> Self {
-        Self { kind, form, now, rows: Vec::new(), with_columns: true }
+        Self { kind, columns: &kind.columns, form, now, rows: Vec::new(), with_columns: true }
+    }
+
+    /// For rows that are not the kind's own, but of a part of its objects.
+    pub(crate) fn of_part(mut self, columns: &'a [Column]) -> Self {
+        self.columns = columns;
+        self
     }
 
     /// The columns were told before: on a watch, only the first table has them.
@@ -47,7 +54,8 @@ impl<'a> TableWriter<'a> {
         self.push_row(&cells, Some((stored, revision)))
     }
 
-    fn push_row(
+    /// Adds a row. What it is of has the revision put in, where one is given.
+    pub(crate) fn push_row(
         &mut self,
         cells: &[Value],
         object: Option<(&[u8], Revision)>,
@@ -86,7 +94,7 @@ impl<'a> TableWriter<'a> {
         head.push(&mut out);
         out.extend_from_slice(b",\"columnDefinitions\":");
         if self.with_columns {
-            push_columns(&mut out, self.kind);
+            push_columns(&mut out, self.columns);
         } else {
             out.extend_from_slice(b"null");
         }
@@ -107,9 +115,8 @@ pub(crate) fn bookmark_table(version: TableVersion, metadata: &str) -> String {
     )
 }
 
-fn push_columns(out: &mut Vec<u8>, kind: &Kind) {
-    let columns: Vec<_> = kind
-        .columns
+fn push_columns(out: &mut Vec<u8>, columns: &[Column]) {
+    let columns: Vec<_> = columns
         .iter()
         .map(|column| ColumnDefinition {
             name: &column.name,

@@ -22,10 +22,6 @@ const HEALTH_PATH: &str = "/metrics/slis";
 /// The text format that Prometheus asks for.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Kinds of the table that upstream says are deprecated (`APILifecycleDeprecated`): version and
-/// plural. All are of the core group, and none is going to be removed.
-const DEPRECATED: &[(&str, &str)] = &[("v1", "componentstatuses"), ("v1", "endpoints")];
-
 /// Answers if it is one of those paths.
 pub(in super::super) async fn answer(
     server: &Server,
@@ -94,12 +90,8 @@ fn watched(tally: &Tally) -> Vec<Watched> {
 }
 
 fn is_deprecated(rows: &Rows, sort: Sort<'_>) -> bool {
-    if sort.group.is_empty() {
-        return DEPRECATED.contains(&(sort.version, sort.resource));
-    }
     let kind = rows.find(sort.group, sort.version, sort.resource);
-    kind.and_then(|kind| kind.custom_version().map(|version| version.deprecation().is_some()))
-        .unwrap_or_default()
+    kind.is_some_and(|kind| kind.deprecation().is_some())
 }
 
 /// How many objects there are of each kind.

@@ -20,7 +20,7 @@ use serde_json::{Map, json};
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let mut document = decode::document(call, types::BINDING)?;
+    let mut document = decode::document(call, types::BINDING, options.field_validation)?;
     document["apiVersion"] = json!("v1");
     document["kind"] = json!("Binding");
     let binding: Binding = json::from_value(&document)

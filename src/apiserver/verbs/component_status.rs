@@ -17,10 +17,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::{ComponentCondition, ComponentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-const DEPRECATED: &str = "v1 ComponentStatus is deprecated in v1.19+";
-
 pub(super) async fn answer(call: &Call<'_>) -> Result<Response, Status> {
-    call.warn(DEPRECATED.to_owned());
     let entries = health::components(call.server).into_iter().map(|(name, health)| {
         let key = keys::of(call.kind, &ObjectKey::cluster(name));
         let value = status(name, health).encode();

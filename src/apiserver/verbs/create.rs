@@ -6,6 +6,7 @@ use super::super::allocate::{self, Reservation};
 use super::super::config::{NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX};
 use super::super::query::WriteOptions;
 use super::super::rbac::check_escalation;
+use super::super::request::Verb;
 use super::super::{errors, metadata};
 use super::Call;
 use super::decode::{self, Submitted};
@@ -36,6 +37,10 @@ pub(super) async fn create_submitted(
     let mut template = submitted.object;
     match_namespace(call, template.as_mut())?;
     metadata::wipe(template.metadata_mut());
+    // What a patch says of owners is merged first.
+    if call.verb != Verb::Patch {
+        drop_repeated_owners(call, template.as_mut(), "");
+    }
     template.apply_defaults();
     let managed = ownership::of_new(call, template.as_ref(), submitted.managed).await;
 
@@ -45,6 +50,7 @@ pub(super) async fn create_submitted(
         let mut object = template.clone_box();
         let mut admission = Admission::of(call);
         admission.mutate(Operation::Create(object.as_mut())).await?;
+        drop_repeated_owners(call, object.as_mut(), AFTER_ADMISSION);
         check_escalation(call, object.as_ref(), None).await?;
         let (key, reservation) = finish(call, object.as_mut()).await?;
         call.server.tokens.fill(object.as_mut()).await?;
@@ -98,6 +104,23 @@ async fn finish(
     }
     object.warnings(None).into_iter().for_each(|text| call.warn(text));
     Ok((ObjectKey { namespace: call.namespace.map(str::to_owned), name }, reservation))
+}
+
+/// When owners are looked at for the second time, and what a patch has made of them for the first.
+pub(super) const AFTER_ADMISSION: &str = " after mutating admission happens";
+
+/// Keeps each owner once, and tells the client (upstream `dedupOwnerReferencesAndAddWarning`,
+/// apiserver pkg/endpoints/handlers/rest.go, v1.35).
+pub(super) fn drop_repeated_owners(call: &Call<'_>, object: &mut dyn Object, when: &str) {
+    let repeated = metadata::drop_repeated_owners(object.metadata_mut());
+    if !repeated.is_empty() {
+        call.warn(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner \
+             references in 1.20+, and may reject such requests as early as 1.24; please fix your \
+             requests; duplicate UID(s) observed: {}",
+            repeated.join(", ")
+        ));
+    }
 }
 
 /// Upstream `EnsureObjectNamespaceMatchesRequestNamespace`.

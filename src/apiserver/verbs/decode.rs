@@ -63,25 +63,67 @@ pub(super) fn unsupported_media_type(supported: &str) -> Status {
 }
 
 /// A document of the type `of`, which is not the call's kind, such as delete options or a binding.
-pub(super) fn document(call: &Call<'_>, of: TypeRef) -> Result<Value, Status> {
-    let value = match written(call.headers, true)? {
-        Written::Text(format) => schema::decode(&call.body, format).map_err(unreadable)?.value,
+pub(super) fn document(
+    call: &Call<'_>,
+    of: TypeRef,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let expected = TypeMeta::of(of);
+    let version = expected.api_version.rsplit('/').next().unwrap_or_default();
+    let refused = |why: &str| cannot_be(&expected.kind, version, why);
+    let format = match written(call.headers, true)? {
+        Written::Text(format) => format,
         Written::Protobuf => {
-            let (kind, envelope) = (TypeMeta::of(of).kind, envelope(call)?);
-            let own = &envelope.type_meta.kind;
-            if !own.is_empty() && *own != kind {
-                let message = format!("{own} cannot be handled as a {kind}");
-                return Err(Status::bad_request(message));
-            }
-            protobuf::decode(of, envelope.raw).map_err(|error| {
-                Status::bad_request(format!("cannot be handled as a {kind}: {error}"))
-            })?
+            let envelope = envelope(call)?;
+            check_kind(&envelope.type_meta, &expected.kind)?;
+            return protobuf::decode(of, envelope.raw).map_err(|error| refused(&error.to_string()));
         }
     };
-    if value.is_object() {
-        return Ok(value);
+    let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+    if decoded.value.is_null() {
+        decoded.value = json!({});
     }
-    Err(Status::bad_request("the body of the request is not an object"))
+    if !decoded.value.is_object() {
+        return Err(Status::bad_request("the body of the request is not an object"));
+    }
+    let text = |field: &str| decoded.value[field].as_str().unwrap_or_default();
+    let own = TypeMeta { api_version: text("apiVersion").into(), kind: text("kind").into() };
+    check_kind(&own, &expected.kind)?;
+    let checked = schema::check(of, &mut decoded.value);
+    if let Some(mistyped) = checked.mistyped.first() {
+        return Err(refused(&mistyped.message));
+    }
+    let problems = StrictProblems::of_document(Some(of), (&*call.body, format), &decoded, &checked);
+    tell(call, validation, &problems, refused)?;
+    Ok(decoded.value)
+}
+
+/// What says nothing of what it is, is what it has to be.
+fn check_kind(own: &TypeMeta<'_>, expected: &str) -> Result<(), Status> {
+    if own.kind.is_empty() || own.kind == expected {
+        return Ok(());
+    }
+    let (kind, version) = (&own.kind, own.api_version.rsplit('/').next().unwrap_or_default());
+    Err(Status::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {expected}"
+    )))
+}
+
+/// Refuses, warns of or ignores what a strict decoder has against a body.
+fn tell(
+    call: &Call<'_>,
+    validation: FieldValidation,
+    problems: &StrictProblems,
+    refused: impl Fn(&str) -> Status,
+) -> Result<(), Status> {
+    match validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            return Err(refused(&problems.to_string()));
+        }
+        FieldValidation::Warn => problems.warnings().for_each(|text| call.warn(text.to_owned())),
+        FieldValidation::Strict | FieldValidation::Ignore => {}
+    }
+    Ok(())
 }
 
 fn envelope<'a>(call: &'a Call<'_>) -> Result<Envelope<'a>, Status> {
@@ -93,11 +135,24 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
     let kind = call.kind;
     let schema = kind.built_in_schema();
     if let Written::Text(format) = written(call.headers, schema.is_some())? {
-        let mut decoded = schema::decode(&call.body, format).map_err(unreadable)?;
+        let decoded = schema::decode(&call.body, format);
+        let mut decoded = decoded.map_err(|error| unrecognized(call, unreadable(error)))?;
+        // Nothing is an object without fields.
+        if decoded.value.is_null() {
+            decoded.value = json!({});
+        }
+        if let Some(what) = no_object(&decoded.value) {
+            let why = format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into \
+                 Go value of type {TYPE_META}"
+            );
+            return Err(unrecognized(call, Status::bad_request(why)));
+        }
         check_type(kind, &mut decoded.value)?;
         return Ok((decoded, Some(format)));
     }
-    let Envelope { type_meta: TypeMeta { api_version, kind: name }, raw } = envelope(call)?;
+    let envelope = envelope(call).map_err(|status| unrecognized(call, status))?;
+    let Envelope { type_meta: TypeMeta { api_version, kind: name }, raw } = envelope;
     let mut type_meta = json!({"apiVersion": api_version, "kind": name});
     // Before the message is read: a field means nothing without its type.
     check_type(kind, &mut type_meta)?;
@@ -110,13 +165,63 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
     Ok((Decoded { value, duplicates: Vec::new() }, None))
 }
 
+/// What upstream reads of a document before it knows its type (`SimpleMetaFactory`, apimachinery
+/// pkg/runtime/serializer/json/meta.go).
+const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// What Go calls a value that is no object.
+fn no_object(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Object(_) => None,
+        Value::Array(_) => Some("array"),
+        Value::String(_) => Some("string"),
+        Value::Bool(_) => Some("bool"),
+        Value::Number(_) | Value::Null => Some("number"),
+    }
+}
+
 fn unreadable(error: DecodeError) -> Status {
-    match error {
+    let why = match &error {
         DecodeError::TooLarge => {
-            Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
+            let why = format!("Request entity too large: {error}");
+            return Status::new(Reason::RequestEntityTooLarge, why);
         }
-        DecodeError::Json { .. } | DecodeError::Yaml { .. } | DecodeError::Protobuf { .. } => {
-            Status::bad_request(format!("couldn't get version/kind; parse error: {error}"))
+        DecodeError::Json { problem } => {
+            // serde's words, but for what is most common.
+            let is_cut = problem.starts_with("EOF while parsing");
+            let problem = if is_cut { "unexpected end of JSON input" } else { problem };
+            format!("couldn't get version/kind; json parse error: {problem}")
+        }
+        DecodeError::Yaml { .. } => error.to_string(),
+        DecodeError::Protobuf { problem, .. } => problem.clone(),
+    };
+    Status::bad_request(why)
+}
+
+/// A body that does not even say what it is of (upstream `transformDecodeError`).
+fn unrecognized(call: &Call<'_>, status: Status) -> Status {
+    if status.reason != Reason::BadRequest {
+        return status;
+    }
+    let (kind, why) = (&call.kind.facts.kind, status.message);
+    let summary = summary(&call.body);
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): {why} ({summary})"
+    ))
+}
+
+/// The beginning of a body, for somebody who looks for what is wrong with it (upstream
+/// `summarizeData`).
+fn summary(body: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 30;
+    let shown = &body[..body.len().min(SHOWN_BYTES)];
+    let more = if body.len() > SHOWN_BYTES { " ..." } else { "" };
+    match shown.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Some(_) => {
+            let digits: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{digits}{more}")
         }
     }
 }
@@ -130,13 +235,7 @@ pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Sub
         let document = (&*call.body, format);
         StrictProblems::of_document(call.kind.built_in_schema(), document, &decoded, &checked)
     });
-    match validation {
-        FieldValidation::Strict if !problems.is_empty() => {
-            return Err(cannot_handle(call.kind, &problems.to_string()));
-        }
-        FieldValidation::Warn => problems.warnings().for_each(|text| call.warn(text.to_owned())),
-        FieldValidation::Strict | FieldValidation::Ignore => {}
-    }
+    tell(call, validation, &problems, |why| cannot_handle(call.kind, why))?;
     submitted(call.kind, object)
 }
 
@@ -147,8 +246,17 @@ pub(super) fn patched(
     problems: impl FnOnce(&Checked) -> StrictProblems,
     validation: FieldValidation,
 ) -> Result<Submitted, Status> {
-    check_type(call.kind, &mut value)?;
+    // The patch could be read, but not what it makes of the object.
+    let invalid = |why: &str| {
+        let patch = String::from_utf8_lossy(&call.body).into_owned();
+        let error = FieldError::invalid(&FieldPath::new("patch"), patch, why);
+        Status::invalid("", "", "", &[error])
+    };
+    check_type(call.kind, &mut value).map_err(|status| invalid(&status.message))?;
     let checked = call.kind.check(&mut value);
+    if let Some(mistyped) = checked.mistyped.first() {
+        return Err(invalid(&mistyped.message));
+    }
     let object = typed(call.kind, value, &checked)?;
     match validation {
         FieldValidation::Ignore => {}
@@ -158,10 +266,7 @@ pub(super) fn patched(
         FieldValidation::Strict => {
             let problems = problems(&checked);
             if !problems.is_empty() {
-                let patch = String::from_utf8_lossy(&call.body).into_owned();
-                let path = FieldPath::new("patch");
-                let error = FieldError::invalid(&path, patch, problems.to_string());
-                return Err(Status::invalid("", "", "", &[error]));
+                return Err(invalid(&problems.to_string()));
             }
         }
     }
@@ -201,10 +306,12 @@ fn submitted(kind: &Kind, mut object: Box<dyn Object>) -> Result<Submitted, Stat
 }
 
 fn cannot_handle(kind: &Kind, why: &str) -> Status {
-    let facts = &kind.facts;
+    cannot_be(&kind.facts.kind, &kind.facts.version, why)
+}
+
+fn cannot_be(kind: &str, version: &str, why: &str) -> Status {
     Status::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: {why}",
-        facts.kind, facts.version, facts.kind
+        "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
     ))
 }
 

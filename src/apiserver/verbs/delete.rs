@@ -6,7 +6,7 @@ use super::super::allocate::Reservation;
 use super::super::config::WRITE_ATTEMPTS_MAX;
 use super::super::errors;
 use super::super::metadata::whole_second;
-use super::super::query::{Query, parse_dry_run};
+use super::super::query::{FieldValidation, Query, parse_dry_run};
 use super::store::{self, Current, Managed, Next, Outcome};
 use super::update::modified;
 use super::{Call, decode};
@@ -37,6 +37,9 @@ pub(super) struct DeleteOptions {
     pub(super) uid: Option<String>,
     pub(super) revision: Option<String>,
     pub(super) dry_run: bool,
+    /// The client asks in the oldest words that dependents go as well, and knows that the object may
+    /// still be there then.
+    pub(super) expects_to_wait: bool,
 }
 
 pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
@@ -49,7 +52,11 @@ pub(super) async fn delete(call: &Call<'_>) -> Result<Response, Status> {
         Outcome::Removed { value, revision } => {
             call.respond_success(StatusCode::OK, success(call, &key, &value, revision))
         }
-        Outcome::Stored { value, revision } => call.respond(StatusCode::OK, &value, revision),
+        Outcome::Stored { value, revision } => {
+            // Upstream would like to say so to everybody, but not all clients knew it.
+            let code = if options.expects_to_wait { StatusCode::ACCEPTED } else { StatusCode::OK };
+            call.respond(code, &value, revision)
+        }
         Outcome::Raced => Err(modified(call, &key)),
     }
 }
@@ -267,10 +274,11 @@ fn set_finalizers(
 impl DeleteOptions {
     /// Options come in the body, or else in the query.
     pub(super) fn parse(call: &Call<'_>) -> Result<Self, Status> {
+        let lenient = FieldValidation::Ignore;
         let wire = if call.body.is_empty() {
             of_query(call.query)?
         } else {
-            serde_json::from_value::<Wire>(decode::document(call, types::DELETE_OPTIONS)?)
+            serde_json::from_value::<Wire>(decode::document(call, types::DELETE_OPTIONS, lenient)?)
                 .map_err(|error| Status::bad_request(format!("error decoding options: {error}")))?
         };
         Self::of_wire(wire)
@@ -292,13 +300,14 @@ impl DeleteOptions {
             uid: preconditions.uid,
             revision: preconditions.resource_version,
             dry_run,
+            expects_to_wait: wire.orphan_dependents == Some(false),
         })
     }
 }
 
 fn of_query(query: &Query) -> Result<Wire, Status> {
     Ok(Wire {
-        grace_period_seconds: query.parsed("gracePeriodSeconds")?,
+        grace_period_seconds: query.number("gracePeriodSeconds")?,
         orphan_dependents: query.get("orphanDependents").map(|_| query.flag("orphanDependents")),
         propagation_policy: query.text("propagationPolicy").map(str::to_owned),
         dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),

@@ -2,14 +2,19 @@
 
 use super::super::errors;
 use super::Call;
-use crate::api::{Revision, Status};
+use crate::api::Status;
 use crate::stdx::http::Response;
 use http::StatusCode;
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
     let key = call.key()?;
+    if call.query.flag("export") {
+        let why = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(Status::bad_request(why));
+    }
     // Any revision that has happened will do: what is read is the newest.
-    let wanted: Option<Revision> = call.query.parsed("resourceVersion")?;
+    let wanted = call.query.revision();
+    let wanted = wanted.map_err(|error| Status::bad_request(error.to_string()))?;
     let newest = call.server.store.revision();
     if let Some(wanted) = wanted.filter(|wanted| *wanted > newest) {
         return Err(errors::too_large_revision(wanted, newest));

@@ -304,10 +304,10 @@ impl ListOptions {
     }
 
     pub(super) fn parse(query: &Query, selection: &Selection) -> Result<Self, Status> {
-        let limit: Option<i64> = query.parsed("limit")?;
+        let limit: Option<i64> = query.number("limit")?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).and_then(NonZeroUsize::new);
-        let revision: Option<Revision> = query.parsed("resourceVersion")?;
         check_match(query)?;
+        let revision = query.revision().map_err(|error| Status::bad_request(error.to_string()))?;
         if let Some(text) = query.text("continue") {
             if revision.is_some_and(|revision| revision.0 != 0) {
                 return Err(Status::bad_request(

@@ -1,13 +1,16 @@
 //! Log: what a container wrote, fetched from the kubelet of its node (upstream `LogLocation`,
 //! pkg/registry/core/pod/strategy.go, v1.35).
 
+use super::super::query::Query;
 use super::Call;
 use crate::api::status::{Reason, Status};
-use crate::stdx::chain;
+use crate::api::{FieldError, FieldPath};
 use crate::stdx::http::{Response, full, read_whole};
+use crate::stdx::{chain, quoted};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -18,20 +21,52 @@ pub(super) const PLAIN: &AsciiSet =
 /// More of what a kubelet says when it says no is not read.
 const REFUSAL_BYTES_MAX: usize = 50 << 10;
 
-/// The options that a kubelet understands (upstream `PodLogOptions`).
-const OPTIONS: &[&str] = &[
-    "follow",
-    "previous",
-    "sinceSeconds",
-    "sinceTime",
-    "timestamps",
-    "tailLines",
-    "limitBytes",
-    "stream",
-];
+/// The options that a kubelet understands (upstream `PodLogOptions`), which are true or not.
+const FLAGS: &[&str] = &["follow", "previous", "timestamps"];
+
+/// Those that have a value.
+const VALUES: &[&str] = &["sinceSeconds", "sinceTime", "tailLines", "limitBytes"];
+
+/// Upstream `ValidatePodLogOptions`, and what cannot be read before that.
+fn check(query: &Query, pod: &str) -> Result<(), Status> {
+    let (tail, limit) = (query.number("tailLines")?, query.number("limitBytes")?);
+    let seconds = query.number("sinceSeconds")?;
+    let moment = query.text("sinceTime");
+    if let Some(text) = moment.filter(|text| text.parse::<Timestamp>().is_err()) {
+        let text = quoted(text);
+        let why = format!("parsing time {text} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
+        return Err(Status::bad_request(why));
+    }
+    let path = FieldPath::new;
+    let above_zero = |name: &str, value: Option<i64>| {
+        let too_low = value.filter(|value| *value < 1)?;
+        Some(FieldError::invalid(&path(name), too_low, "must be greater than 0"))
+    };
+    let mut problems = Vec::new();
+    if let Some(tail) = tail.filter(|tail| *tail < 0) {
+        let why = "must be greater than or equal to 0";
+        problems.push(FieldError::invalid(&path("tailLines"), tail, why));
+    }
+    problems.extend(above_zero("limitBytes", limit));
+    if seconds.is_some() && moment.is_some() {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        problems.push(FieldError::forbidden(&path(""), why));
+    } else {
+        problems.extend(above_zero("sinceSeconds", seconds));
+    }
+    // Upstream's PodLogsQuerySplitStreams is alpha.
+    if query.text("stream").is_some() {
+        problems.push(FieldError::forbidden(&path("stream"), "may not be specified"));
+    }
+    match &problems[..] {
+        [] => Ok(()),
+        problems => Err(Status::invalid("", "PodLogOptions", pod, problems)),
+    }
+}
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
     let key = call.key()?;
+    check(call.query, &key.name)?;
     let current = call.server.current(call.kind, &key).await?;
     let pod: &Pod = current
         .object
@@ -79,12 +114,12 @@ fn kubelet_path(call: &Call<'_>, pod: &str, container: &str) -> String {
     let encode = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
     let namespace = encode(call.namespace.unwrap_or_default());
     let mut path = format!("/containerLogs/{namespace}/{}/{}", encode(pod), encode(container));
+    let flags = FLAGS.iter().filter(|name| call.query.flag(name)).map(|name| (name, "true"));
+    let values = VALUES.iter().filter_map(|name| Some((name, call.query.text(name)?)));
     let mut separator = '?';
-    for option in OPTIONS {
-        if let Some(value) = call.query.get(option) {
-            path.push_str(&format!("{separator}{option}={}", encode(value)));
-            separator = '&';
-        }
+    for (name, value) in flags.chain(values) {
+        path.push_str(&format!("{separator}{name}={}", encode(value)));
+        separator = '&';
     }
     path
 }
@@ -127,4 +162,31 @@ fn plain_text(body: Bytes) -> Response {
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked_before_anybody_is_asked() {
+        let refused = |query: &str| match check(&Query::parse(query), "a") {
+            Ok(()) => String::new(),
+            Err(status) => status.message.replace("PodLogOptions \"a\" is invalid: ", ""),
+        };
+        for (query, expected) in [
+            ("", ""),
+            ("tailLines=0&limitBytes=1&sinceSeconds=1&follow=yes", ""),
+            ("sinceTime=2026-01-01T00:00:00Z", ""),
+            ("tailLines=x", r#"strconv.ParseInt: parsing "x": invalid syntax"#),
+            ("tailLines=-1", "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+            ("limitBytes=0", "limitBytes: Invalid value: 0: must be greater than 0"),
+            ("sinceSeconds=0", "sinceSeconds: Invalid value: 0: must be greater than 0"),
+            ("stream=All", "stream: Forbidden: may not be specified"),
+        ] {
+            assert_eq!(refused(query), expected, "{query}");
+        }
+        assert!(refused("sinceTime=yesterday").starts_with("parsing time \"yesterday\""));
+        assert!(refused("sinceTime=2026-01-01T00:00:00Z&sinceSeconds=1").contains("at most one"));
+    }
 }

@@ -84,7 +84,7 @@ impl Call<'_> {
     pub(super) fn warn(&self, text: String) {
         let mut warnings = self.warnings.lock().expect("no panics under this lock");
         // What is decided anew after a race is told once.
-        if !warnings.contains(&text) {
+        if warnings.len() < WARNINGS_MAX && !warnings.contains(&text) {
             warnings.push(text);
         }
     }
@@ -163,7 +163,7 @@ pub(super) async fn answer(
         accepted: encoding::negotiate(&asked.headers, &asked.query, offers)?,
         warnings: Mutex::default(),
     };
-    if let Some(warning) = kind.custom_version().and_then(|version| version.deprecation()) {
+    if let Some(warning) = kind.deprecation() {
         call.warn(warning.to_owned());
     }
     let answered = if is_bindings {
@@ -276,7 +276,7 @@ fn refused(call: &Call<'_>) -> Status {
 /// RFC 7234 warnings, as upstream sends them: `299 - "text"`.
 fn add_warnings(call: &Call<'_>, response: &mut Response) {
     let warnings = call.warnings.lock().expect("no panics under this lock");
-    for text in warnings.iter().take(WARNINGS_MAX) {
+    for text in warnings.iter() {
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         let clean: String = quoted.chars().filter(|c| !c.is_control()).collect();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{clean}\"").as_bytes()) {

@@ -77,7 +77,8 @@ pub(super) fn is_apply(call: &Call<'_>) -> bool {
 }
 
 /// Of custom resources no lists are known by their merge keys.
-const SUPPORTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json";
+const SUPPORTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, \
+                                   application/apply-patch+yaml";
 
 /// The object that the patch makes of what is stored, which the client sees with its revision. Who
 /// manages the fields is read only for those who speak of it.

@@ -2,8 +2,8 @@
 //! pkg/registry/apps/*/storage, v1.35).
 
 use super::super::config::WRITE_ATTEMPTS_MAX;
-use super::super::encoding::splice;
-use super::super::query::{Patching, WriteOptions};
+use super::super::encoding::{self, Form, TableWriter, splice};
+use super::super::query::{FieldValidation, Patching, WriteOptions};
 use super::super::request::Verb;
 use super::decode::{self, Submitted};
 use super::ownership::{self, Claim};
@@ -13,12 +13,12 @@ use super::{Call, apply, patch};
 use crate::api::labels::Selector;
 use crate::api::status::{Reason, Status};
 use crate::api::{FieldError, FieldPath, ObjectKey, Revision};
-use crate::registry::Kind;
 use crate::registry::custom::{ScalePaths, Scaled};
 use crate::registry::managed::{
     self, Application, Frame, Known, Place, Resets, SCALE_VERSION, Versions,
 };
 use crate::registry::schema::{self, BUILT_IN, Shape, types};
+use crate::registry::{Kind, SCALE_COLUMNS, scale_row};
 use crate::stdx::http::Response;
 use crate::stdx::json;
 use http::StatusCode;
@@ -52,7 +52,7 @@ async fn write(call: &Call<'_>, key: &ObjectKey) -> Result<Response, Status> {
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, key).await?;
         let shown = scale_of(call.kind, &current.bare, current.entry.revision)?;
-        let (wanted, managed) = wanted(call, &current, shown)?;
+        let (wanted, managed) = wanted(call, &current, shown, options.field_validation)?;
         check(&wanted, key)?;
         let pinned = pinned_revision(&wanted)?;
         if pinned.is_some_and(|at| at != current.entry.revision) {
@@ -76,6 +76,7 @@ fn wanted(
     call: &Call<'_>,
     current: &Current,
     shown: Scale,
+    validation: FieldValidation,
 ) -> Result<(Scale, Option<String>), Status> {
     let shown = json::to_value(&shown);
     let version = call.kind.facts.api_version();
@@ -89,7 +90,7 @@ fn wanted(
     } else {
         let mut document = match call.verb {
             Verb::Patch => patch::apply_document(call, shown.clone())?,
-            _ => decode::document(call, types::SCALE)?,
+            _ => decode::document(call, types::SCALE, validation)?,
         };
         document["apiVersion"] = json!(SCALE_VERSION);
         document["kind"] = json!("Scale");
@@ -273,7 +274,22 @@ fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Sta
     .map_err(Status::internal)
 }
 
+/// The scale in the form that is asked for. It says its revision itself.
 fn respond(call: &Call<'_>, stored: &[u8], revision: Revision) -> Result<Response, Status> {
     let scale = scale_of(call.kind, stored, revision)?;
-    call.respond_with(StatusCode::OK, types::SCALE, json::to_vec(&scale))
+    let body = json::to_vec(&scale);
+    let (form, unspliced) = (call.accepted.form, Revision::default());
+    let document = match form {
+        Form::Object => return call.respond_with(StatusCode::OK, types::SCALE, body),
+        Form::Partial(version) => encoding::partial_object(&body, unspliced, version)?,
+        Form::Table(table) => {
+            let now = call.server.config.clock.now();
+            let mut writer = TableWriter::new(call.kind, table, now).of_part(SCALE_COLUMNS);
+            writer.push_row(&scale_row(&scale, now), Some((&body, unspliced)))?;
+            writer.finish_at(revision)
+        }
+    };
+    let shown = encoding::shown_as(call.kind, form);
+    let shown = shown.as_ref().map(|(of, type_meta)| (*of, type_meta));
+    encoding::document_response(StatusCode::OK, call.accepted, shown, document)
 }

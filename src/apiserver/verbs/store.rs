@@ -137,7 +137,8 @@ pub(super) async fn insert(
         let found = call.server.find(call.kind, key).await?;
         return match found {
             Some(_) => Err(exists(call, key).await),
-            None => Ok(Outcome::Stored { value, revision: store.revision() }),
+            // What is not stored has no revision, so that it can be created as it is shown.
+            None => Ok(Outcome::Stored { value, revision: Revision::default() }),
         };
     }
     let Written { stored, shown: value } = call.server.to_store(call.kind, value).await?;

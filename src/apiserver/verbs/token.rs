@@ -32,8 +32,8 @@ enum Found {
 }
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
-    WriteOptions::parse(call.query, "CreateOptions")?;
-    let mut document = decode::document(call, types::TOKEN_REQUEST)?;
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let mut document = decode::document(call, types::TOKEN_REQUEST, options.field_validation)?;
     document["apiVersion"] = json!(format!("{GROUP}/v1"));
     document["kind"] = json!(KIND);
     // Clients send what an empty one of theirs looks like.

@@ -10,7 +10,7 @@ use super::super::rbac::{Action, check_escalation};
 use super::super::request::Verb;
 use super::super::{errors, metadata};
 use super::Call;
-use super::create::{create_submitted, match_namespace};
+use super::create::{AFTER_ADMISSION, create_submitted, drop_repeated_owners, match_namespace};
 use super::decode::{self, Submitted};
 use super::ownership::{self, Claim};
 use super::store::{self, Current, Managed, Next, Outcome};
@@ -117,10 +117,14 @@ pub(super) async fn revise(
     check_revision(call, current, revision)?;
     check_uid(call, object.as_ref(), old.metadata().uid.as_deref().unwrap_or_default())?;
     object.apply_defaults();
+    if call.verb != Verb::Patch {
+        drop_repeated_owners(call, object.as_mut(), "");
+    }
     let subresource = part.subresource();
     let managed = ownership::of_update(call, current, object.as_ref(), managed, subresource).await;
     let mut admission = Admission::of(call);
     admission.mutate(Operation::Update { object: object.as_mut(), old, part }).await?;
+    drop_repeated_owners(call, object.as_mut(), AFTER_ADMISSION);
     metadata::prepare_update(object.metadata_mut(), old.metadata());
     let mut reservation = Reservation::default();
     let problems = match part {

@@ -72,7 +72,7 @@ struct Watcher {
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
-    let options = WatchOptions::parse(call.query, &call.server.config.entropy)?;
+    let options = WatchOptions::parse(call)?;
     let store = &call.server.store;
     let newest = store.revision();
     if let Some(wanted) = options.not_older_than.filter(|wanted| *wanted > newest) {
@@ -263,9 +263,13 @@ impl Watcher {
 }
 
 impl WatchOptions {
-    fn parse(query: &Query, entropy: &Entropy) -> Result<Self, Status> {
+    fn parse(call: &Call<'_>) -> Result<Self, Status> {
+        let (query, facts) = (call.query, &call.kind.facts);
         check(query)?;
-        let revision: Option<Revision> = query.parsed("resourceVersion")?;
+        let seconds = query.number("timeoutSeconds")?;
+        let revision = query
+            .revision()
+            .map_err(|error| Status::invalid(&facts.group, &facts.plural, "", &[error]))?;
         let revision = revision.filter(|revision| revision.0 > 0);
         let bookmarks = query.flag("allowWatchBookmarks");
         let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
@@ -273,13 +277,15 @@ impl WatchOptions {
             (Some(true), _) => Begin::WithState { tell_end: bookmarks },
             (Some(false) | None, Some(revision)) => Begin::After(revision),
             (Some(false), None) => Begin::Now,
-            (None, None) => Begin::WithState { tell_end: false },
+            // Upstream asks for initial events then (`SetListOptionsDefaults`).
+            (None, None) => Begin::WithState { tell_end: bookmarks },
         };
-        let seconds: Option<u64> = query.parsed("timeoutSeconds")?;
-        let timeout = match seconds.filter(|seconds| *seconds > 0) {
-            Some(seconds) => Duration::from_secs(seconds).min(WATCH_TIMEOUT_LONGEST),
-            None => WATCH_TIMEOUT_MIN + by_lot(WATCH_TIMEOUT_MIN, entropy),
+        let timeout = match seconds.filter(|seconds| *seconds != 0) {
+            // One that is over before it begins is less than nothing.
+            Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+            None => WATCH_TIMEOUT_MIN + by_lot(WATCH_TIMEOUT_MIN, &call.server.config.entropy),
         };
+        let timeout = timeout.min(WATCH_TIMEOUT_LONGEST);
         let progress = query.flag("progress");
         Ok(Self { begin, not_older_than: revision, bookmarks, progress, timeout })
     }
@@ -312,6 +318,10 @@ fn check(query: &Query) -> Result<(), Status> {
         }
         if wanted != "NotOlderThan" {
             errors.push(FieldError::not_supported(&path, wanted, &["NotOlderThan"]));
+        }
+        if query.text("continue").is_some() {
+            let text = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(&path, text));
         }
     }
     if errors.is_empty() {

@@ -30,7 +30,7 @@ use serde_json::{Map, json};
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let mut document = decode::document(call, types::EVICTION)?;
+    let mut document = decode::document(call, types::EVICTION, options.field_validation)?;
     document["apiVersion"] = json!("policy/v1");
     document["kind"] = json!("Eviction");
     let eviction: Eviction = json::from_value(&document).map_err(|error| {

@@ -109,6 +109,16 @@ impl Resource for DaemonSet {
         errors
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let template = self.spec.as_ref().map(|spec| &spec.template);
+        let old = old.map(|old| &old.metadata);
+        podspec::workload_warnings(
+            (&self.metadata, old),
+            template,
+            &FieldPath::new("spec").child("template"),
+        )
+    }
+
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let spec = self.spec.clone().unwrap_or_default();
         let status = self.status.clone().unwrap_or_default();

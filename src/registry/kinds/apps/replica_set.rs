@@ -61,6 +61,16 @@ impl Resource for ReplicaSet {
         vec![("status.replicas", replicas.to_string())]
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        let old = old.map(|old| &old.metadata);
+        podspec::named_workload_warnings(
+            (&self.metadata, old),
+            template,
+            &FieldPath::new("spec").child("template"),
+        )
+    }
+
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let spec = self.spec.clone().unwrap_or_default();
         let status = self.status.clone().unwrap_or_default();

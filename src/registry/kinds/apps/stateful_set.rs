@@ -120,6 +120,26 @@ impl Resource for StatefulSet {
         errors
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let path = FieldPath::new("spec");
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let metadata = (&self.metadata, old.map(|old| &old.metadata));
+        let template = Some(&spec.template);
+        let mut warnings = podspec::workload_warnings(metadata, template, &path.child("template"));
+        for (index, claim) in spec.volume_claim_templates.iter().flatten().enumerate() {
+            let path = path.child("volumeClaimTemplates").index(index);
+            warnings.extend(claim.spec.iter().flat_map(|spec| claim_spec::warnings(spec, &path)));
+        }
+        if spec.revision_history_limit.is_some_and(|limit| limit < 0) {
+            warnings.push(
+                "spec.revisionHistoryLimit: a negative value retains all historical revisions; a \
+                 value >= 0 is recommended"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let spec = self.spec.clone().unwrap_or_default();
         let ready = self.status.as_ref().and_then(|status| status.ready_replicas);

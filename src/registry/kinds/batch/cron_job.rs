@@ -4,7 +4,7 @@
 //! (pkg/apis/batch/validation, v1.35). Which schedules there are is told by
 //! [`api::cron`](crate::api::cron); which time zones, by the database of the host.
 
-use super::job::{apply_spec_defaults, validate_spec};
+use super::job::{apply_spec_defaults, spec_warnings, validate_spec};
 use crate::api::cron::ZonedSchedule;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{not_negative, one_of, to_value};
@@ -100,6 +100,13 @@ impl Resource for CronJob {
         let mut errors = if is_new { validate_zone(&spec) } else { Vec::new() };
         errors.extend(validate_zone_in_schedule(&spec, old.schedule.contains("TZ")));
         errors
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let job = self.spec.as_ref().and_then(|spec| spec.job_template.spec.as_ref());
+        let path = FieldPath::new("spec").child("jobTemplate").child("spec");
+        let metadata = (&self.metadata, old.map(|old| &old.metadata));
+        job.map(|job| spec_warnings(metadata, job, &path)).unwrap_or_default()
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

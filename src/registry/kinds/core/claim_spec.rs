@@ -25,6 +25,21 @@ pub(in crate::registry::kinds) fn apply_defaults(spec: &mut PersistentVolumeClai
     }
 }
 
+/// What is doubtful about it (upstream `GetWarningsForPersistentVolumeClaimSpec`, pkg/api, v1.35).
+pub(in crate::registry::kinds) fn warnings(
+    spec: &PersistentVolumeClaimSpec,
+    path: &FieldPath,
+) -> Vec<String> {
+    let Some(resources) = &spec.resources else { return Vec::new() };
+    let path = path.child("resources");
+    let amounts =
+        [(&resources.requests, path.child("requests")), (&resources.limits, path.child("limits"))];
+    let told = amounts
+        .iter()
+        .filter_map(|(amounts, path)| podspec::fraction(amounts.as_ref(), "storage", path));
+    told.collect()
+}
+
 pub(in crate::registry::kinds) fn validate(
     spec: &PersistentVolumeClaimSpec,
     path: &FieldPath,

@@ -16,6 +16,7 @@ impl Resource for ComponentStatus {
         ..BuiltIn::CLUSTER
     });
     const SCHEMA: TypeRef = types::COMPONENT_STATUS;
+    const DEPRECATION: Option<&'static str> = Some("v1 ComponentStatus is deprecated in v1.19+");
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Status", "Whether the component is well."),

@@ -4,13 +4,17 @@
 
 use super::addresses::{PROTOCOLS, validate_endpoint_ip};
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::{invalid, invalid_number, ip, one_of};
+use crate::registry::checks::{invalid, invalid_number, ip, ip_warning, one_of};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 use serde_json::Value;
 use std::borrow::Cow;
+
+/// What says who keeps the object, and who keeps most of them.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const CONTROLLER: &str = "endpoint-controller";
 
 /// More addresses than this are counted, not shown.
 const SHOWN_MAX: usize = 3;
@@ -22,6 +26,8 @@ impl Resource for Endpoints {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::ENDPOINTS;
+    const DEPRECATION: Option<&'static str> =
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::text("Endpoints", "Addresses and ports that are ready."),
@@ -43,6 +49,29 @@ impl Resource for Endpoints {
         let path = FieldPath::new("subsets");
         let subsets = self.subsets.iter().flatten().enumerate();
         subsets.flat_map(|(index, subset)| validate_subset(subset, &path.index(index))).collect()
+    }
+
+    /// What the controller writes is as it should be.
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let managed = self.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        if managed.is_some_and(|by| by == CONTROLLER) {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        for (index, subset) in self.subsets.iter().flatten().enumerate() {
+            let path = FieldPath::new("subsets").index(index);
+            let lists = [
+                ("addresses", &subset.addresses),
+                ("notReadyAddresses", &subset.not_ready_addresses),
+            ];
+            for (name, list) in lists {
+                for (index, address) in list.iter().flatten().enumerate() {
+                    let path = path.child(name).index(index).child("ip");
+                    warnings.extend(ip_warning(&path, &address.ip));
+                }
+            }
+        }
+        warnings
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

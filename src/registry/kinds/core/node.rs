@@ -4,7 +4,7 @@
 
 use super::{podspec, resources, taints};
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::{cidr, parse_cidr, to_value};
+use crate::registry::checks::{cidr, cidr_warnings, parse_cidr, to_value};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
     Body, BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves,
@@ -116,6 +116,23 @@ impl Resource for Node {
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
         vec![("spec.unschedulable", is_cordoned(self).to_string())]
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let mut warnings = Vec::new();
+        if spec.config_source.is_some() {
+            warnings.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if spec.external_id.as_ref().is_some_and(|id| !id.is_empty()) {
+            let why = "spec.externalID: this field is deprecated, and is unused by Kubernetes";
+            warnings.push(why.to_owned());
+        }
+        let path = FieldPath::new("spec").child("podCIDRs");
+        for (index, range) in spec.pod_cidrs.iter().flatten().enumerate() {
+            warnings.extend(cidr_warnings(&path.index(index), range));
+        }
+        warnings
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

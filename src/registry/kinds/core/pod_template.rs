@@ -36,6 +36,12 @@ impl Resource for PodTemplate {
         self.template != old.template
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let template = self.template.as_ref();
+        let old = old.map(|old| &old.metadata);
+        podspec::workload_warnings((&self.metadata, old), template, &FieldPath::new("template"))
+    }
+
     fn row(&self, _now: Timestamp) -> Vec<Value> {
         let (names, images) = container_cells(self.template.as_ref());
         let own = self.template.as_ref().and_then(|template| template.metadata.as_ref());

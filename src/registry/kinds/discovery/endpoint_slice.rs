@@ -4,7 +4,7 @@
 //! pkg/registry/discovery/endpointslice (v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::{canonical_ip, immutable, invalid, ip, one_of, parse_ip};
+use crate::registry::checks::{canonical_ip, immutable, invalid, ip, ip_warning, one_of, parse_ip};
 use crate::registry::kinds::core::addresses::{PROTOCOLS, validate_endpoint_ip};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
@@ -20,6 +20,11 @@ const HINTS_MAX: usize = 8;
 
 /// More than this are counted, not shown.
 const SHOWN_MAX: usize = 3;
+
+/// What says who keeps the object, and who keeps most of them.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const CONTROLLERS: [&str; 2] =
+    ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
 impl Resource for EndpointSlice {
     const FACTS: KindFacts =
@@ -76,6 +81,25 @@ impl Resource for EndpointSlice {
     fn is_new_generation(&self, old: &Self) -> bool {
         (&self.endpoints, &self.ports, &self.address_type, &self.metadata.labels)
             != (&old.endpoints, &old.ports, &old.address_type, &old.metadata.labels)
+    }
+
+    /// What the controllers write is as it should be.
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() && self.address_type == "FQDN" {
+            warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        let managed = self.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        if managed.is_some_and(|by| CONTROLLERS.contains(&by.as_str())) {
+            return warnings;
+        }
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let path = FieldPath::new("endpoints").index(index).child("addresses");
+            for (index, address) in endpoint.addresses.iter().enumerate() {
+                warnings.extend(ip_warning(&path.index(index), address));
+            }
+        }
+        warnings
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

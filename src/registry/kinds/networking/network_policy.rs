@@ -6,7 +6,7 @@
 
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{
-    cidr, invalid, invalid_number, label_selector, one_of, parse_cidr, to_value,
+    cidr, cidr_warnings, invalid, invalid_number, label_selector, one_of, parse_cidr, to_value,
 };
 use crate::registry::kinds::core::addresses::PROTOCOLS;
 use crate::registry::schema::{TypeRef, types};
@@ -63,6 +63,21 @@ impl Resource for NetworkPolicy {
         self.spec != old.spec
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let path = FieldPath::new("spec");
+        let mut warnings = Vec::new();
+        for (index, rule) in spec.ingress.iter().flatten().enumerate() {
+            let path = path.child("ingress").index(index).child("from");
+            block_warnings(rule.from.as_deref().unwrap_or_default(), &path, &mut warnings);
+        }
+        for (index, rule) in spec.egress.iter().flatten().enumerate() {
+            let path = path.child("egress").index(index).child("to");
+            block_warnings(rule.to.as_deref().unwrap_or_default(), &path, &mut warnings);
+        }
+        warnings
+    }
+
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let everything = Default::default();
         let selector = self.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref());
@@ -78,6 +93,18 @@ impl Resource for NetworkPolicy {
 struct Rule<'a> {
     ports: &'a [NetworkPolicyPort],
     peers: &'a [NetworkPolicyPeer],
+}
+
+/// Ranges that should be written in another way (upstream `networkPolicyWarnings`).
+fn block_warnings(peers: &[NetworkPolicyPeer], path: &FieldPath, warnings: &mut Vec<String>) {
+    for (index, peer) in peers.iter().enumerate() {
+        let Some(block) = &peer.ip_block else { continue };
+        let path = path.index(index).child("ipBlock");
+        warnings.extend(cidr_warnings(&path.child("cidr"), &block.cidr));
+        for (index, except) in block.except.iter().flatten().enumerate() {
+            warnings.extend(cidr_warnings(&path.child("except").index(index), except));
+        }
+    }
 }
 
 fn validate_spec(spec: &NetworkPolicySpec, path: &FieldPath) -> Vec<FieldError> {

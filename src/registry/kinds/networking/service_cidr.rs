@@ -5,7 +5,9 @@
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{canonical_cidr, parse_cidr, to_value};
 use crate::registry::schema::{TypeRef, types};
-use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
+use crate::registry::{
+    BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves, metadata,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde_json::Value;
@@ -28,6 +30,10 @@ impl Resource for ServiceCIDR {
         Column::text("CIDRs", "Ranges of addresses, one of each family."),
         Column::AGE,
     ];
+
+    fn prepare_status_update(&mut self, old: &Self) {
+        metadata::keep_for_status(&mut self.metadata, &old.metadata);
+    }
 
     fn validate_create(&self) -> Vec<FieldError> {
         validate_cidrs(cidrs(self), &path())
@@ -96,6 +102,15 @@ mod tests {
 
     fn range(cidrs: &[&str]) -> Case {
         Case::of("servicecidrs", json!({"metadata": {"name": "more"}, "spec": {"cidrs": cidrs}}))
+    }
+
+    #[test]
+    fn who_writes_the_status_writes_no_labels() {
+        let old = range(&["10.96.0.0/16"]).decode();
+        let mut new = old.clone_box();
+        new.metadata_mut().labels = Some([("a".to_owned(), "b".to_owned())].into());
+        new.prepare_status_update(old.as_ref());
+        assert_eq!(new.metadata().labels, None);
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Resource for RuntimeClass {
             .collect()
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let scheduling = self.scheduling.iter().flat_map(|it| it.node_selector.iter().flatten());
+        let told = scheduling.filter_map(|(key, _)| podspec::deprecated_label(key));
+        told.map(|message| format!("scheduling.nodeSelector: {message}")).collect()
+    }
+
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let handler = self.handler.clone().into();
         vec![cells::name(&self.metadata), handler, cells::age(&self.metadata, now)]

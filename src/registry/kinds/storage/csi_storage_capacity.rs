@@ -4,6 +4,7 @@
 
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{immutable, invalid, label_selector, quantity, to_value};
+use crate::registry::kinds::core::podspec;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
 use jiff::Timestamp;
@@ -44,6 +45,25 @@ impl Resource for CSIStorageCapacity {
             immutable(&FieldPath::new("nodeTopology"), topology(self), &topology(old));
         let class_error = immutable(&FieldPath::new("storageClassName"), class(self), &class(old));
         topology_error.into_iter().chain(class_error).collect()
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let Some(selector) = &self.node_topology else { return Vec::new() };
+        let path = FieldPath::new("nodeTopology");
+        let mut warnings = Vec::new();
+        for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
+            let key = &expression.key;
+            if let Some(message) = podspec::deprecated_label(key) {
+                let path = path.child("matchExpressions").index(index).child("key");
+                warnings.push(format!("{path}: {key} is {message}"));
+            }
+        }
+        for key in selector.match_labels.iter().flatten().map(|(key, _)| key) {
+            if let Some(message) = podspec::deprecated_label(key) {
+                warnings.push(format!("{}: {message}", path.child("matchLabels").child(key)));
+            }
+        }
+        warnings
     }
 
     fn row(&self, _now: Timestamp) -> Vec<Value> {

@@ -5,6 +5,7 @@
 use super::{validate_parameters, validate_provisioner};
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{immutable, invalid, one_of, to_value};
+use crate::registry::kinds::core::podspec;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
 use jiff::Timestamp;
@@ -77,6 +78,21 @@ impl Resource for StorageClass {
         let mode = |class: &Self| to_value(&class.volume_binding_mode);
         errors.extend(immutable(&FieldPath::new("volumeBindingMode"), mode(self), &mode(old)));
         errors
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (index, term) in self.allowed_topologies.iter().flatten().enumerate() {
+            let path = FieldPath::new("allowedTopologies").index(index);
+            let path = path.child("matchLabelExpressions");
+            for (index, expression) in term.match_label_expressions.iter().flatten().enumerate() {
+                if let Some(message) = podspec::deprecated_label(&expression.key) {
+                    let path = path.index(index).child("key");
+                    warnings.push(format!("{path}: {message}"));
+                }
+            }
+        }
+        warnings
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

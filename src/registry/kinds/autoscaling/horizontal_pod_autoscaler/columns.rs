@@ -17,8 +17,8 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::text("Reference", "What is scaled."),
     Column::text("Targets", "What is measured, and what is aimed at."),
     Column::text("MinPods", "The least number of pods."),
-    Column::integer("MaxPods", "The greatest number of pods."),
-    Column::integer("Replicas", "The number of pods now."),
+    Column::text("MaxPods", "The greatest number of pods."),
+    Column::text("Replicas", "The number of pods now."),
     Column::AGE,
 ];
 

@@ -8,8 +8,10 @@ mod indexes;
 mod policy;
 mod status;
 mod validate;
+mod warnings;
 
 pub(super) use self::validate::validate as validate_spec;
+pub(super) use self::warnings::warnings as spec_warnings;
 use crate::api::labels::Selector;
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::checks::{immutable, label_selector, to_value};
@@ -121,6 +123,12 @@ impl Resource for Job {
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
         let succeeded = self.status.as_ref().and_then(|status| status.succeeded);
         vec![("status.successful", succeeded.unwrap_or_default().to_string())]
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let metadata = (&self.metadata, old.map(|old| &old.metadata));
+        warnings::warnings(metadata, spec, &FieldPath::new("spec"))
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

@@ -7,6 +7,7 @@
 mod changes;
 mod sources;
 mod validate;
+mod warnings;
 
 pub(in crate::registry::kinds) use validate::validate_inline;
 
@@ -87,6 +88,10 @@ impl Resource for PersistentVolume {
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
         vec![("name", self.metadata.name.clone().unwrap_or_default())]
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        warnings::warnings(self)
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

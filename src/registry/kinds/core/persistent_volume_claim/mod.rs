@@ -85,6 +85,17 @@ impl Resource for PersistentVolumeClaim {
         vec![("name", self.metadata.name.clone().unwrap_or_default())]
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let path = FieldPath::new("metadata").child("annotations");
+        let class = "volume.beta.kubernetes.io/storage-class";
+        let annotated = self.metadata.annotations.iter().flatten().any(|(key, _)| key == class);
+        let old_way = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+        let told = annotated.then(|| format!("{}: {old_way}", path.key(class)));
+        let spec = self.spec.as_ref();
+        let of_spec = spec.map(|spec| claim_spec::warnings(spec, &FieldPath::new("spec")));
+        told.into_iter().chain(of_spec.unwrap_or_default()).collect()
+    }
+
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let spec = self.spec.clone().unwrap_or_default();
         let status = self.status.clone().unwrap_or_default();

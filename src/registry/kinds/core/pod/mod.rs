@@ -15,7 +15,8 @@ mod validate;
 pub(super) use validate::validate_annotations;
 
 use super::podspec;
-use crate::api::{FieldError, pod};
+use crate::api::{FieldError, FieldPath, pod};
+use crate::registry::checks::ip_warning;
 use crate::registry::managed::Resets;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{
@@ -183,7 +184,29 @@ impl Resource for Pod {
             ("status.podIP", columns::pod_ip(self).unwrap_or_default().to_owned()),
             ("status.podIPs", columns::pod_ip(self).unwrap_or_default().to_owned()),
             ("status.nominatedNodeName", of_status(|status| &status.nominated_node_name)),
+            // What the node's name was called before v1.
+            ("spec.host", of_spec(|spec| &spec.node_name)),
         ]
+    }
+
+    fn status_warnings(&self) -> Vec<String> {
+        let Some(status) = &self.status else { return Vec::new() };
+        let path = FieldPath::new("status");
+        let of_pod = status.pod_ips.iter().flatten().map(|it| &it.ip).enumerate();
+        let of_host = status.host_ips.iter().flatten().map(|it| &it.ip).enumerate();
+        let of_pod = of_pod.map(|(index, ip)| (path.child("podIPs").index(index), ip));
+        let of_host = of_host.map(|(index, ip)| (path.child("hostIPs").index(index), ip));
+        let told = of_pod.chain(of_host);
+        told.filter_map(|(path, ip)| ip_warning(&path.child("ip"), ip)).collect()
+    }
+
+    /// People seldom change pods themselves, and controllers do not listen.
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let Some(spec) = self.spec.as_ref().filter(|_| old.is_none()) else { return Vec::new() };
+        let name = podspec::name_warning(&self.metadata, "the Pod's hostname");
+        let root = FieldPath::default();
+        let others = podspec::warnings(spec, Some(&self.metadata), &root);
+        name.into_iter().chain(others).collect()
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

@@ -16,6 +16,7 @@ mod security;
 mod tests;
 mod validate;
 mod volumes;
+mod warnings;
 
 pub(in crate::registry::kinds) use affinity::validate_node_selector;
 pub(super) use containers::validate_padding;
@@ -25,4 +26,8 @@ pub(in crate::registry::kinds) use validate::{validate, validate_template};
 pub(in crate::registry::kinds) use volumes::validate_driver_name;
 pub(super) use volumes::{
     validate_disjoint_fields, validate_host_path, validate_nfs, validate_required_fields,
+};
+pub(in crate::registry::kinds) use warnings::{
+    deprecated_label, fraction, name_warning, named_workload_warnings, of_term, template_warnings,
+    warnings, workload_name_warning, workload_warnings,
 };
