@@ -1,8 +1,8 @@
 //! `/healthz`, `/livez`, `/readyz` and their single checks, and `/version`.
 //!
 //! Start at [`CHECKS`]. Words and codes are upstream's (`handleRootHealth`, apiserver
-//! pkg/server/healthz/healthz.go, v1.35). Some of what upstream begins after its start is begun here
-//! as well, and has its check by the same name.
+//! pkg/server/healthz/healthz.go, v1.35). What upstream begins after its start and is begun here as
+//! well has its check by the same name.
 
 use super::encoding::json_response;
 use super::query::Query;
@@ -37,25 +37,54 @@ use Endpoint::{Healthz, Livez, Readyz};
 const ENDPOINTS: [Endpoint; 3] = [Healthz, Livez, Readyz];
 /// Where everything is asked for that lasts.
 const ALL: &[Endpoint] = &ENDPOINTS;
-/// Where it is asked whether the server has begun.
-const BEGUN: &[Endpoint] = &[Healthz, Readyz];
 
-/// In upstream's order.
-const CHECKS: [Check; 9] = [
+/// How the name of something begins that is done once, when the server begins.
+const HOOK: &str = "poststarthook/";
+
+/// In upstream's order. Not there are those of the aggregator.
+const CHECKS: [Check; 20] = [
     Check { name: "ping", of: ALL, run: |_| Ok(()) },
+    // Who is answered has not waited for the log, which is written at once.
+    Check { name: "log", of: ALL, run: |_| Ok(()) },
     Check { name: "etcd", of: ALL, run: store },
+    Check { name: "etcd-readiness", of: &[Readyz], run: store },
     Check { name: "informer-sync", of: &[Readyz], run: informers },
-    Check { name: "poststarthook/bootstrap-controller", of: BEGUN, run: fixtures },
-    Check { name: "poststarthook/priority-and-fairness-config-producer", of: BEGUN, run: fixtures },
-    Check { name: "poststarthook/rbac/bootstrap-roles", of: BEGUN, run: roles },
-    Check {
-        name: "poststarthook/scheduling/bootstrap-system-priority-classes",
-        of: BEGUN,
-        run: fixtures,
-    },
-    Check { name: "poststarthook/start-system-namespaces-controller", of: BEGUN, run: fixtures },
+    hook("poststarthook/start-apiserver-admission-initializer", followed),
+    hook("poststarthook/generic-apiserver-start-informers", followed),
+    hook("poststarthook/priority-and-fairness-config-consumer", followed),
+    // Definitions are read when somebody asks for something of theirs: who is served knows them all.
+    hook("poststarthook/start-apiextensions-informers", fixtures),
+    hook("poststarthook/start-apiextensions-controllers", fixtures),
+    hook("poststarthook/crd-informer-synced", fixtures),
+    hook("poststarthook/bootstrap-controller", fixtures),
+    hook("poststarthook/priority-and-fairness-config-producer", fixtures),
+    hook("poststarthook/rbac/bootstrap-roles", roles),
+    hook("poststarthook/scheduling/bootstrap-system-priority-classes", fixtures),
+    hook("poststarthook/start-service-ip-repair-controllers", fixtures),
+    hook("poststarthook/start-system-namespaces-controller", fixtures),
+    hook("poststarthook/kube-apiserver-autoregistration", fixtures),
+    Check { name: "autoregister-completion", of: ALL, run: fixtures },
     Check { name: "shutdown", of: &[Readyz], run: shutdown },
 ];
+
+/// The check of something that is done once.
+const fn hook(name: &'static str, run: fn(&Server) -> Result<(), String>) -> Check {
+    Check { name, of: ALL, run }
+}
+
+impl Check {
+    /// How it is. A server that is beginning lives: what it has not done yet, it will have done
+    /// (upstream `delayedHealthCheck` with `--livez-grace-period`, apiserver pkg/server/healthz.go,
+    /// v1.35; ours is without end, as nothing here waits for anybody else).
+    fn outcome(&self, server: &Server, endpoint: Endpoint) -> Result<(), String> {
+        if endpoint == Livez && self.begins() { Ok(()) } else { (self.run)(server) }
+    }
+
+    /// Whether it is about something that is done once.
+    fn begins(&self) -> bool {
+        self.name.starts_with(HOOK) || self.name == "autoregister-completion"
+    }
+}
 
 /// By the name under which clients of upstream know it.
 fn store(server: &Server) -> Result<(), String> {
@@ -70,6 +99,10 @@ fn informers(server: &Server) -> Result<(), String> {
         0 => Ok(()),
         count => Err(format!("{count} informers not started yet: [{}]", missing.join(" "))),
     }
+}
+
+fn followed(server: &Server) -> Result<(), String> {
+    finished(informers(server).is_ok())
 }
 
 fn fixtures(server: &Server) -> Result<(), String> {
@@ -144,7 +177,7 @@ pub(super) fn checks(server: &Server) -> Vec<CheckSeen> {
         CheckSeen {
             endpoint: endpoint.name(),
             name: check.name,
-            is_well: (check.run)(server).is_ok(),
+            is_well: check.outcome(server, endpoint).is_ok(),
             well_count: well.load(Ordering::Relaxed),
             unwell_count: unwell.load(Ordering::Relaxed),
         }
@@ -155,7 +188,7 @@ pub(super) fn checks(server: &Server) -> Vec<CheckSeen> {
 
 /// Runs a check because somebody has asked for it.
 fn run(server: &Server, endpoint: Endpoint, (index, check): (usize, &Check)) -> Result<(), String> {
-    let outcome = (check.run)(server);
+    let outcome = check.outcome(server, endpoint);
     let Results { well, unwell } = &server.tally.health.0[endpoint as usize][index];
     let count = if outcome.is_ok() { well } else { unwell };
     count.fetch_add(1, Ordering::Relaxed);

@@ -5,11 +5,20 @@ use super::tls::serve;
 use kinglet::storage::{Sqlite, Store};
 use std::sync::Arc;
 
-const HOOKS: &str = "[+]poststarthook/bootstrap-controller ok\n\
+const HOOKS: &str = "[+]poststarthook/start-apiserver-admission-initializer ok\n\
+                     [+]poststarthook/generic-apiserver-start-informers ok\n\
+                     [+]poststarthook/priority-and-fairness-config-consumer ok\n\
+                     [+]poststarthook/start-apiextensions-informers ok\n\
+                     [+]poststarthook/start-apiextensions-controllers ok\n\
+                     [+]poststarthook/crd-informer-synced ok\n\
+                     [+]poststarthook/bootstrap-controller ok\n\
                      [+]poststarthook/priority-and-fairness-config-producer ok\n\
                      [+]poststarthook/rbac/bootstrap-roles ok\n\
                      [+]poststarthook/scheduling/bootstrap-system-priority-classes ok\n\
-                     [+]poststarthook/start-system-namespaces-controller ok\n";
+                     [+]poststarthook/start-service-ip-repair-controllers ok\n\
+                     [+]poststarthook/start-system-namespaces-controller ok\n\
+                     [+]poststarthook/kube-apiserver-autoregistration ok\n\
+                     [+]autoregister-completion ok\n";
 
 #[tokio::test]
 async fn what_is_well_is_told_in_a_word() {
@@ -40,18 +49,14 @@ async fn each_endpoint_has_checks_of_its_own() {
         (api.get("/readyz/informer-sync").await.code == 200).then_some(())
     })
     .await;
+    let begun = format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n{HOOKS}");
     let text = api.get("/healthz?verbose").await.text();
-    assert_eq!(text, format!("[+]ping ok\n[+]etcd ok\n{HOOKS}healthz check passed\n"));
+    assert_eq!(text, format!("{begun}healthz check passed\n"));
     let text = api.get("/livez?verbose=").await.text();
-    assert_eq!(text, "[+]ping ok\n[+]etcd ok\nlivez check passed\n");
+    assert_eq!(text, format!("{begun}livez check passed\n"));
     let text = api.get("/readyz?verbose=1").await.text();
-    assert_eq!(
-        text,
-        format!(
-            "[+]ping ok\n[+]etcd ok\n[+]informer-sync ok\n{HOOKS}[+]shutdown ok\n\
-             readyz check passed\n"
-        )
-    );
+    let first = "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n";
+    assert_eq!(text, format!("{first}{HOOKS}[+]shutdown ok\nreadyz check passed\n"));
 }
 
 #[tokio::test]
@@ -60,8 +65,10 @@ async fn checks_can_be_left_out() {
     let text = api.get("/livez?verbose&exclude=etcd&exclude=none&exclude=a").await.text();
     assert_eq!(
         text,
-        "[+]ping ok\n[+]etcd excluded: ok\nwarn: some health checks cannot be excluded: no matches \
-         for \"a\",\"none\"\nlivez check passed\n"
+        format!(
+            "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n{HOOKS}warn: some health checks cannot be \
+             excluded: no matches for \"a\",\"none\"\nlivez check passed\n"
+        )
     );
 }
 
@@ -71,6 +78,8 @@ async fn a_server_that_has_not_begun_lives_and_is_not_ready() {
     let shared: Arc<dyn Store> = Arc::<Sqlite>::clone(&store);
     let api = Api::unstarted(shared, store, config());
     assert_eq!(api.get("/livez").await.code, 200);
+    let roles = "/livez/poststarthook/rbac/bootstrap-roles";
+    assert_eq!(api.get(roles).await.code, 200, "what it has not done yet, it will have done");
     let answer = api.get("/readyz").await;
     assert_eq!(answer.code, 500);
     let text = answer.text();

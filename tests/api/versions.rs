@@ -43,7 +43,8 @@ async fn an_object_is_seen_and_written_through_every_version() {
     let annotations = stored["metadata"].get("annotations");
     assert!(annotations.is_none(), "{annotations:?}");
     let list = api.get(V1).await.ok();
-    assert_eq!(list["items"][0]["apiVersion"], "autoscaling/v1");
+    assert_eq!(list["apiVersion"], "autoscaling/v1");
+    assert_eq!(list["items"][0]["spec"]["maxReplicas"], 9);
     api.delete(&format!("{V1}/web")).await.ok();
     assert_eq!(api.get(&format!("{V2}/web")).await.code, 404);
     let group = api.get("/apis/autoscaling").await.ok();

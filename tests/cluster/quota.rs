@@ -63,3 +63,24 @@ async fn a_deployment_fills_its_quota_and_says_what_it_lacks() {
     cluster.api.patch(QUOTA, "merge", &more).await.ok();
     used(&cluster, &json!({"pods": "5"})).await;
 }
+
+#[tokio::test]
+async fn claims_to_devices_are_counted_by_class() {
+    const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let cluster = Cluster::start().await;
+    let gold = "gold.deviceclass.resource.k8s.io/devices";
+    create_quota(&cluster, &json!({gold: "2"})).await;
+    used(&cluster, &json!({gold: "0"})).await;
+    let claim = |name: &str| {
+        let exactly = json!({"deviceClassName": "gold"});
+        json!({"metadata": {"name": name},
+            "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}})
+    };
+    cluster.api.post(CLAIMS, &claim("a")).await.ok();
+    cluster.api.post(CLAIMS, &claim("b")).await.ok();
+    used(&cluster, &json!({gold: "2"})).await;
+    let (_, _, message) = cluster.api.post(CLAIMS, &claim("c")).await.refused();
+    assert!(message.contains(&format!("exceeded quota: q, requested: {gold}=1")), "{message}");
+    cluster.api.delete(&format!("{CLAIMS}/a")).await.ok();
+    used(&cluster, &json!({gold: "1"})).await;
+}

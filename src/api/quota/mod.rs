@@ -5,6 +5,7 @@
 //! Follows upstream pkg/quota/v1/evaluator/core and apiserver pkg/quota/v1 (v1.35).
 
 mod charge;
+mod devices;
 mod pods;
 mod scopes;
 
@@ -16,6 +17,7 @@ use super::pod::Amounts;
 use super::volume::{claim_class, requested};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service, ServiceSpec};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 
 const PODS: &str = "pods";
 const SERVICES: &str = "services";
@@ -23,6 +25,9 @@ const NODE_PORTS: &str = "services.nodeports";
 const LOAD_BALANCERS: &str = "services.loadbalancers";
 const CLAIMS: &str = "persistentvolumeclaims";
 const STORAGE: &str = "requests.storage";
+
+/// Of claims to devices.
+const DEVICE_CLAIMS: Counted<'_> = Counted { group: "resource.k8s.io", plural: "resourceclaims" };
 
 /// Between the name of a storage class and what is used of it.
 const CLASS_INFIX: &str = ".storageclass.storage.k8s.io/";
@@ -44,6 +49,7 @@ pub enum Subject<'a> {
     Pod(&'a Pod),
     Service(&'a Service),
     Claim(&'a PersistentVolumeClaim),
+    Devices(&'a ResourceClaim),
     /// One whose number is all that counts.
     Other(Counted<'a>),
 }
@@ -64,6 +70,9 @@ impl Counted<'_> {
     pub fn is_measured_by(self, name: &str) -> bool {
         if name.strip_prefix("count/").is_some() {
             return name == self.name();
+        }
+        if self == DEVICE_CLAIMS {
+            return devices::is_measured_by(name);
         }
         if !self.group.is_empty() {
             return false;
@@ -87,6 +96,7 @@ impl<'a> Subject<'a> {
             Self::Pod(_) => Counted { group: "", plural: PODS },
             Self::Service(_) => Counted { group: "", plural: SERVICES },
             Self::Claim(_) => Counted { group: "", plural: CLAIMS },
+            Self::Devices(_) => DEVICE_CLAIMS,
             Self::Other(counted) => counted,
         }
     }
@@ -101,6 +111,7 @@ pub fn usage(subject: Subject<'_>, now: Timestamp) -> Amounts {
         Subject::Pod(pod) => used.extend(pods::usage(pod, now)),
         Subject::Service(service) => used.extend(of_service(service)),
         Subject::Claim(claim) => used.extend(of_claim(claim)),
+        Subject::Devices(claim) => used.extend(devices::usage(claim)),
         Subject::Other(Counted { group: "", plural }) if COUNTED_BY_PLURAL.contains(&plural) => {
             used.insert(plural.to_owned(), Quantity::decimal(1));
         }
@@ -212,6 +223,19 @@ mod tests {
                 "ports": [{"port": 1}, {"port": 2, "nodePort": 30000}]}),
             "count/services=1 services=1 services.loadbalancers=1 services.nodeports=1",
         );
+    }
+
+    #[test]
+    fn claims_to_devices_use_them_by_class() {
+        let exactly =
+            json!({"deviceClassName": "gold", "allocationMode": "ExactCount", "count": 1});
+        let claim = object(json!({"metadata": {}, "spec":
+            {"devices": {"requests": [{"name": "a", "exactly": exactly}]}}}));
+        check(
+            Subject::Devices(&claim),
+            "count/resourceclaims.resource.k8s.io=1 gold.deviceclass.resource.k8s.io/devices=1",
+        );
+        assert!(!DEVICE_CLAIMS.is_measured_by("gold.storageclass.storage.k8s.io/requests.storage"));
     }
 
     #[test]

@@ -36,7 +36,9 @@ impl Scope<'_> {
             Subject::Claim(claim) if self.name == "VolumeAttributesClass" => {
                 self.has_named(&attributes_classes(claim))
             }
-            Subject::Claim(_) | Subject::Service(_) | Subject::Other(_) => false,
+            Subject::Claim(_) | Subject::Devices(_) | Subject::Service(_) | Subject::Other(_) => {
+                false
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use crate::api::status::Status;
 use crate::registry::Object;
 use crate::storage::Op;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{Mutex as Line, OwnedMutexGuard};
@@ -110,7 +111,11 @@ fn use_of<'a>(attributes: &'a Attributes<'_>) -> Option<Use<'a>> {
         Operation::Update { object, old, part } => {
             let (new, old) = (subject(&**object, counted), subject(*old, counted));
             let is_charged = match (new, old, part) {
-                (Subject::Service(_) | Subject::Claim(_), _, Part::Object) => true,
+                (
+                    Subject::Service(_) | Subject::Claim(_) | Subject::Devices(_),
+                    _,
+                    Part::Object,
+                ) => true,
                 (Subject::Claim(_), _, Part::Status) => true,
                 (Subject::Pod(_), _, Part::Of("resize")) => true,
                 (Subject::Pod(new), Subject::Pod(old), Part::Object) => {
@@ -137,6 +142,8 @@ fn subject<'a>(object: &'a dyn Object, counted: Counted<'a>) -> Subject<'a> {
         Subject::Service(service)
     } else if let Some(claim) = object.downcast_ref::<PersistentVolumeClaim>() {
         Subject::Claim(claim)
+    } else if let Some(claim) = object.downcast_ref::<ResourceClaim>() {
+        Subject::Devices(claim)
     } else {
         Subject::Other(counted)
     }

@@ -50,6 +50,8 @@ impl ListHead {
 pub(crate) struct ListBody {
     entries: std::vec::IntoIter<Entry>,
     form: Form,
+    /// How an object is written as one of the list.
+    push: fn(&mut Vec<u8>, &[u8], Revision),
     pending: Option<Vec<u8>>,
     is_first: bool,
 }
@@ -67,6 +69,11 @@ impl ListBody {
         now: Timestamp,
     ) -> Result<Self, Status> {
         let mut opening = Vec::new();
+        // Nothing of a custom resource is left out (upstream `UnstructuredList`).
+        let push = match kind.custom_version() {
+            Some(_) => splice::push_with_revision,
+            None => splice::push_item,
+        };
         match form {
             Form::Table(table) => {
                 let mut writer = TableWriter::new(kind, table, now);
@@ -76,7 +83,7 @@ impl ListBody {
                 }
                 opening = writer.finish(head);
                 let entries = Vec::new().into_iter();
-                return Ok(Self { entries, form, pending: Some(opening), is_first: true });
+                return Ok(Self { entries, form, push, pending: Some(opening), is_first: true });
             }
             Form::Object => {
                 let (list, version) = (&kind.facts.kind, kind.facts.api_version());
@@ -94,7 +101,8 @@ impl ListBody {
         opening.extend_from_slice(b",\"metadata\":");
         head.push(&mut opening);
         opening.extend_from_slice(b",\"items\":[");
-        Ok(Self { entries: entries.into_iter(), form, pending: Some(opening), is_first: true })
+        let entries = entries.into_iter();
+        Ok(Self { entries, form, push, pending: Some(opening), is_first: true })
     }
 }
 
@@ -123,7 +131,7 @@ impl Iterator for ListBody {
                     // Only what is not an object of ours has no metadata, and that is not listed.
                     written.unwrap_or_else(|_| piece.extend_from_slice(b"null"));
                 }
-                _ => splice::push_with_revision(&mut piece, &entry.value, entry.revision),
+                _ => (self.push)(&mut piece, &entry.value, entry.revision),
             }
             if piece.len() >= PIECE_BYTES {
                 self.pending = Some(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4));

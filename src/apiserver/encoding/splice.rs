@@ -40,6 +40,17 @@ pub(super) fn push_member(out: &mut Vec<u8>, revision: Revision, has_more: bool)
     write!(out, "\"resourceVersion\":\"{revision}\"{comma}").expect("writing to a Vec succeeds");
 }
 
+/// Appends the object as one of a list, which says of what kind its items are: they do not say it
+/// again (upstream's built-in types are encoded without the `TypeMeta` that they do not have in
+/// memory, apimachinery pkg/runtime/serializer/versioning, v1.35).
+pub(crate) fn push_item(out: &mut Vec<u8>, stored: &[u8], revision: Revision) {
+    let start = members_offset(stored).map_or(0, |offset| offset - METADATA.len());
+    if start > 0 {
+        out.push(b'{');
+    }
+    push_with_revision(out, &stored[start..], revision);
+}
+
 /// The object as a client sees it.
 pub(crate) fn with_revision(stored: &[u8], revision: Revision) -> Vec<u8> {
     let mut out = Vec::new();
@@ -73,6 +84,22 @@ mod tests {
             let spliced = with_revision(stored.as_bytes(), Revision(7));
             assert_eq!(String::from_utf8(spliced).unwrap(), expected);
             assert_eq!(with_revision(stored.as_bytes(), Revision::default()), stored.as_bytes());
+        }
+    }
+
+    #[test]
+    fn items_do_not_say_of_what_kind_they_are() {
+        for (stored, expected) in [
+            (
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{}}"#,
+                r#"{"metadata":{"resourceVersion":"7","name":"a"},"spec":{}}"#,
+            ),
+            (r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#),
+            ("{}", "{}"),
+        ] {
+            let mut item = Vec::new();
+            push_item(&mut item, stored.as_bytes(), Revision(7));
+            assert_eq!(String::from_utf8(item).unwrap(), expected);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::control::{Attempt, Controller, Plan, Queue};
 use crate::stdx::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use plan::{Count, hard};
 use std::sync::Arc;
 
@@ -93,6 +94,11 @@ impl ResourceQuotaController {
                 ("", "persistentvolumeclaims") => {
                     for claim in self.list::<PersistentVolumeClaim>(namespace).await? {
                         add(quota, Subject::Claim(&claim), now, &mut count.used);
+                    }
+                }
+                ("resource.k8s.io", "resourceclaims") => {
+                    for claim in self.list::<ResourceClaim>(namespace).await? {
+                        add(quota, Subject::Devices(&claim), now, &mut count.used);
                     }
                 }
                 _ => self.count_objects(quota, resource, &mut count).await?,
