@@ -299,7 +299,10 @@ fn value_name(view: TypeView<'_>, shape: Shape) -> Option<&'static str> {
 
 /// `x-kubernetes-group-version-kind`.
 fn versions_of(view: TypeView<'_>) -> Value {
-    let entry = |(group, version): (&str, &str)| json!({"group": group, "version": version, "kind": view.name()});
+    let kind = view.name();
+    let entry = |(group, version): (&str, &str)| {
+        json!({"group": group, "version": version, "kind": kind})
+    };
     let own = (view.group(), view.version());
     if !OF_ALL_VERSIONS.contains(&view.name()) {
         return json!([entry(own)]);
