@@ -1,7 +1,11 @@
 //! Makes the schema table from `src/registry/schema/facts.txt`, which says what its lines mean.
 //!
 //! The result is plain data without pointers (offsets into one text, indices into arrays), so
-//! that it stays in read-only pages: see `registry::schema::table` for its form.
+//! that it stays in read-only pages: see `registry::schema::table` for its form. What is said of types
+//! and fields is beside it, compressed: see [`descriptions`].
+
+#[path = "build/descriptions.rs"]
+mod descriptions;
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -12,6 +16,7 @@ const FACTS: &str = "src/registry/schema/facts.txt";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed={FACTS}");
     // At addresses of its own choice the executable has a megabyte of pointers to put right, in each
     // of its processes: docs/decisions/0016.
@@ -22,12 +27,13 @@ fn main() {
     let schema = Schema::parse(&facts);
     let tables = Tables::of(&schema);
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    write(&out.join("schema_tables.rs"), &tables.render());
-    write(&out.join("schema_types.rs"), &render_constants(&schema));
+    write(&out.join("schema_tables.rs"), tables.render().as_bytes());
+    write(&out.join("schema_types.rs"), render_constants(&schema).as_bytes());
+    write(&out.join("schema_descriptions"), &descriptions::render(&schema.names()));
 }
 
-fn write(path: &Path, text: &str) {
-    fs::write(path, text).expect("OUT_DIR can be written");
+fn write(path: &Path, content: &[u8]) {
+    fs::write(path, content).expect("OUT_DIR can be written");
 }
 
 /// The facts as read, in the order of the file.
@@ -111,6 +117,17 @@ impl<'a> Schema<'a> {
     }
 }
 
+impl<'a> Schema<'a> {
+    /// The OpenAPI names of types, and the names of their fields, in the order of the tables.
+    fn names(&self) -> Vec<(String, Vec<&'a str>)> {
+        let named = |one: &Type<'a>| {
+            let name = format!("{}.{}", self.packages[one.package].name, one.name);
+            (name, one.fields.iter().map(|field| field.name).collect())
+        };
+        self.types.iter().map(named).collect()
+    }
+}
+
 /// The arrays of `registry::schema::table::Table`, each element as Rust text.
 #[derive(Default)]
 struct Tables {
@@ -142,8 +159,10 @@ impl Tables {
                 tables.push_field(schema, owner, field);
             }
             let name = tables.span(owner.name);
+            let union = owner.facts.iter().find_map(|fact| fact.strip_prefix("union="));
+            let union = tables.span(union.unwrap_or_default());
             tables.types.push(format!(
-                "Type {{ name: {name}, first: {first}, fields: {}, package: {}, is_kind: {}, is_atomic: {}, is_any: {} }}",
+                "Type {{ name: {name}, first: {first}, fields: {}, package: {}, is_kind: {}, is_atomic: {}, is_any: {}, union: {union} }}",
                 owner.fields.len(),
                 owner.package,
                 owner.is_kind,

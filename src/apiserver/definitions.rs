@@ -185,6 +185,16 @@ impl Definitions {
 
 type Read = Vec<(Key, Option<Entry>)>;
 
+/// Where the definition of this name is stored.
+pub(super) fn key(name: &str) -> Key {
+    Key::from(format!("{PREFIX}{name}"))
+}
+
+/// The name of the definition that is stored there.
+pub(super) fn name(key: &Key) -> &str {
+    key.as_str().strip_prefix(PREFIX).unwrap_or_default()
+}
+
 /// All definitions as they are stored.
 ///
 /// # Errors

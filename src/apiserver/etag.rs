@@ -23,6 +23,15 @@ impl Hash {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
+
+    fn tag(&self) -> HeaderValue {
+        HeaderValue::from_str(&format!("\"{}\"", self.0)).expect("hexadecimal digits")
+    }
+}
+
+/// Whether the client has the document already.
+pub(super) fn is_known(hash: &Hash, asked: &HeaderMap) -> bool {
+    asked.get(IF_NONE_MATCH) == Some(&hash.tag())
 }
 
 /// The document, made by `body`, or that it has not changed where the client has it.
@@ -32,15 +41,14 @@ pub(super) fn respond(
     asked: &HeaderMap,
     body: impl FnOnce() -> Vec<u8>,
 ) -> Response {
-    let etag = HeaderValue::from_str(&format!("\"{}\"", hash.0)).expect("hexadecimal digits");
-    let is_known = asked.get(IF_NONE_MATCH) == Some(&etag);
+    let is_known = is_known(hash, asked);
     let body: Body = full(if is_known { Vec::new() } else { body() });
     let mut response = Response::new(body);
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     response.headers_mut().insert(CONTENT_TYPE, media_type);
-    response.headers_mut().insert(ETAG, etag);
+    response.headers_mut().insert(ETAG, hash.tag());
     response
 }
 

@@ -1,28 +1,80 @@
 //! A document of OpenAPI v2 in the protobuf that clients before 1.27 ask for: the messages of
 //! gnostic's `openapiv2/OpenAPIv2.proto`, as far as our documents need them. Pure.
 //!
-//! Start at [`encode()`]. Every function writes the members of one JSON object as the fields of one
+//! Start at [`document()`]. Every function writes the members of one JSON object as the fields of one
 //! message; members that our documents do not have are left out.
 
 use crate::registry::schema::protobuf::Writer;
+use bytes::Bytes;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The members of an object, written as the fields of a message.
 type Members = fn(&mut Writer, &Value);
 
-/// `Document`.
-pub(super) fn encode(document: &Value) -> Vec<u8> {
+/// `PathItem`.
+pub(super) fn path_message(item: &Value) -> Vec<u8> {
     let mut out = Writer::default();
-    for (name, value) in members(document) {
+    path_item(&mut out, item);
+    out.into_bytes()
+}
+
+/// `Schema`.
+pub(super) fn schema_message(facts: &Value) -> Vec<u8> {
+    let mut out = Writer::default();
+    schema(&mut out, facts);
+    out.into_bytes()
+}
+
+/// `Document`, of what is at its head and of messages.
+pub(super) fn document(
+    head: &Value,
+    paths: &BTreeMap<String, Bytes>,
+    definitions: &BTreeMap<String, Bytes>,
+) -> Vec<u8> {
+    let mut out = Writer::default();
+    for (name, value) in members(head) {
         match name.as_str() {
             "swagger" => text(&mut out, 1, value),
             "info" => message(&mut out, 2, |out| info(out, value)),
-            "paths" => message(&mut out, 8, |out| named(out, 2, value, path_item)),
-            "definitions" => message(&mut out, 9, |out| named(out, 1, value, schema)),
+            "security" => {
+                for requirement in elements(value) {
+                    message(&mut out, 12, |out| named(out, 1, requirement, texts_message));
+                }
+            }
+            "securityDefinitions" => {
+                message(&mut out, 13, |out| named(out, 1, value, security_definition));
+            }
             _ => {}
         }
     }
+    message(&mut out, 8, |out| written(out, 2, paths));
+    message(&mut out, 9, |out| written(out, 1, definitions));
     out.into_bytes()
+}
+
+/// `NamedPathItem` and `NamedSchema`, one for each.
+fn written(out: &mut Writer, number: u8, parts: &BTreeMap<String, Bytes>) {
+    for (name, part) in parts {
+        message(out, number, |out| {
+            out.bytes_field(1, name.as_bytes());
+            out.bytes_field(2, part);
+        });
+    }
+}
+
+/// `StringArray`.
+fn texts_message(out: &mut Writer, list: &Value) {
+    texts(out, 1, list);
+}
+
+/// `SecurityDefinitionsItem`, with the only kind that there is here: `ApiKeySecurity`.
+fn security_definition(out: &mut Writer, definition: &Value) {
+    message(out, 2, |out| {
+        for (number, name) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+            text(out, number, &definition[name]);
+        }
+    });
 }
 
 fn info(out: &mut Writer, info: &Value) {
@@ -217,6 +269,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn encode(parts: &Value) -> Vec<u8> {
+        let encoded = |name: &str, encode: fn(&Value) -> Vec<u8>| -> BTreeMap<String, Bytes> {
+            let encode = |(name, part): (&String, &Value)| (name.clone(), encode(part).into());
+            members(&parts[name]).map(encode).collect()
+        };
+        let (paths, definitions) =
+            (encoded("paths", path_message), encoded("definitions", schema_message));
+        document(parts, &paths, &definitions)
+    }
+
     /// The fields of a message in short: texts as they are, messages in braces.
     fn show(bytes: &[u8]) -> String {
         let mut shown = Vec::new();
@@ -249,7 +311,8 @@ mod tests {
     }
 
     fn check(document: &Value, expected: &str) {
-        assert_eq!(show(&encode(document)), expected, "{document}");
+        let shown = show(&encode(document));
+        assert!(shown.contains(expected), "{shown} for {document}");
     }
 
     #[test]
@@ -257,6 +320,14 @@ mod tests {
         let document = json!({"swagger": "2.0", "info": {"title": "K", "version": "v1"}});
         let shown = show(&encode(&document));
         assert!(shown.contains("1=2.0") && shown.contains("2={1=K 2=v1}"), "{shown}");
+    }
+
+    #[test]
+    fn who_asks_shows_a_token() {
+        let token = json!({"type": "k", "name": "n", "in": "h", "description": "d"});
+        let document = json!({"security": [{"T": ["s"]}], "securityDefinitions": {"T": token}});
+        check(&document, "12={1={1=T 2={1=s}}}");
+        check(&document, "13={1={1=T 2={2={1=k 2=n 3=h 4=d}}}}");
     }
 
     #[test]
@@ -280,7 +351,7 @@ mod tests {
             "responses": {"200": {"description": "OK"}},
         });
         let shown = show(&encode(&json!({"paths": {"/p": {"patch": patch}}})));
-        assert!(shown.starts_with("8={2={1=/p 2={8={"), "{shown}");
+        assert!(shown.contains("8={2={1=/p 2={8={"), "{shown}");
         assert!(shown.contains("9={1={1=200 2={1={1=OK}}}}"), "{shown}");
         assert!(shown.contains("4=dryRun") && shown.contains("2=query"), "{shown}");
         assert!(shown.contains("8={1={2={3={"), "{shown}");

@@ -55,6 +55,7 @@ pub(super) struct Operation {
     pub(super) version: String,
     /// `x-kubernetes-group-version-kind`.
     pub(super) kind: Value,
+    /// What may be in its query, besides what may be in that of all operations of its path.
     pub(super) parameters: &'static [&'static str],
     pub(super) body: Body,
     /// The schema of the answer. Without one it is text.
@@ -84,77 +85,40 @@ impl Operation {
     pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
     pub(super) const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 
-    pub(super) fn render(&self, edition: Edition) -> Value {
+    /// `parameters` are those that its path does not have.
+    pub(super) fn render(&self, parameters: &[&str], edition: Edition) -> Value {
         let (group, version) = (self.group_words(), words(&self.version));
         let mut operation = Map::new();
         let mut set = |name: &str, value: Value| operation.insert(name.to_owned(), value);
         set("operationId", json!(format!("{}{group}{version}{}", self.prefix, self.rest)));
         set("description", json!(self.description()));
-        let (first, rest) = group.split_at(1);
-        set("tags", json!([format!("{}{rest}_{}", first.to_ascii_lowercase(), self.version)]));
+        set("tags", json!([tag(&group, &self.version)]));
         set("x-kubernetes-action", json!(self.action));
         set("x-kubernetes-group-version-kind", self.kind.clone());
-        if matches!(self.action, "watch" | "watchlist") {
-            set("deprecated", json!(true));
-        }
         let mut parameters: Vec<Value> =
-            self.parameters.iter().map(|name| parameter(name, Place::Query, edition)).collect();
-        let mut responses = Map::new();
-        let mut answers = vec![(401, "Unauthorized", None)];
-        for code in self.codes {
-            let words = match code {
-                200 => "OK",
-                201 => "Created",
-                _ => "Accepted",
-            };
-            answers.push((*code, words, self.answer.as_deref()));
-        }
+            parameters.iter().map(|name| parameter(name, Place::Query, edition)).collect();
         match edition {
             Edition::Second => {
                 parameters.extend(self.body_parameter());
                 set("schemes", json!(["https"]));
                 set("consumes", json!(self.consumes()));
                 set("produces", json!(self.produces()));
-                for (code, words, schema) in answers {
-                    let mut answer = json!({"description": words});
-                    if let Some(name) = schema {
-                        answer["schema"] = reference(name, edition);
-                    } else if self.answer.is_none() && code != 401 {
-                        answer["schema"] = json!({"type": "string"});
-                    }
-                    responses.insert(code.to_string(), answer);
-                }
             }
             Edition::Third => {
                 if let Some(body) = self.request_body() {
                     set("requestBody", body);
-                }
-                for (code, words, schema) in answers {
-                    let mut answer = json!({"description": words});
-                    if code != 401 {
-                        let schema = schema.map_or_else(
-                            || json!({"type": "string"}),
-                            |name| reference(name, edition),
-                        );
-                        answer["content"] = contents(&self.produces(), &schema);
-                    }
-                    responses.insert(code.to_string(), answer);
                 }
             }
         }
         if !parameters.is_empty() {
             set("parameters", Value::Array(parameters));
         }
-        set("responses", Value::Object(responses));
+        set("responses", responses(self.codes, self.answer.as_deref(), &self.produces(), edition));
         Value::Object(operation)
     }
 
-    /// `RbacAuthorization` (upstream `ToValidOperationID`).
     fn group_words(&self) -> String {
-        match &*self.group {
-            "" => "Core".to_owned(),
-            group => words(group.strip_suffix(".k8s.io").unwrap_or(group)),
-        }
+        group_words(&self.group)
     }
 
     fn description(&self) -> String {
@@ -186,10 +150,10 @@ impl Operation {
         if self.action == "connect" {
             return vec!["*/*"];
         }
-        if self.answer.is_none() {
-            return vec!["text/plain"];
-        }
         let mut types = vec!["application/json", "application/yaml"];
+        if self.answer.is_none() {
+            types.push("text/plain");
+        }
         if self.streams {
             types.push("application/json;stream=watch");
         }
@@ -232,16 +196,52 @@ impl Operation {
     }
 }
 
+/// What is answered: with a schema, or text, under these codes; and to strangers.
+pub(super) fn responses(
+    codes: &[u16],
+    answer: Option<&str>,
+    produces: &[&str],
+    edition: Edition,
+) -> Value {
+    let schema = answer.map_or_else(|| json!({"type": "string"}), |name| reference(name, edition));
+    let mut responses = Map::new();
+    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+    for code in codes {
+        let words = match code {
+            200 => "OK",
+            201 => "Created",
+            _ => "Accepted",
+        };
+        let answer = match edition {
+            Edition::Second => json!({"description": words, "schema": schema}),
+            Edition::Third => json!({"description": words, "content": contents(produces, &schema)}),
+        };
+        responses.insert(code.to_string(), answer);
+    }
+    Value::Object(responses)
+}
+
+/// `RbacAuthorization` (upstream `ToValidOperationID`).
+pub(super) fn group_words(group: &str) -> String {
+    match group {
+        "" => "Core".to_owned(),
+        group => words(group.strip_suffix(".k8s.io").unwrap_or(group)),
+    }
+}
+
 fn contents(types: &[&str], schema: &Value) -> Value {
     let of_type = |name: &&str| ((*name).to_owned(), json!({"schema": schema}));
     Value::Object(types.iter().map(of_type).collect())
 }
 
 fn reference(name: &str, edition: Edition) -> Value {
-    match edition {
-        Edition::Second => json!({"$ref": format!("#/definitions/{name}")}),
-        Edition::Third => json!({"$ref": format!("#/components/schemas/{name}")}),
-    }
+    edition.reference(name, Map::new())
+}
+
+/// `rbacAuthorization_v1`.
+pub(super) fn tag(group_words: &str, version: &str) -> String {
+    let (first, rest) = group_words.split_at(1);
+    format!("{}{rest}_{version}", first.to_ascii_lowercase())
 }
 
 fn capital(name: &str) -> String {
@@ -251,7 +251,7 @@ fn capital(name: &str) -> String {
 }
 
 /// The words of a name, each with a capital: what is neither letter nor digit parts them.
-fn words(name: &str) -> String {
+pub(super) fn words(name: &str) -> String {
     name.split(|letter: char| !letter.is_ascii_alphanumeric()).map(capital).collect()
 }
 

@@ -6,8 +6,10 @@
 
 use super::operation::{Body, Method, Operation, Place, parameter};
 use super::schemas::{Edition, find_kind};
+use super::sources::path_of;
 use crate::registry::{Body as Seen, Kind, Subresource};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// Of which schemas the objects of a kind and their lists are.
 #[derive(Clone, Debug)]
@@ -88,7 +90,7 @@ struct Paths<'k> {
 
 /// All paths of the kind, each with its operations.
 pub(super) fn of(kind: &Kind, names: &Names, edition: Edition) -> Map<String, Value> {
-    let root = format!("/{}", super::path_of(kind));
+    let root = format!("/{}", path_of(kind));
     let mut paths = Paths { kind, names, edition, root, items: Map::new() };
     paths.collection();
     paths.object();
@@ -146,18 +148,27 @@ impl Paths<'_> {
         if operations.is_empty() {
             return;
         }
+        // What all operations have in common is said once, of the path.
+        let is_common = |name: &&str| {
+            operations.iter().all(|(_, operation)| operation.parameters.contains(name))
+        };
+        let all = operations.first().into_iter().flat_map(|(_, first)| first.parameters);
+        let common: BTreeSet<&str> =
+            own.iter().chain(all.filter(|it| is_common(it))).copied().collect();
         let mut item = Map::new();
-        for (method, operation) in operations {
-            item.insert(method.name().to_owned(), operation.render(self.edition));
+        for (method, operation) in &operations {
+            let names = operation.parameters.iter().filter(|name| !common.contains(*name));
+            let names: Vec<&str> = names.copied().collect();
+            item.insert(method.name().to_owned(), operation.render(&names, self.edition));
         }
-        let mut parameters: Vec<Value> = Vec::new();
-        for name in ["name", "namespace", "path"] {
-            if path.contains(&format!("{{{name}}}")) {
-                parameters.push(parameter(name, Place::Path, self.edition));
-            }
-        }
-        parameters.extend(own.iter().map(|name| parameter(name, Place::Query, self.edition)));
-        item.insert("parameters".to_owned(), Value::Array(parameters));
+        let in_path = ["name", "namespace", "path"].into_iter();
+        let in_path = in_path.filter(|name| path.contains(&format!("{{{name}}}")));
+        let mut parameters: Vec<_> = in_path.map(|name| (name, Place::Path)).collect();
+        parameters.extend(common.iter().map(|name| (*name, Place::Query)));
+        parameters.sort_by_key(|(name, _)| *name);
+        let parameters = parameters.into_iter();
+        let parameters = parameters.map(|(name, place)| parameter(name, place, self.edition));
+        item.insert("parameters".to_owned(), parameters.collect());
         self.items.insert(format!("{}{path}", self.root), Value::Object(item));
     }
 
@@ -187,10 +198,9 @@ impl Paths<'_> {
         }
         self.add(&path, &["pretty"], operations);
         if self.is_namespaced() && self.can("list") {
-            let rest = format!("{}ForAllNamespaces", self.kind.facts.kind);
-            let list = Operation { parameters: &[], ..self.list(rest) };
-            let own: Vec<_> = SELECTION.iter().chain(&["pretty"]).copied().collect();
-            self.add(&format!("/{}", self.kind.facts.plural), &own, vec![(Method::Get, list)]);
+            let list = self.list(format!("{}ForAllNamespaces", self.kind.facts.kind));
+            let path = format!("/{}", self.kind.facts.plural);
+            self.add(&path, &["pretty"], vec![(Method::Get, list)]);
         }
     }
 

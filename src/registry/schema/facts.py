@@ -30,7 +30,8 @@ HEADER = """\
 #
 # TYPE  string bool int32 int64 double bytes quantity int-or-string time micro-time object any,
 #       a type of this package, PACKAGE.NAME, [TYPE] a list, {TYPE} a map with string keys
-# facts of types   atomic (a map-like struct that is owned as a whole), any (free-form JSON)
+# facts of types   atomic (a map-like struct that is owned as a whole), any (free-form JSON),
+#                  union=FIELD:A=X,B=Y (of A and B the one is set whose value FIELD has)
 # facts of fields  required, zero (the default is the type's zero value), default=JSON,
 #                  list=atomic|set|map:KEYS, map=atomic|granular, patch=STRATEGY, key=MERGEKEY,
 #                  enum=A|B (a `~` stands for a space), deprecated,
@@ -327,6 +328,10 @@ def print_type(name, definition, context):
         facts.append("atomic")
     if ANY_TYPES.search(name):
         facts.append("any")
+    for union in definition.get("x-kubernetes-unions", []):
+        fields = union["fields-to-discriminateBy"].items()
+        fields = ",".join(f"{field}={value}" for field, value in sorted(fields))
+        facts.append(f"union={union['discriminator']}:{fields}")
     print(" ".join(["kind" if is_kind else "type", short, *facts]))
     properties = definition.get("properties", {})
     in_proto = numbers(context["protos"], proto_name(name), list(properties))

@@ -10,13 +10,15 @@
 //! [`Table::get`]. A write goes through [`decode()`], then [`check()`], which prunes; with
 //! [`StrictProblems`] in between where the client asked for field validation. A patch goes through
 //! [`decode()`], one of [`patch`], then [`check()`]. What comes and goes as protobuf is translated
-//! from and to JSON by [`protobuf`].
+//! from and to JSON by [`protobuf`]. What upstream says of types and fields is beside the table, in
+//! [`Descriptions`].
 //!
 //! Architecture invariant: pure, and nothing here knows a kind by name.
 
 mod check;
 mod decode;
 mod defaults;
+mod descriptions;
 mod formats;
 pub mod patch;
 mod path;
@@ -33,6 +35,7 @@ mod yaml;
 pub use check::{Checked, Mistyped, check, check_in};
 pub use decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DecodeError, Decoded, Format, decode};
 pub use defaults::{apply_defaults, apply_defaults_in};
+pub use descriptions::Descriptions;
 pub use strict::StrictProblems;
 pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
 pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};

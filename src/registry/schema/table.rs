@@ -94,6 +94,7 @@ struct Type {
     is_kind: bool,
     is_atomic: bool,
     is_any: bool,
+    union: Span,
 }
 
 #[derive(Clone, Debug)]
@@ -149,6 +150,31 @@ impl Table {
     /// Every type, in the order of their references.
     pub fn types(&self) -> impl Iterator<Item = (TypeRef, TypeView<'_>)> {
         (0..).map(TypeRef).zip(self.types.iter().map(|entry| TypeView { table: self, entry }))
+    }
+
+    /// How many types and how many fields there are.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.types.len(), self.fields.len())
+    }
+
+    /// Where the fields of `of` begin among those of all types.
+    pub(super) fn first_field(&self, of: TypeRef) -> usize {
+        self.types[usize::from(of.0)].first as usize
+    }
+
+    /// The type of this name in a group's version that has kinds of its own.
+    #[must_use]
+    pub fn find(&self, group: &str, version: &str, name: &str) -> Option<TypeRef> {
+        let of_version = |package: &Package| {
+            (self.text(package.group), self.text(package.version)) == (group, version)
+        };
+        // Types stand by their packages, and by their names within each.
+        let packages = self.packages.iter().enumerate().filter(|(_, one)| of_version(one));
+        packages.map(|(at, _)| at).find_map(|package| {
+            let place = |one: &Type| (usize::from(one.package), self.text(one.name));
+            let found = self.types.binary_search_by(|one| place(one).cmp(&(package, name)));
+            found.ok().and_then(|at| u16::try_from(at).ok()).map(TypeRef)
+        })
     }
 
     fn text(&self, span: Span) -> &str {
@@ -210,6 +236,14 @@ impl<'t> TypeView<'t> {
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.entry.is_any
+    }
+
+    /// `x-kubernetes-unions`: the field that says which of the others is set, and these with the
+    /// value that each is set for.
+    #[must_use]
+    pub fn union(&self) -> Option<(&'t str, impl Iterator<Item = (&'t str, &'t str)> + use<'t>)> {
+        let (discriminator, fields) = self.table.text(self.entry.union).split_once(':')?;
+        Some((discriminator, fields.split(',').filter_map(|field| field.split_once('='))))
     }
 
     fn entries(&self) -> &'t [Field] {

@@ -232,6 +232,15 @@ async fn everything_is_explained_and_listed(kubectl: &Kubectl<'_>) {
         let said = kubectl.say(&format!("explain {kind} --recursive")).await.ok();
         assert!(said.contains("FIELDS:"), "{said}");
     }
+    for (what, words) in [
+        ("deployment", "Deployment enables declarative updates"),
+        ("deployment.spec.replicas", "Number of desired pods."),
+        ("crd.spec.scope", "scope indicates whether"),
+    ] {
+        let said = kubectl.say(&format!("explain {what}")).await.ok();
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(words), "{said}");
+    }
     assert_eq!(kubectl.say("auth can-i create pods").await.ok(), "yes\n");
     let no = kubectl.say("auth can-i create pods --as=nobody").await;
     assert_eq!((no.code, &*no.out), (1, "no\n"));

@@ -15,6 +15,7 @@ impl Resource for PodTemplate {
     const FACTS: KindFacts =
         KindFacts::built_in::<Self>(BuiltIn { singular: "podtemplate", ..BuiltIn::NAMESPACED });
     const SCHEMA: TypeRef = types::POD_TEMPLATE;
+    const RETURNS_DELETED: bool = true;
     const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,

@@ -46,6 +46,7 @@ impl Resource for ResourceQuota {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::RESOURCE_QUOTA;
+    const RETURNS_DELETED: bool = true;
     const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,

@@ -16,6 +16,7 @@ impl Resource for DeviceClass {
     const FACTS: KindFacts =
         KindFacts::built_in::<Self>(BuiltIn { singular: "deviceclass", ..BuiltIn::CLUSTER });
     const SCHEMA: TypeRef = types::DEVICE_CLASS;
+    const RETURNS_DELETED: bool = true;
     const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[Column::NAME, Column::AGE];
 

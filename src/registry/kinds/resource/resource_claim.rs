@@ -22,6 +22,7 @@ impl Resource for ResourceClaim {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::RESOURCE_CLAIM;
+    const RETURNS_DELETED: bool = true;
     const HALVES: Halves<Self> = halves!();
     const COLUMNS: &'static [Column] = &[
         Column::NAME,

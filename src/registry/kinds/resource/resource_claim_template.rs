@@ -17,6 +17,7 @@ impl Resource for ResourceClaimTemplate {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::RESOURCE_CLAIM_TEMPLATE;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[Column::NAME, Column::AGE];
 
     fn apply_defaults(&mut self) {

@@ -19,6 +19,7 @@ impl Resource for ResourceSlice {
     const FACTS: KindFacts =
         KindFacts::built_in::<Self>(BuiltIn { singular: "resourceslice", ..BuiltIn::CLUSTER });
     const SCHEMA: TypeRef = types::RESOURCE_SLICE;
+    const RETURNS_DELETED: bool = true;
     const COUNTS_GENERATIONS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,

@@ -17,7 +17,9 @@ const API_VERSION: &str = "APIVersion defines in which version of its kind's sch
 const KIND: &str = "Kind says what an object is. Whoever writes to a path that takes one kind alone may leave it out; it never changes.";
 const METADATA: &str =
     "Standard object's metadata: its name, labels, annotations, and what the server keeps of it.";
-const LIST_METADATA: &str = "Standard list metadata: as of when the list is, and where it goes on.";
+/// What is said of the metadata of lists.
+pub const LIST_METADATA: &str =
+    "Standard list metadata: as of when the list is, and where it goes on.";
 const EMBEDDED_API_VERSION: &str =
     "APIVersion defines in which version of its kind's schema the embedded object is written.";
 const EMBEDDED_KIND: &str = "Kind says what the embedded object is.";
@@ -52,6 +54,8 @@ pub struct Published<'a> {
     pub plural: &'a str,
     /// The paths of its selectable fields: `.spec.color`.
     pub selectable_fields: &'a [String],
+    /// Whether its objects keep what its schema does not know (`preserveUnknownFields`).
+    pub keeps_unknown: bool,
 }
 
 impl Published<'_> {
@@ -88,7 +92,12 @@ pub fn object_schema(
     let bare = || Map::from_iter([("type".to_owned(), json!("object"))]);
     let mut published = match schema.map(to_object) {
         None => bare(),
-        Some(schema) if document == Document::V2 && is_true(&schema, PRESERVES) => bare(),
+        // With properties, old clients would refuse all others.
+        Some(schema)
+            if document == Document::V2 && (of.keeps_unknown || is_true(&schema, PRESERVES)) =>
+        {
+            bare()
+        }
         Some(mut schema) => {
             let mut walker = Walker { document };
             walker.visit(&mut schema, false);
@@ -303,6 +312,7 @@ mod tests {
         list_kind: "WidgetList",
         plural: "widgets",
         selectable_fields: &[],
+        keeps_unknown: false,
     };
 
     fn publish(schema: Value, document: Document) -> Value {
@@ -364,6 +374,17 @@ mod tests {
             properties["template"]["properties"]["metadata"]["$ref"],
             "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
         );
+    }
+
+    #[test]
+    fn what_keeps_everything_is_a_bare_object_in_the_second_version() {
+        let of = Published { keeps_unknown: true, ..OF };
+        let props = serde_json::from_value(schema()).unwrap();
+        let second = object_schema(&of, Some(&props), Document::V2);
+        assert_eq!((&second["type"], second.get("properties")), (&json!("object"), None));
+        assert_eq!(second["x-kubernetes-group-version-kind"][0]["kind"], "Widget");
+        let third = object_schema(&of, Some(&props), Document::V3);
+        assert!(third["properties"]["spec"].is_object(), "which says that more is possible");
     }
 
     #[test]
