@@ -112,7 +112,7 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
 
 fn unreadable(error: DecodeError) -> Status {
     match error {
-        DecodeError::TooLarge => {
+        DecodeError::TooLarge | DecodeError::TooManyObjects => {
             Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {error}"))
         }
         DecodeError::Json { .. } | DecodeError::Yaml { .. } | DecodeError::Protobuf { .. } => {
