@@ -260,6 +260,7 @@ fn zero(shape: Shape) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::PROBLEMS_MAX;
     use super::super::types;
     use super::*;
     use proptest::prelude::*;

@@ -21,7 +21,7 @@ const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
 /// A patch that looks at more list elements than this is refused. Each element is looked at a few
 /// times; more often only where a patch names one element again and again, each time with a list
 /// that is to be merged into a long one.
-pub const STRATEGIC_WORK_MAX: usize = 8_000_000;
+pub const STRATEGIC_WORK_MAX: usize = 2_000_000;
 
 /// Applies a strategic merge patch to a document of the built-in type `of`.
 ///
