@@ -79,11 +79,12 @@ endif
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/targets/*.rs)))
 
-fuzz: ## Look for input that panics, FUZZ_SECONDS for each target (nightly, cargo-fuzz)
-	@cargo +nightly fuzz --version >/dev/null 2>&1 || \
-	  { echo "Needs: rustup toolchain install nightly && cargo install cargo-fuzz"; exit 1; }
+fuzz: ## Look for input that panics, FUZZ_SECONDS for each target (cargo-fuzz)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "Needs: cargo install --locked cargo-fuzz"; exit 1; }
 	@for target in $(FUZZ_TARGETS); do \
-	  cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 || exit 1; \
+	  mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
+	  $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -max_len=65536 || exit 1; \
 	done
 
 golden: ## Rewrite the golden files; review the difference

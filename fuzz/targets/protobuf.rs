@@ -1,16 +1,32 @@
-//! Protobuf of every kind: what is read is written and read again.
+//! Protobuf of every kind: any bytes, and documents that grow out of them. What is read is written
+//! and read again, and is the same.
 
 #![no_main]
 
+#[path = "../shared/grow.rs"]
+mod grow;
+
+use grow::Grower;
 use kinglet::registry::KINDS;
+use kinglet::registry::schema::check;
 use kinglet::registry::schema::protobuf::{self, Envelope, TypeMeta};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u16, &[u8])| {
-    let (kind, message) = input;
-    drop(Envelope::parse(message));
+fuzz_target!(|bytes: &[u8]| {
+    drop(Envelope::parse(bytes));
+    let [kind, message @ ..] = bytes else { return };
     let kinds: Vec<_> = KINDS.iter().filter_map(|kind| kind.built_in_schema()).collect();
-    let of = kinds[usize::from(kind) % kinds.len()];
+    let of = kinds[usize::from(*kind) % kinds.len()];
+    let mut grown = Grower::new(message).document(of);
+    if check(of, &mut grown).is_clean() {
+        let json = grown.to_string();
+        if let Ok(written) = protobuf::encode(of, &TypeMeta::of(of), json.as_bytes()) {
+            let envelope = Envelope::parse(&written).expect("what was written can be read");
+            let read = protobuf::decode(of, envelope.raw).expect("what was written can be read");
+            let again = protobuf::encode(of, &TypeMeta::of(of), read.to_string().as_bytes());
+            assert_eq!(again.expect("what was read can be written"), written, "{json}");
+        }
+    }
     let Ok(value) = protobuf::decode(of, message) else { return };
     let written = protobuf::encode(of, &TypeMeta::of(of), value.to_string().as_bytes());
     if let Ok(written) = written {

@@ -10,6 +10,11 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     if let Ok(selector) = text.parse::<Selector>() {
         selector.matches_by(|_| Some("x"));
+        let written = selector.to_string();
+        // A set of an empty value is written as an empty set, as upstream does.
+        if let Ok(again) = written.parse::<Selector>() {
+            assert_eq!(again, selector, "{text} {written}");
+        }
     }
     if let Ok(selector) = text.parse::<FieldSelector>() {
         selector.matches_by(|_| Some("x"));

@@ -5,43 +5,110 @@
 
 use crate::stdx::quoted;
 use serde_json::Value;
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
+
+/// A longer path is shared by those that go on from it, and not copied.
+const COPIED_BYTES_MAX: usize = 256;
+
+/// Of a longer name or key only so much is shown in paths. It may be as long as a request, with a
+/// hundred thousand fields below it that are each wrong; upstream would write it as often.
+const SHOWN_NAME_BYTES_MAX: usize = 1_024;
+
+/// A name or key as it is shown in a path.
+#[must_use]
+pub fn shown_name(name: &str) -> Cow<'_, str> {
+    if name.len() <= SHOWN_NAME_BYTES_MAX {
+        return Cow::Borrowed(name);
+    }
+    let shown = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
+    Cow::Owned(format!("{shown}... ({} bytes)", name.len()))
+}
 
 /// Where in an object: `spec.containers[0].name`, `metadata.labels[app]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FieldPath(String);
+#[derive(Clone, Debug, Default)]
+pub struct FieldPath {
+    /// What comes before `text`, where that is long.
+    above: Option<Arc<FieldPath>>,
+    text: String,
+}
 
 impl FieldPath {
     #[must_use]
     pub fn new(root: &str) -> Self {
-        Self(root.to_owned())
+        Self::default().followed_by(&[root])
     }
 
     /// This path and then the field `name`.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         // Not formatted: paths are made for every field that is checked, and few are ever told.
-        if self.0.is_empty() { Self::new(name) } else { Self([&self.0, ".", name].concat()) }
+        let name = &*shown_name(name);
+        if self.is_empty() { Self::new(name) } else { self.followed_by(&[".", name]) }
     }
 
     /// This path and then the element `index` of the list there.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.followed_by(&[&format!("[{index}]")])
     }
 
     /// This path and then the value of `key` in the map there.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self([&self.0, "[", key, "]"].concat())
+        self.followed_by(&["[", &shown_name(key), "]"])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.above.is_none() && self.text.is_empty()
+    }
+
+    fn followed_by(&self, texts: &[&str]) -> Self {
+        let length = self.text.len() + texts.iter().map(|text| text.len()).sum::<usize>();
+        let mut text = String::with_capacity(length);
+        text.push_str(&self.text);
+        texts.iter().for_each(|more| text.push_str(more));
+        let path = Self { above: self.above.clone(), text };
+        if length <= COPIED_BYTES_MAX {
+            return path;
+        }
+        Self { above: Some(Arc::new(path)), text: String::new() }
     }
 }
 
 impl fmt::Display for FieldPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        if let Some(above) = &self.above {
+            fmt::Display::fmt(above, formatter)?;
+        }
+        formatter.write_str(&self.text)
     }
 }
+
+impl Ord for FieldPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (&self.above, &other.above) {
+            (None, None) => self.text.cmp(&other.text),
+            _ => self.to_string().cmp(&other.to_string()),
+        }
+    }
+}
+
+impl PartialOrd for FieldPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for FieldPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for FieldPath {}
 
 /// What kind of problem it is; decides the cause's reason and the beginning of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +157,9 @@ impl Problem {
         }
     }
 }
+
+/// After so many errors walkers over objects that users define look for no more.
+pub const ERRORS_MAX: usize = 1_000;
 
 /// One problem with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,5 +272,17 @@ mod tests {
         ] {
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn long_names_are_shown_cut_and_long_paths_are_shared() {
+        let path = FieldPath::new("spec").key(&"k".repeat(1 << 20));
+        let paths: Vec<_> = (0..100_000).map(|index| path.index(index).child("name")).collect();
+        let key = format!("{}... (1048576 bytes)", "k".repeat(1_024));
+        assert_eq!(paths[7].to_string(), format!("spec[{key}][7].name"));
+        assert_eq!(paths[7], FieldPath::new(&format!("spec[{key}][7].name")));
+        assert_ne!(paths[7], paths[8]);
+        assert_ne!(paths[7], FieldPath::default());
+        assert_eq!(FieldPath::new(""), FieldPath::default());
     }
 }

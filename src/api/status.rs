@@ -3,7 +3,12 @@
 
 use super::field::FieldError;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
+
+/// An answer tells so much of what is wrong with an object: whoever sends a hundred thousand elements
+/// that are all wrong is not told so a hundred thousand times.
+pub const CAUSES_BYTES_MAX: usize = 1 << 20;
 
 /// Why a request failed, in a word that clients act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,12 +152,9 @@ impl Subject<'_> {
 /// apimachinery pkg/util/errors, v1.35).
 #[must_use]
 pub fn aggregate(messages: &[String]) -> String {
-    let mut told: Vec<&str> = Vec::with_capacity(messages.len());
-    for message in messages {
-        if !told.contains(&message.as_str()) {
-            told.push(message);
-        }
-    }
+    let mut seen = HashSet::with_capacity(messages.len());
+    let told = messages.iter().map(String::as_str).filter(|message| seen.insert(*message));
+    let told: Vec<_> = told.collect();
     match told[..] {
         [one] => one.to_owned(),
         _ => format!("[{}]", told.join(", ")),
@@ -203,19 +205,23 @@ impl Status {
     }
 
     /// `kind` is the kind itself (`Pod`); upstream's message and details name it, not the plural.
+    /// After [`CAUSES_BYTES_MAX`] the other errors are counted and not told, as upstream would.
     #[must_use]
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let subject = Subject { group, resource: kind, name };
-        let listed = match errors {
-            [one] => one.to_string(),
-            many => {
-                let texts: Vec<_> = many.iter().map(ToString::to_string).collect();
-                format!("[{}]", texts.join(", "))
-            }
+        let causes = causes(errors);
+        let told = |cause: &Cause| format!("{}: {}", cause.field, cause.message);
+        let mut texts: Vec<_> = causes.iter().map(told).collect();
+        if causes.len() < errors.len() {
+            texts.push(format!("and {} more", errors.len() - causes.len()));
+        }
+        let listed = match &texts[..] {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
         };
         let message = format!("{} is invalid: {listed}", subject.quoted());
         let mut status = Self::about(Reason::Invalid, subject, message);
-        status.details.causes = errors.iter().map(cause).collect();
+        status.details.causes = causes;
         status
     }
 
@@ -251,12 +257,23 @@ impl Status {
     }
 }
 
-fn cause(error: &FieldError) -> Cause {
-    Cause {
-        reason: error.problem.reason().to_owned(),
-        message: error.body(),
-        field: error.path.to_string(),
+/// The first error, and all others that fit.
+fn causes(errors: &[FieldError]) -> Vec<Cause> {
+    let mut bytes = 0;
+    let mut causes = Vec::new();
+    for error in errors {
+        let cause = Cause {
+            reason: error.problem.reason().to_owned(),
+            message: error.body(),
+            field: error.path.to_string(),
+        };
+        causes.push(cause);
+        bytes += causes.last().map_or(0, |cause| cause.message.len() + cause.field.len());
+        if bytes > CAUSES_BYTES_MAX {
+            break;
+        }
     }
+    causes
 }
 
 impl fmt::Display for Status {
@@ -270,6 +287,7 @@ impl std::error::Error for Status {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::FieldPath;
 
     #[test]
     fn messages_are_upstreams() {
@@ -280,6 +298,19 @@ mod tests {
             Status::already_exists(deployment).message,
             "deployments.apps \"web\" already exists"
         );
+    }
+
+    #[test]
+    fn of_very_many_errors_the_first_are_told_and_the_others_counted() {
+        let path = FieldPath::new("data");
+        let long = "v".repeat(1 << 18);
+        let error = |index| FieldError::invalid(&path.index(index), long.as_str(), "");
+        let errors: Vec<_> = (0..1_000).map(error).collect();
+        let status = Status::invalid("", "ConfigMap", "a", &errors);
+        assert_eq!(status.details.causes.len(), 4);
+        assert!(status.message.ends_with(", and 996 more]"));
+        let one = Status::invalid("", "ConfigMap", "a", &errors[..1]);
+        assert!(one.message.ends_with("vvv\""));
     }
 
     #[test]

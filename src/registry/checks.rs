@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -26,6 +27,16 @@ const DOMAIN_PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 const CONDITION_REASON_BYTES_MAX: usize = 1_024;
 /// Longer messages of conditions are refused.
 const CONDITION_MESSAGE_BYTES_MAX: usize = 32 * 1_024;
+
+/// After so many errors that each show the whole list that they are about, no more are looked for.
+pub(super) const ERRORS_OF_WHOLE_MAX: usize = 16;
+
+/// Which of the keys were there before, each at its place. Lists may have a hundred thousand elements:
+/// each must not be compared with all before it.
+pub(super) fn repeated<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> Vec<bool> {
+    let mut seen = HashSet::new();
+    keys.into_iter().map(|key| !seen.insert(key)).collect()
+}
 
 /// The value as an error message shows it.
 pub(super) fn to_value(value: &impl Serialize) -> Value {
@@ -175,9 +186,10 @@ fn label_requirement(requirement: &LabelSelectorRequirement, path: &FieldPath) -
 /// Upstream `ValidateConditions` (apimachinery pkg/apis/meta/v1/validation).
 pub(super) fn conditions(conditions: &[Condition], path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let is_repeated = repeated(conditions.iter().map(|condition| &condition.type_));
     for (index, condition) in conditions.iter().enumerate() {
         let (path, kind) = (path.index(index), &condition.type_);
-        if conditions[..index].iter().any(|other| other.type_ == *kind) {
+        if is_repeated[index] {
             errors.push(FieldError::duplicate(&path.child("type"), kind.as_str()));
         }
         errors.extend(invalid(&path.child("type"), kind, names::qualified_name(kind)));

@@ -17,6 +17,7 @@ mod expiry;
 mod fairness;
 mod fixtures;
 mod health;
+mod hostile;
 mod limits;
 mod list_paging;
 mod metrics;

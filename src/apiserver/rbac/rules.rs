@@ -92,11 +92,38 @@ fn names_path(named: &[String], path: &str) -> bool {
     })
 }
 
+/// Rules are broken down into so many parts; further ones count as not covered, unless a single rule
+/// covers all of one. A rule of a few KiB has a thousand million parts, which upstream would go through.
+const PARTS_MAX: usize = 100_000;
+
 /// The smallest parts of `wanted` that no single rule of `owned` covers. None: `owned` covers all.
 #[must_use]
 pub fn uncovered(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    let parts = wanted.iter().flat_map(break_down);
-    parts.filter(|part| !owned.iter().any(|rule| covers(rule, part))).collect()
+    let mut missing = Vec::new();
+    let mut left = PARTS_MAX;
+    for rule in wanted {
+        if owned.iter().any(|own| covers(own, rule)) {
+            continue;
+        }
+        match left.checked_sub(count_of_parts(rule)) {
+            None => missing.push(rule.clone()),
+            Some(rest) => {
+                left = rest;
+                let parts = break_down(rule).into_iter();
+                missing.extend(parts.filter(|part| !owned.iter().any(|own| covers(own, part))));
+            }
+        }
+    }
+    missing
+}
+
+/// How many parts [`break_down`] makes.
+fn count_of_parts(rule: &PolicyRule) -> usize {
+    let lists = [list(&rule.api_groups).len(), list(&rule.resources).len(), rule.verbs.len()];
+    let named = list(&rule.resource_names).len().max(1);
+    let resources = lists.into_iter().fold(named, usize::saturating_mul);
+    let paths = list(&rule.non_resource_urls).len().saturating_mul(rule.verbs.len());
+    resources.saturating_add(paths)
 }
 
 /// A rule as rules with one verb, one resource and one name each.
@@ -248,6 +275,17 @@ mod tests {
             }
         };
         assert_eq!(allows(&rule, &action), expected, "{rule:?} {request}");
+    }
+
+    #[test]
+    fn rules_are_not_multiplied_out_without_end() {
+        let words: Vec<_> = (0..1_000).map(|index| index.to_string()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let huge = serde_json::from_value(rule(&words, &words, &words, &[])).unwrap();
+        let all = serde_json::from_value(rule(&["*"], &["*"], &["*"], &[])).unwrap();
+        let one = serde_json::from_value(rule(&["get"], &[""], &["pods"], &[])).unwrap();
+        assert!(uncovered(&[all], std::slice::from_ref(&huge)).is_empty());
+        assert_eq!(uncovered(std::slice::from_ref(&one), &[huge.clone(), one.clone()]), [huge]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `i:0` (structured-merge-diff v6, fieldpath/element.go and serialize-pe.go).
 
 use super::document::{Node, Text};
+use crate::api::field::shown_name;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
@@ -94,16 +95,16 @@ impl<'a> Element<'a> {
 impl Display for Element<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Field(name) => write!(out, ".{name}"),
+            Self::Field(name) => write!(out, ".{}", shown_name(name)),
             Self::Key(fields) => {
                 out.write_str("[")?;
                 for (index, (name, value)) in fields.iter().enumerate() {
                     let comma = if index == 0 { "" } else { "," };
-                    write!(out, "{comma}{name}={}", value.in_path())?;
+                    write!(out, "{comma}{name}={}", shown_name(&value.in_path()))?;
                 }
                 out.write_str("]")
             }
-            Self::Value(value) => write!(out, "[={}]", value.in_path()),
+            Self::Value(value) => write!(out, "[={}]", shown_name(&value.in_path())),
             Self::Index(index) => write!(out, "[{index}]"),
         }
     }

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// How a manager came to its fields. Upstream's order is the derived one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     Apply,
     Update,
@@ -48,10 +49,13 @@ impl Owner<'_> {
     /// Whether this and the other have one entry between them.
     #[must_use]
     pub fn is(&self, other: &Owner<'_>) -> bool {
-        self.manager == other.manager
-            && self.operation == other.operation
-            && self.subresource == other.subresource
-            && (self.operation == Operation::Apply || self.version == other.version)
+        self.identity() == other.identity()
+    }
+
+    /// What tells owners apart: manager, operation, subresource, and the version of who updates.
+    fn identity(&self) -> (&str, Operation, &str, &str) {
+        let version = if self.operation == Operation::Apply { "" } else { &*self.version };
+        (&self.manager, self.operation, &self.subresource, version)
     }
 
     /// What upstream sorts owners by (`BuildManagerIdentifier`).
@@ -121,13 +125,19 @@ struct Wire<'a> {
 /// Where an entry is none, in a few words.
 pub(super) fn parse(json: &str) -> Result<Vec<Entry<'_>>, String> {
     let wires: Vec<Wire<'_>> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(wires.len());
-    for (index, wire) in wires.into_iter().enumerate() {
-        let entry = parse_entry(index, wire)?;
-        entries.retain(|other| !other.owner.is(&entry.owner));
-        entries.push(entry);
+    let read = wires.into_iter().enumerate().map(|(index, wire)| parse_entry(index, wire));
+    let entries = read.collect::<Result<Vec<_>, _>>()?;
+    let mut last = HashMap::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        last.insert(entry.owner.identity(), index);
     }
-    Ok(entries)
+    let is_last: Vec<_> = entries
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| last[&entry.owner.identity()] == index)
+        .collect();
+    let kept = entries.into_iter().zip(is_last).filter(|(_, is_last)| *is_last);
+    Ok(kept.map(|(entry, _)| entry).collect())
 }
 
 fn parse_entry(index: usize, wire: Wire<'_>) -> Result<Entry<'_>, String> {

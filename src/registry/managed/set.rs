@@ -130,17 +130,19 @@ impl<'a> FieldSet<'a> {
     #[must_use]
     pub fn intersection(&self, other: &FieldSet<'_>) -> Self {
         let mut set = Self::default();
-        let (mut own, mut others) = (self.nodes.iter().peekable(), other.nodes.iter().peekable());
-        while let (Some(one), Some(two)) = (own.peek(), others.peek()) {
-            match one.element.cmp(&two.element) {
-                Ordering::Less => drop(own.next()),
-                Ordering::Greater => drop(others.next()),
-                Ordering::Equal => {
-                    let below = one.below.intersection(&two.below);
-                    set.push(one.element.clone(), one.is_member && two.is_member, below);
-                    own.next();
-                    others.next();
-                }
+        let mut push = |own: &Branch<'a>, other: &Branch<'_>| {
+            let below = own.below.intersection(&other.below);
+            set.push(own.element.clone(), own.is_member && other.is_member, below);
+        };
+        // Each of the shorter is looked for in the longer: thousands of managers may own a field or
+        // two each of an object of which a hundred thousand change.
+        if self.nodes.len() <= other.nodes.len() {
+            for own in &self.nodes {
+                other.branch(&own.element).into_iter().for_each(|other| push(own, other));
+            }
+        } else {
+            for other in &other.nodes {
+                self.branch(&other.element).into_iter().for_each(|own| push(own, other));
             }
         }
         set
@@ -171,13 +173,10 @@ impl<'a> FieldSet<'a> {
         if other.is_empty() {
             return self;
         }
-        let nodes = zip(self.nodes, &other.nodes).filter_map(|pair| match pair {
-            Pair::Left(own) => Some(own),
-            Pair::Right(_) => None,
-            Pair::Both(mut own, other) => {
-                cut(&mut own, other);
-                Some(own).filter(|own| !own.is_empty())
-            }
+        let nodes = self.nodes.into_iter().filter_map(|mut own| {
+            let Some(other) = other.branch(&own.element) else { return Some(own) };
+            cut(&mut own, other);
+            Some(own).filter(|own| !own.is_empty())
         });
         Self { nodes: nodes.collect() }
     }

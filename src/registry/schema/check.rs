@@ -6,12 +6,15 @@
 //! integer has no point, quantities and times are parsed.
 
 use super::ZERO_TIME;
-use super::decode::{PROBLEMS_MAX, report};
+use super::decode::Problems;
 use super::formats;
 use super::path::Path;
 use super::table::{BUILT_IN, Shape, Table, TypeRef};
 use crate::api::{BadQuantity, Quantity};
 use serde_json::Value;
+
+/// So many values of a wrong type are told; clients hear of the first alone, as upstream's do.
+const MISTYPED_MAX: usize = 8;
 
 /// What a document had that its type does not allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,14 +54,15 @@ pub fn check(of: TypeRef, value: &mut Value) -> Checked {
 /// As [`check`], against a type of any table.
 #[must_use]
 pub fn check_in(table: &Table, of: TypeRef, value: &mut Value) -> Checked {
-    let mut walker = Walker { table, found: Checked::default() };
+    let mut walker = Walker { table, unknown: Problems::default(), mistyped: Vec::new() };
     walker.visit(Shape::Struct(of), value, &Path::Root);
-    walker.found
+    Checked { unknown: walker.unknown.into_texts(), mistyped: walker.mistyped }
 }
 
 struct Walker<'t> {
     table: &'t Table,
-    found: Checked,
+    unknown: Problems,
+    mistyped: Vec<Mistyped>,
 }
 
 impl Walker<'_> {
@@ -106,10 +110,7 @@ impl Walker<'_> {
             let path = path.field(of, name);
             match view.field(name) {
                 None => {
-                    report(
-                        &mut self.found.unknown,
-                        format!("unknown field {:?}", path.to_string()),
-                    );
+                    self.unknown.report(|| format!("unknown field {:?}", path.to_string()));
                     false
                 }
                 Some(_) if value.is_null() => false,
@@ -184,6 +185,9 @@ impl Walker<'_> {
     }
 
     fn mistyped(&mut self, shape: Shape, value: &Value, path: &Path<'_>) {
+        if self.mistyped.len() >= MISTYPED_MAX {
+            return;
+        }
         let wanted = self.go_type(shape);
         let found = match (shape, value) {
             (Shape::Int32 | Shape::Int64, Value::Number(number)) => format!("number {number}"),
@@ -201,8 +205,8 @@ impl Walker<'_> {
     }
 
     fn report(&mut self, path: &Path<'_>, message: String) {
-        if self.found.mistyped.len() < PROBLEMS_MAX {
-            self.found.mistyped.push(Mistyped { path: path.to_string(), message });
+        if self.mistyped.len() < MISTYPED_MAX {
+            self.mistyped.push(Mistyped { path: path.to_string(), message });
         }
     }
 
@@ -256,6 +260,7 @@ fn zero(shape: Shape) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::PROBLEMS_MAX;
     use super::super::types;
     use super::*;
     use proptest::prelude::*;

@@ -21,6 +21,10 @@ pub const DOCUMENT_DEPTH_MAX: usize = 127;
 /// (`saveStrictError`, `sigs.k8s.io/json`).
 pub(super) const PROBLEMS_MAX: usize = 100;
 
+/// A document of more objects than this is refused: each takes some 600 bytes of memory as a value,
+/// and up to 2,000 as what it stands for, even where it is written in two. Upstream has no such limit.
+pub const DOCUMENT_OBJECTS_MAX: usize = 65_536;
+
 /// In which language a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -42,6 +46,8 @@ pub struct Decoded {
 pub enum DecodeError {
     #[error("the document is larger than {DOCUMENT_BYTES_MAX} bytes")]
     TooLarge,
+    #[error("the document has more than {DOCUMENT_OBJECTS_MAX} objects")]
+    TooManyObjects,
     #[error("json: {problem}")]
     Json { problem: String },
     #[error("yaml: line {line}: {problem}")]
@@ -60,33 +66,63 @@ pub fn decode(bytes: &[u8], format: Format) -> Result<Decoded, DecodeError> {
         return Err(DecodeError::TooLarge);
     }
     match format {
-        Format::Json => {
-            decode_json(bytes).map_err(|error| DecodeError::Json { problem: error.to_string() })
-        }
+        Format::Json => decode_json(bytes),
         Format::Yaml => yaml::decode(bytes),
     }
 }
 
-fn decode_json(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
-    let mut duplicates = Vec::new();
+fn decode_json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    let mut reading = Reading::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let seed = ValueSeed { path: &Path::Root, duplicates: &mut duplicates };
-    let value = seed.deserialize(&mut reader)?;
-    reader.end()?;
-    Ok(Decoded { value, duplicates })
+    let seed = ValueSeed { path: &Path::Root, reading: &mut reading };
+    let read = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    if reading.objects > DOCUMENT_OBJECTS_MAX {
+        return Err(DecodeError::TooManyObjects);
+    }
+    let value = read.map_err(|error| DecodeError::Json { problem: error.to_string() })?;
+    Ok(Decoded { value, duplicates: reading.duplicates.into_texts() })
 }
 
-/// Adds a problem unless it is known already or there are too many.
-pub(super) fn report(problems: &mut Vec<String>, problem: String) {
-    if problems.len() < PROBLEMS_MAX && !problems.contains(&problem) {
-        problems.push(problem);
+/// What is found out about a document while it is read.
+#[derive(Debug, Default)]
+struct Reading {
+    duplicates: Problems,
+    objects: usize,
+}
+
+/// After so much text no more problems are written, be they told or known already: a field's name may
+/// be as long as the document, and a hundred thousand fields below it may each come twice.
+const PROBLEMS_BYTES_MAX: usize = 1 << 20;
+
+/// What is wrong with a document, each thing once.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    texts: Vec<String>,
+    written_bytes: usize,
+}
+
+impl Problems {
+    /// Adds a problem unless it is known already or there are too many.
+    pub(super) fn report(&mut self, problem: impl FnOnce() -> String) {
+        if self.texts.len() >= PROBLEMS_MAX || self.written_bytes >= PROBLEMS_BYTES_MAX {
+            return;
+        }
+        let problem = problem();
+        self.written_bytes += problem.len();
+        if !self.texts.contains(&problem) {
+            self.texts.push(problem);
+        }
+    }
+
+    pub(super) fn into_texts(self) -> Vec<String> {
+        self.texts
     }
 }
 
 /// Builds a [`Value`] as `serde_json` does, watching for names that come twice.
 struct ValueSeed<'a> {
     path: &'a Path<'a>,
-    duplicates: &'a mut Vec<String>,
+    reading: &'a mut Reading,
 }
 
 impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
@@ -136,7 +172,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         let mut list = Vec::new();
         loop {
             let path = self.path.index(list.len());
-            let seed = ValueSeed { path: &path, duplicates: self.duplicates };
+            let seed = ValueSeed { path: &path, reading: self.reading };
             match access.next_element_seed(seed)? {
                 Some(element) => list.push(element),
                 None => return Ok(Value::Array(list)),
@@ -145,13 +181,18 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        self.reading.objects += 1;
+        if self.reading.objects > DOCUMENT_OBJECTS_MAX {
+            return Err(serde::de::Error::custom("too many objects"));
+        }
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
             let path = self.path.key(&key);
             if map.contains_key(&key) {
-                report(self.duplicates, format!("duplicate field {:?}", path.to_string()));
+                let problem = || format!("duplicate field {:?}", path.to_string());
+                self.reading.duplicates.report(problem);
             }
-            let seed = ValueSeed { path: &path, duplicates: self.duplicates };
+            let seed = ValueSeed { path: &path, reading: self.reading };
             let value = access.next_value_seed(seed)?;
             map.insert(key, value);
         }
@@ -278,6 +319,14 @@ mod tests {
             let large = format!("[{}1]", " ".repeat(DOCUMENT_BYTES_MAX));
             assert!(matches!(decode(large.as_bytes(), format), Err(DecodeError::TooLarge)));
         }
+        for (format, objects) in
+            [(Format::Json, "{},"), (Format::Yaml, "{},"), (Format::Yaml, "a: b,")]
+        {
+            let many = |times: usize| format!("[{}0]", objects.repeat(times));
+            assert!(decode(many(DOCUMENT_OBJECTS_MAX).as_bytes(), format).is_ok());
+            let refused = decode(many(DOCUMENT_OBJECTS_MAX + 1).as_bytes(), format);
+            assert!(matches!(refused, Err(DecodeError::TooManyObjects)), "{refused:?}");
+        }
         let mut laughs = String::from("a0: &a0 [lol, lol, lol, lol]\n");
         for level in 1..20 {
             let below = format!("*a{}", level - 1);
@@ -286,6 +335,16 @@ mod tests {
         }
         let error = decode(laughs.as_bytes(), Format::Yaml).expect_err("a billion laughs");
         assert!(error.to_string().ends_with("document contains excessive aliasing"), "{error}");
+    }
+
+    #[test]
+    fn many_fields_that_come_twice_below_a_long_name_are_not_all_written() {
+        let key = "k".repeat(1 << 20);
+        let fields = vec![r#""a":1"#; 300_000].join(",");
+        let text = format!(r#"{{"{key}":{{{fields}}}}}"#);
+        let decoded = decode(text.as_bytes(), Format::Json).unwrap();
+        let shown = format!("duplicate field \"{}... (1048576 bytes).a\"", "k".repeat(1_024));
+        assert_eq!(decoded.duplicates, [shown]);
     }
 
     proptest! {

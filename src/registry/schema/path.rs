@@ -1,6 +1,7 @@
 //! Where a walker is in a document, kept on the stack and written out only when it is needed.
 
 use super::TypeRef;
+use crate::api::field::shown_name;
 use std::fmt;
 
 /// A step from the value above to this one.
@@ -69,10 +70,11 @@ impl fmt::Display for Path<'_> {
         match self {
             Self::Root => Ok(()),
             Self::Index { above, index } => write!(formatter, "{above}[{index}]"),
-            Self::Field { above: Self::Root, name, .. } => formatter.write_str(name),
-            Self::Key { above: Self::Root, key } => formatter.write_str(key),
-            Self::Field { above, name, .. } => write!(formatter, "{above}.{name}"),
-            Self::Key { above, key } => write!(formatter, "{above}.{key}"),
+            Self::Field { above: Self::Root, name, .. }
+            | Self::Key { above: Self::Root, key: name } => formatter.write_str(&shown_name(name)),
+            Self::Field { above, name, .. } | Self::Key { above, key: name } => {
+                write!(formatter, "{above}.{}", shown_name(name))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //! know whether there is anything to say; only if so are the bytes read once more here.
 
 use super::check::Checked;
-use super::decode::{Decoded, Format, report};
+use super::decode::{Decoded, Format, Problems};
 use super::path::Path;
 use super::table::{BUILT_IN, Shape, Table, TypeRef};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -114,19 +114,19 @@ const OPERATION_FIELDS: [&str; 4] = ["from", "op", "path", "value"];
 /// The problems of a JSON document, in the order of the document. One that is not well-formed
 /// ends early: it has been refused before.
 fn scan(expected: Expected, bytes: &[u8]) -> Vec<String> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let scanner =
         Scanner { table: &BUILT_IN, expected, path: &Path::Root, problems: &mut problems };
     drop(scanner.deserialize(&mut reader));
-    problems
+    problems.into_texts()
 }
 
 struct Scanner<'a> {
     table: &'a Table,
     expected: Expected,
     path: &'a Path<'a>,
-    problems: &'a mut Vec<String>,
+    problems: &'a mut Problems,
 }
 
 /// What is known of a name in an object.
@@ -234,10 +234,10 @@ impl<'de> Visitor<'de> for Scanner<'_> {
             let known = self.lookup(&name);
             match &known {
                 Name::Unknown => {
-                    report(self.problems, format!("unknown field {:?}", path.to_string()));
+                    self.problems.report(|| format!("unknown field {:?}", path.to_string()));
                 }
                 _ if seen.contains(&name) => {
-                    report(self.problems, format!("duplicate field {:?}", path.to_string()));
+                    self.problems.report(|| format!("duplicate field {:?}", path.to_string()));
                 }
                 _ => {}
             }

@@ -5,7 +5,7 @@
 //! mean is in [`scalar`](super::scalar). The parser gives events with positions; no library that
 //! reads YAML into values has these rules and names the line of a key that comes twice.
 
-use super::decode::{DOCUMENT_DEPTH_MAX, DecodeError, Decoded, report};
+use super::decode::{DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX, DecodeError, Decoded, Problems};
 use super::scalar::{Scalar, resolve};
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Value};
@@ -14,10 +14,13 @@ use std::collections::HashMap;
 
 /// Anchors and aliases may copy so many bytes of document; then it is refused, as upstream's
 /// parser refuses excessive aliasing.
-const COPIED_BYTES_MAX: usize = 8 * 1024 * 1024;
+const COPIED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a value costs besides its text.
 const VALUE_BYTES: usize = 32;
+
+/// What an object costs besides what is in it.
+const OBJECT_BYTES: usize = 600;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -27,7 +30,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     })?;
     let mut reader = Reader::new(text);
     let value = reader.document()?;
-    Ok(Decoded { value, duplicates: reader.duplicates })
+    Ok(Decoded { value, duplicates: reader.duplicates.into_texts() })
 }
 
 fn problem<T>(span: Span, problem: impl Into<String>) -> Result<T, DecodeError> {
@@ -48,7 +51,9 @@ struct Reader<'t> {
     /// By the parser's number of the anchor. One that is missing is still being read.
     anchors: HashMap<usize, Anchored>,
     copied_bytes: usize,
-    duplicates: Vec<String>,
+    /// Mappings, without those that are copied.
+    objects: usize,
+    duplicates: Problems,
 }
 
 impl<'t> Reader<'t> {
@@ -61,7 +66,8 @@ impl<'t> Reader<'t> {
             events: Parser::new_from_str_with_options(text, options),
             anchors: HashMap::new(),
             copied_bytes: 0,
-            duplicates: Vec::new(),
+            objects: 0,
+            duplicates: Problems::default(),
         }
     }
 
@@ -119,6 +125,10 @@ impl<'t> Reader<'t> {
     }
 
     fn mapping(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        self.objects += 1;
+        if self.objects > DOCUMENT_OBJECTS_MAX {
+            return Err(DecodeError::TooManyObjects);
+        }
         let mut map = Map::new();
         loop {
             let (event, span) = self.next()?;
@@ -161,8 +171,11 @@ impl<'t> Reader<'t> {
 
     fn set(&mut self, map: &mut Map<String, Value>, key: Key, value: Value, line: usize) {
         if map.contains_key(&key.text) {
-            let shown = if key.is_string { format!("{:?}", key.text) } else { key.text.clone() };
-            report(&mut self.duplicates, format!("line {line}: key {shown} already set in map"));
+            self.duplicates.report(|| {
+                let shown =
+                    if key.is_string { format!("{:?}", key.text) } else { key.text.clone() };
+                format!("line {line}: key {shown} already set in map")
+            });
         }
         map.insert(key.text, value);
     }
@@ -239,7 +252,7 @@ fn measure(value: &Value) -> (usize, usize) {
                 let (bytes, depth) = measure(value);
                 (bytes + key.len(), depth)
             })
-            .fold((VALUE_BYTES, 0), add),
+            .fold((OBJECT_BYTES, 0), add),
         _ => (VALUE_BYTES, 0),
     }
 }

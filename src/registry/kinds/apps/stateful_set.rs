@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 const ROLLING_UPDATE: &str = "RollingUpdate";
 const ON_DELETE: &str = "OnDelete";
@@ -279,13 +280,10 @@ fn as_run(spec: &StatefulSetSpec) -> PodTemplateSpec {
         return template;
     }
     let own = pod.volumes.take().unwrap_or_default();
-    let mut volumes: Vec<Volume> = Vec::new();
-    for name in &claims {
-        if !volumes.iter().any(|volume| volume.name == *name) {
-            volumes.push(volume_of_claim(name));
-        }
-    }
-    volumes.extend(own.into_iter().filter(|volume| !claims.contains(&volume.name)));
+    let mut seen = BTreeSet::new();
+    let first = claims.iter().filter(|name| seen.insert(*name));
+    let mut volumes: Vec<_> = first.map(|name| volume_of_claim(name)).collect();
+    volumes.extend(own.into_iter().filter(|volume| !seen.contains(&volume.name)));
     pod.volumes = Some(volumes);
     template
 }

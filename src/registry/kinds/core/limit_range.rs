@@ -5,7 +5,7 @@
 
 use super::{podspec, resources};
 use crate::api::{FieldError, FieldPath, Quantity, names};
-use crate::registry::checks::invalid;
+use crate::registry::checks::{invalid, repeated};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
 use jiff::Timestamp;
@@ -48,10 +48,11 @@ impl Resource for LimitRange {
         let limits = self.spec.as_ref().map(|spec| spec.limits.as_slice()).unwrap_or_default();
         let path = FieldPath::new("spec").child("limits");
         let mut errors = Vec::new();
+        let is_repeated = repeated(limits.iter().map(|item| &item.type_));
         for (index, item) in limits.iter().enumerate() {
             let path = path.index(index);
             errors.extend(validate_type(&item.type_, &path.child("type")));
-            if limits[..index].iter().any(|other| other.type_ == item.type_) {
+            if is_repeated[index] {
                 errors.push(FieldError::duplicate(&path.child("type"), item.type_.as_str()));
             }
             errors.extend(validate_item(item, &path));

@@ -5,7 +5,7 @@
 
 use super::{podspec, resources};
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::to_value;
+use crate::registry::checks::{ERRORS_OF_WHOLE_MAX, to_value};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, Halves, KindFacts, Resource, Subresource, cells, halves};
 use jiff::Timestamp;
@@ -132,6 +132,9 @@ fn validate_scopes(spec: &ResourceQuotaSpec, path: &FieldPath) -> Vec<FieldError
     let value = to_value(&scopes);
     let mut errors = Vec::new();
     for scope in scopes {
+        if errors.len() >= ERRORS_OF_WHOLE_MAX {
+            break;
+        }
         if !SCOPES.contains(&scope.as_str()) {
             errors.push(FieldError::invalid(path, value.clone(), "unsupported scope"));
         }
@@ -151,7 +154,8 @@ fn validate_fit(
     let names = spec.hard.iter().flatten().map(|(name, _)| name.as_str());
     let misfits = names.filter(|name| resources::is_of_quota(name) && !fits(scope, name));
     let detail = "unsupported scope applied to resource";
-    misfits.map(|_| FieldError::invalid(path, value.clone(), detail)).collect()
+    let errors = misfits.map(|_| FieldError::invalid(path, value.clone(), detail));
+    errors.take(ERRORS_OF_WHOLE_MAX).collect()
 }
 
 /// Upstream `IsResourceQuotaScopeValidForResource`.
@@ -188,6 +192,9 @@ fn validate_selector(spec: &ResourceQuotaSpec, path: &FieldPath) -> Vec<FieldErr
     let requirements = selector.match_expressions.as_deref().unwrap_or_default();
     let mut errors = Vec::new();
     for requirement in requirements {
+        if errors.len() >= ERRORS_OF_WHOLE_MAX {
+            break;
+        }
         let scope = requirement.scope_name.as_str();
         if !SCOPES.contains(&scope) {
             let path = path.child("scopeName");

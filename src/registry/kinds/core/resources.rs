@@ -3,11 +3,12 @@
 //! Follows upstream `validateResourceRequirements` (pkg/apis/core/validation) and
 //! pkg/apis/core/helper (v1.35).
 
+use crate::api::field::shown_name;
 use crate::api::{FieldError, FieldPath, Quantity, names, pod};
 use crate::registry::checks::{invalid, quantity};
 use k8s_openapi::api::core::v1::{ResourceClaim, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Amounts = BTreeMap<String, resource::Quantity>;
 
@@ -210,7 +211,10 @@ pub(super) fn is_overcommittable(name: &str) -> bool {
 /// Uses of the pod's resource claims (upstream `validateResourceClaimNames`).
 fn validate_claims(used: &[ResourceClaim], known: &[&str], path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen: Vec<(&str, Option<&str>)> = Vec::new();
+    // Of each name, where each request of it came first.
+    let mut seen: BTreeMap<&str, BTreeMap<Option<&str>, usize>> = BTreeMap::new();
+    let names: BTreeSet<_> = known.iter().collect();
+    let all = known.join(", ");
     for (index, claim) in used.iter().enumerate() {
         let path = path.index(index);
         let name = claim.name.as_str();
@@ -223,19 +227,23 @@ fn validate_claims(used: &[ResourceClaim], known: &[&str], path: &FieldPath) -> 
             let path = path.child("request");
             errors.extend(invalid(&path, request, names::dns1123_label(request)));
         }
-        let overlaps = |other: &(&str, Option<&str>)| {
-            other.0 == name && (other.1.is_none() || request.is_none() || other.1 == request)
+        let before = seen.entry(name).or_default();
+        let overlap = match request {
+            None => before.values().next().map(|_| name.to_owned()),
+            Some(wanted) => match (before.get(&None), before.get(&request)) {
+                (None, None) => None,
+                (whole, Some(same)) if whole.is_none_or(|whole| same < whole) => {
+                    Some(format!("{name}/{wanted}"))
+                }
+                _ => Some(name.to_owned()),
+            },
         };
-        if let Some((_, other)) = seen.iter().find(|other| overlaps(other)) {
-            let is_same = other.is_some() && *other == request;
-            let text = request.filter(|_| is_same).map(|request| format!("{name}/{request}"));
-            errors.push(FieldError::duplicate(&path, text.unwrap_or_else(|| name.to_owned())));
-        }
-        seen.push((name, request));
-        if !known.contains(&name) {
+        errors.extend(overlap.map(|text| FieldError::duplicate(&path, text)));
+        before.entry(request).or_insert(index);
+        if !names.contains(&name) {
             let listed = match known {
                 [] => " which is empty".to_owned(),
-                known => format!(": {}", known.join(", ")),
+                _ => format!(": {}", shown_name(&all)),
             };
             let detail = format!("must be one of the names in pod.spec.resourceClaims{listed}");
             errors.push(FieldError { detail, ..FieldError::not_found(&path, name) });

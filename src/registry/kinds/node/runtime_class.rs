@@ -3,7 +3,7 @@
 //! Follows upstream `ValidateRuntimeClass` (pkg/apis/node/validation, v1.35).
 
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::{immutable, invalid, labels, to_value};
+use crate::registry::checks::{immutable, invalid, labels, repeated, to_value};
 use crate::registry::kinds::core::{podspec, resources, taints};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, cells};
@@ -62,12 +62,10 @@ fn validate_scheduling(scheduling: &Scheduling) -> Vec<FieldError> {
     let tolerations = scheduling.tolerations.as_deref().unwrap_or_default();
     let path = path.child("tolerations");
     errors.extend(taints::validate_tolerations(tolerations, &path.child("tolerations")));
+    let is_repeated =
+        repeated(tolerations.iter().map(|one| (&one.key, &one.operator, &one.value, &one.effect)));
     for (index, toleration) in tolerations.iter().enumerate() {
-        let is_same = |other: &k8s_openapi::api::core::v1::Toleration| {
-            (&other.key, &other.operator, &other.value, &other.effect)
-                == (&toleration.key, &toleration.operator, &toleration.value, &toleration.effect)
-        };
-        if tolerations[..index].iter().any(is_same) {
+        if is_repeated[index] {
             errors.push(FieldError::duplicate(&path.index(index), to_value(toleration)));
         }
     }

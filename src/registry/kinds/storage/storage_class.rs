@@ -120,7 +120,7 @@ type Topology<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 fn validate_topologies(terms: &[TopologySelectorTerm]) -> Vec<FieldError> {
     let path = FieldPath::new("allowedTopologies");
     let mut errors = Vec::new();
-    let mut seen: Vec<Topology<'_>> = Vec::new();
+    let mut seen: BTreeSet<Topology<'_>> = BTreeSet::new();
     for (index, term) in terms.iter().enumerate() {
         let path = path.index(index).child("matchLabelExpressions");
         let requirements = term.match_label_expressions.as_deref().unwrap_or_default();
@@ -136,10 +136,9 @@ fn validate_topologies(terms: &[TopologySelectorTerm]) -> Vec<FieldError> {
         }
         // Upstream compares with an empty term too, so that a term without requirements counts as
         // given twice.
-        if topology.is_empty() || seen.contains(&topology) {
+        if topology.is_empty() || !seen.insert(topology) {
             errors.push(FieldError::duplicate(&path, ""));
         }
-        seen.push(topology);
     }
     errors
 }

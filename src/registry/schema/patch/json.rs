@@ -1,9 +1,10 @@
 //! JSON patch (RFC 6902), with upstream's limits.
 
 use super::PatchError;
+use crate::registry::schema::DOCUMENT_DEPTH_MAX;
+use json_patch::jsonptr::Pointer;
 use json_patch::{PatchOperation, patch_unsafe};
 use serde_json::Value;
-use std::io::{self, Write};
 
 /// A JSON patch of more operations is refused, as upstream does (`maxJSONPatchOperations`,
 /// apiserver pkg/endpoints/handlers/patch.go, v1.35).
@@ -13,32 +14,36 @@ pub const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
 /// apiserver pkg/server/config.go, v1.35).
 pub const JSON_PATCH_COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// A JSON patch whose operations look at or move more values than this is refused: an element that
+/// is added at the beginning of a list moves all others. Upstream has no such limit, and would take
+/// minutes for what is refused here.
+pub const JSON_PATCH_WORK_MAX: usize = 32_000_000;
+
 /// Applies a JSON patch.
 ///
 /// # Errors
 /// If it is no list of operations, too long, or if an operation does not apply.
-pub fn json_patch(mut document: Value, patch: Value) -> Result<Value, PatchError> {
+pub fn json_patch(document: Value, patch: Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
         return Err(PatchError::malformed("a JSON patch is a list of operations"));
     };
     if operations.len() > JSON_PATCH_OPERATIONS_MAX {
         return Err(PatchError::TooManyOperations { operations: operations.len() });
     }
-    let mut copied_bytes = 0;
+    let mut patching = Patching { document, copied_bytes: 0, work: 0 };
     for (index, operation) in operations.into_iter().enumerate() {
         let operation = read_operation(index, operation)?;
-        copied_bytes += size_of_copy(&document, &operation);
-        if copied_bytes > JSON_PATCH_COPIED_BYTES_MAX {
-            return Err(PatchError::does_not_apply(format!(
-                "operation {index} copies more than {JSON_PATCH_COPIED_BYTES_MAX} bytes"
-            )));
-        }
-        patch_unsafe(&mut document, std::slice::from_ref(&operation)).map_err(|error| {
-            let path = operation.path();
-            PatchError::does_not_apply(format!("operation {index} at {path}: {}", error.kind))
+        patching.spend(&operation).map_err(|problem| {
+            PatchError::does_not_apply(format!("operation {index} {problem}"))
         })?;
+        patch_unsafe(&mut patching.document, std::slice::from_ref(&operation)).map_err(
+            |error| {
+                let path = operation.path();
+                PatchError::does_not_apply(format!("operation {index} at {path}: {}", error.kind))
+            },
+        )?;
     }
-    Ok(document)
+    Ok(patching.document)
 }
 
 fn read_operation(index: usize, operation: Value) -> Result<PatchOperation, PatchError> {
@@ -49,25 +54,94 @@ fn read_operation(index: usize, operation: Value) -> Result<PatchOperation, Patc
         .map_err(|error| PatchError::does_not_apply(format!("operation {index}: {error}")))
 }
 
-/// How many bytes of JSON an operation copies; zero if it copies nothing.
-fn size_of_copy(document: &Value, operation: &PatchOperation) -> usize {
-    /// Counts what is written to it.
-    struct Counter(usize);
-    impl Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
+/// A document on its way, and what it has cost so far.
+struct Patching {
+    document: Value,
+    copied_bytes: usize,
+    work: usize,
+}
+
+impl Patching {
+    /// Adds what an operation is about to cost. A document never becomes deeper than one may be that
+    /// is read: whoever walks it, or drops it, relies on that.
+    fn spend(&mut self, operation: &PatchOperation) -> Result<(), String> {
+        let path = operation.path();
+        let place = match operation {
+            PatchOperation::Test(_) => 0,
+            _ => self.length_of_list(path),
+        };
+        let (from, put) = match operation {
+            PatchOperation::Add(add) => (None, measure(&add.value)),
+            PatchOperation::Replace(replace) => (None, measure(&replace.value)),
+            PatchOperation::Test(test) => (None, measure(&test.value)),
+            PatchOperation::Remove(_) => (None, Measure::default()),
+            PatchOperation::Move(of) => (Some(&of.from), self.measure_at(&of.from)),
+            PatchOperation::Copy(of) => (Some(&of.from), self.measure_at(&of.from)),
+        };
+        let gap = from.map_or(0, |from| self.length_of_list(from));
+        self.work += place + gap + put.values;
+        if self.work > JSON_PATCH_WORK_MAX {
+            return Err(format!("moves more than {JSON_PATCH_WORK_MAX} values"));
         }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+        let is_put = !matches!(operation, PatchOperation::Test(_) | PatchOperation::Remove(_));
+        if is_put && path.tokens().count() + put.depth > DOCUMENT_DEPTH_MAX {
+            return Err(format!("nests values deeper than {DOCUMENT_DEPTH_MAX}"));
+        }
+        if matches!(operation, PatchOperation::Copy(_)) {
+            self.copied_bytes += put.bytes;
+            if self.copied_bytes > JSON_PATCH_COPIED_BYTES_MAX {
+                return Err(format!("copies more than {JSON_PATCH_COPIED_BYTES_MAX} bytes"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many elements the list has that the path leads into.
+    fn length_of_list(&self, path: &Pointer) -> usize {
+        let list = path.parent().and_then(|parent| self.document.pointer(parent.as_str()));
+        list.and_then(Value::as_array).map_or(0, Vec::len)
+    }
+
+    fn measure_at(&self, path: &Pointer) -> Measure {
+        self.document.pointer(path.as_str()).map(measure).unwrap_or_default()
+    }
+}
+
+/// An object counts as this many bytes that are copied, however short it is: it takes as much memory
+/// as any other.
+const OBJECT_BYTES: usize = 32;
+
+/// How large a value is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measure {
+    values: usize,
+    /// As JSON, but for escapes, and [`OBJECT_BYTES`].
+    bytes: usize,
+    /// How many lists and objects are around the innermost value.
+    depth: usize,
+}
+
+fn measure(value: &Value) -> Measure {
+    let leaf = |bytes| Measure { values: 1, bytes, depth: 0 };
+    let around = |all: Measure, inner: Measure, name_bytes: usize| Measure {
+        values: all.values + inner.values,
+        bytes: all.bytes + inner.bytes + name_bytes + 1,
+        depth: all.depth.max(inner.depth + 1),
+    };
+    match value {
+        Value::Null | Value::Bool(_) => leaf("null".len()),
+        Value::Number(number) => leaf(number.to_string().len()),
+        Value::String(text) => leaf(text.len() + 2),
+        Value::Array(list) => {
+            list.iter().fold(Measure { values: 1, bytes: 2, depth: 1 }, |all, one| {
+                around(all, measure(one), 0)
+            })
+        }
+        Value::Object(map) => {
+            let empty = Measure { values: 1, bytes: OBJECT_BYTES, depth: 1 };
+            map.iter().fold(empty, |all, (name, one)| around(all, measure(one), name.len() + 3))
         }
     }
-    let PatchOperation::Copy(copy) = operation else { return 0 };
-    let mut counter = Counter(0);
-    if let Some(source) = document.pointer(copy.from.as_str()) {
-        serde_json::to_writer(&mut counter, source).expect("counting never fails");
-    }
-    counter.0
 }
 
 #[cfg(test)]
@@ -148,6 +222,38 @@ mod tests {
             (0..40).map(|n| json!({"op": "copy", "from": "", "path": format!("/n{n}")})).collect();
         let error = json_patch(json!({"a": 1}), Value::Array(doubling)).unwrap_err();
         assert!(error.to_string().ends_with("copies more than 3145728 bytes"), "{error}");
+    }
+
+    #[test]
+    fn operations_that_move_long_lists_again_and_again_are_refused() {
+        let document = json!({"list": vec![0; 200_000]});
+        for operation in [
+            json!({"op": "add", "path": "/list/0", "value": 0}),
+            json!({"op": "move", "from": "/list/0", "path": "/list/-"}),
+            json!({"op": "remove", "path": "/list/0"}),
+            json!({"op": "move", "from": "/list", "path": "/list"}),
+        ] {
+            let patch = vec![operation; JSON_PATCH_OPERATIONS_MAX];
+            let error = json_patch(document.clone(), Value::Array(patch)).unwrap_err();
+            assert!(error.to_string().ends_with("moves more than 32000000 values"), "{error}");
+        }
+        let few = json!([{"op": "add", "path": "/list/0", "value": 1}]);
+        assert!(json_patch(document, few).is_ok());
+    }
+
+    #[test]
+    fn documents_do_not_become_deeper_than_they_may_be() {
+        let mut deep = vec![json!({"op": "add", "path": "/a", "value": {}})];
+        for depth in (0..18).map(|power| 1 << power) {
+            let path = "/a".repeat(depth + 1);
+            deep.push(json!({"op": "copy", "from": "/a", "path": path}));
+        }
+        let error = json_patch(json!({}), Value::Array(deep)).unwrap_err();
+        assert_eq!(error.to_string(), "operation 7 nests values deeper than 127");
+        let steps = (1..200)
+            .map(|depth| json!([{"op": "add", "path": "/a".repeat(depth), "value": {}}])[0].take());
+        let error = json_patch(json!({}), Value::Array(steps.collect())).unwrap_err();
+        assert_eq!(error.to_string(), "operation 126 nests values deeper than 127");
     }
 
     #[test]

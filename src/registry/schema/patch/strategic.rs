@@ -9,6 +9,7 @@
 use super::super::table::{BUILT_IN, FieldView, PatchStrategy, Shape, Table, TypeRef};
 use super::PatchError;
 use serde_json::{Map, Value};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -16,6 +17,11 @@ const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ELEMENT_ORDER: &str = "$setElementOrder";
 const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
+
+/// A patch that looks at more list elements than this is refused. Each element is looked at a few
+/// times; more often only where a patch names one element again and again, each time with a list
+/// that is to be merged into a long one.
+pub const STRATEGIC_WORK_MAX: usize = 2_000_000;
 
 /// Applies a strategic merge patch to a document of the built-in type `of`.
 ///
@@ -42,7 +48,7 @@ pub fn strategic_merge_patch_in(
     let (Value::Object(document), Value::Object(patch)) = (document, patch) else {
         return Err(PatchError::malformed("invalid JSON document"));
     };
-    let merger = Merger { table };
+    let merger = Merger { table, work: Cell::new(0) };
     merger.merge_maps(Shape::Struct(of), document, patch).map(Value::Object)
 }
 
@@ -50,6 +56,8 @@ type Object = Map<String, Value>;
 
 struct Merger<'t> {
     table: &'t Table,
+    /// How many elements of lists were looked at.
+    work: Cell<usize>,
 }
 
 /// How a list is merged.
@@ -67,6 +75,15 @@ impl<'t> ListRules<'t> {
 }
 
 impl<'t> Merger<'t> {
+    fn spend(&self, elements: usize) -> Result<(), PatchError> {
+        self.work.set(self.work.get() + elements);
+        if self.work.get() <= STRATEGIC_WORK_MAX {
+            return Ok(());
+        }
+        let problem = format!("the patch merges more than {STRATEGIC_WORK_MAX} elements of lists");
+        Err(PatchError::does_not_apply(problem))
+    }
+
     fn field(&self, shape: Shape, name: &str) -> Option<FieldView<'t>> {
         match shape {
             Shape::Struct(of) => self.table.get(of).field(name),
@@ -105,11 +122,17 @@ impl<'t> Merger<'t> {
                 _ => Err(unknown_directive(&directive, &patch)),
             };
         }
+        self.spend(1 + if patch.contains_key(RETAIN_KEYS) { original.len() } else { 0 })?;
         retain_keys(&mut original, &mut patch)?;
         self.merge_ordered_lists(shape, &mut original, &mut patch)?;
         for (name, value) in patch {
             match name.strip_prefix(DELETE_FROM_LIST) {
-                Some(rest) => delete_from_list(&mut original, rest, &value)?,
+                Some(rest) => {
+                    let name = rest.strip_prefix('/').unwrap_or(rest);
+                    let list = original.get(name).and_then(Value::as_array);
+                    self.spend(list.map_or(0, Vec::len))?;
+                    delete_from_list(&mut original, rest, &value)?;
+                }
                 None => self.merge_field(shape, &mut original, name, value)?,
             }
         }
@@ -183,6 +206,8 @@ impl<'t> Merger<'t> {
         new: Option<Vec<Value>>,
         order: &[Value],
     ) -> Result<Option<Vec<Value>>, PatchError> {
+        let length = |list: &Option<Vec<Value>>| list.as_ref().map_or(0, Vec::len);
+        self.spend(length(&old) + length(&new) + order.len())?;
         let old_order = place_order(rules.key, old.as_deref(), new.as_deref());
         let merged = match (old, new) {
             (None, None) => return Ok(None),
@@ -205,6 +230,7 @@ impl<'t> Merger<'t> {
         if old.is_empty() && new.is_empty() {
             return Ok(old);
         }
+        self.spend(old.len() + new.len())?;
         if !are_objects(&old, &new)? {
             let mut seen = HashSet::with_capacity(old.len() + new.len());
             let both = old.iter().chain(&new).filter(|value| seen.insert(*value));

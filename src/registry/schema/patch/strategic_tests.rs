@@ -641,3 +641,20 @@ fn long_lists_are_merged_in_time() {
         assert_eq!(merged.len(), ELEMENTS / 2 * 3);
     }
 }
+
+#[test]
+fn a_long_list_is_not_merged_once_for_each_time_that_its_element_is_named() {
+    let env: Vec<_> = (0..20_000).map(|index| json!({"name": format!("e{index}")})).collect();
+    let pod = json!({"spec": {"containers": [{"name": "a", "env": env}]}});
+    let again = |list: Value| json!({"spec": {"containers": vec![list; 20_000]}});
+    for element in [
+        json!({"name": "a", "env": [{"name": "x"}]}),
+        json!({"name": "a", "$deleteFromPrimitiveList/env": []}),
+    ] {
+        let error = strategic_merge_patch(types::POD, pod.clone(), again(element)).unwrap_err();
+        let problem = "the patch merges more than 2000000 elements of lists";
+        assert_eq!(error.to_string(), problem);
+    }
+    let once = json!({"spec": {"containers": [{"name": "a", "env": env}]}});
+    assert_eq!(strategic_merge_patch(types::POD, pod.clone(), once), Ok(pod));
+}

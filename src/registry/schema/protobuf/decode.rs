@@ -4,7 +4,9 @@
 //! left out where Go's JSON leaves it out (`omitempty`), so that objects are stored alike whichever
 //! way they came. Unlike upstream, texts that are not UTF-8 are refused.
 
-use super::super::decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DecodeError};
+use super::super::decode::{
+    DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX, DecodeError,
+};
 use super::super::path::Path;
 use super::super::table::{BUILT_IN, FieldView, Shape, Table, TypeRef, TypeView};
 use super::wire::{Payload, Reader};
@@ -26,7 +28,7 @@ pub fn decode(of: TypeRef, message: &[u8]) -> Result<Value, DecodeError> {
     if message.len() > DOCUMENT_BYTES_MAX {
         return Err(DecodeError::TooLarge);
     }
-    let mut walker = Walker { table: &BUILT_IN, depth: 0 };
+    let mut walker = Walker { table: &BUILT_IN, depth: 0, objects: 0 };
     walker.object(of, message, &Path::Root)
 }
 
@@ -43,6 +45,8 @@ struct Walker<'t> {
     table: &'t Table,
     /// How many objects and lists are around the place that is read.
     depth: usize,
+    /// How many messages were read that stand for objects.
+    objects: usize,
 }
 
 /// What a field number means inside a type.
@@ -117,7 +121,7 @@ impl Walker<'_> {
             return self.free_form(of, message, path);
         }
         let mut object = Map::new();
-        self.enter()?;
+        self.enter_object()?;
         self.fields(Scope { of, inside: &[], path }, message, &mut object)?;
         self.leave();
         Ok(Value::Object(object))
@@ -183,7 +187,7 @@ impl Walker<'_> {
                 // A message that comes in pieces is merged.
                 let inner = object.entry(name).or_insert_with(|| Value::Object(Map::new()));
                 let inner = inner.as_object_mut().expect("a struct field holds nothing else");
-                self.enter()?;
+                self.enter_object()?;
                 self.fields(Scope { of, inside: &[], path }, bytes(payload, path)?, inner)?;
                 self.leave();
             }
@@ -360,6 +364,14 @@ impl Walker<'_> {
     fn enter(&mut self) -> Result<(), DecodeError> {
         self.depth += 1;
         if self.depth > DOCUMENT_DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
+    }
+
+    fn enter_object(&mut self) -> Result<(), DecodeError> {
+        self.objects += 1;
+        if self.objects > DOCUMENT_OBJECTS_MAX {
+            return Err(DecodeError::TooManyObjects);
+        }
+        self.enter()
     }
 
     fn leave(&mut self) {

@@ -3,6 +3,8 @@
 
 use super::node::Structural;
 use super::place::Place;
+use super::prune::UNKNOWN_MAX;
+use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath, names};
 use crate::registry::kind::Scope;
 use crate::registry::metadata;
@@ -120,7 +122,7 @@ impl Coercer {
             let path = place.path().child("metadata");
             return Err(FieldError::invalid(&path, found.clone(), problem));
         }
-        if !coerced.unknown.is_empty() {
+        if !coerced.unknown.is_empty() && self.unknown.len() < UNKNOWN_MAX {
             let prefix = place.path().child("metadata");
             self.unknown.extend(coerced.unknown.iter().map(|name| format!("{prefix}.{name}")));
         }
@@ -210,6 +212,9 @@ fn visit(
     place: Place<'_>,
     errors: &mut Vec<FieldError>,
 ) {
+    if errors.len() >= ERRORS_MAX {
+        return;
+    }
     match value {
         Value::Object(object) => {
             if is_resource {

@@ -2,6 +2,7 @@
 //! pkg/apiserver/schema/listtype/validation.go, v1.35).
 
 use super::node::{ListType, Structural};
+use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -15,6 +16,9 @@ pub fn validate(value: &Value, schema: &Structural) -> Vec<FieldError> {
 }
 
 fn visit(path: &FieldPath, schema: &Structural, value: &Value, errors: &mut Vec<FieldError>) {
+    if errors.len() >= ERRORS_MAX {
+        return;
+    }
     match value {
         Value::Object(object) => {
             let additional = schema.additional_schema();
@@ -89,6 +93,9 @@ fn repeated<'v>(values: impl Iterator<Item = &'v Value>) -> Vec<usize> {
         *times += 1;
         if *times == 2 {
             second.push(index);
+        }
+        if second.len() >= ERRORS_MAX {
+            break;
         }
     }
     second

@@ -7,7 +7,7 @@ use crate::registry::schema::path::Path;
 use serde_json::Value;
 
 /// After so many unknown fields no more are named, as in upstream's strict decoder.
-const UNKNOWN_MAX: usize = 100;
+pub(super) const UNKNOWN_MAX: usize = 100;
 
 /// Prunes a resource. Returns the paths of the fields that were taken out, sorted: `spec.extra`,
 /// `spec.list[0].extra`.

@@ -5,7 +5,16 @@
 //! what is nested there says what values must be like, and of fields that the schema has.
 
 use super::node::{Additional, Checks, Structural, Type};
+use super::pattern::Pattern;
+use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath};
+use std::collections::BTreeMap;
+
+/// A schema whose regular expressions take more memory than this, when they are all in use, is
+/// refused.
+const PATTERNS_BYTES_MAX: usize = 64 << 20;
+
+const TOO_LARGE: &str = "the regular expressions of the schema are too large together";
 
 /// Where a schema is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,7 +27,7 @@ enum Level {
 /// What is not structural about the schema at `path`, sorted.
 #[must_use]
 pub fn validate_structure(path: &FieldPath, schema: &Structural) -> Vec<FieldError> {
-    let mut rules = Rules { errors: Vec::new() };
+    let mut rules = Rules { errors: Vec::new(), patterns: BTreeMap::new(), pattern_bytes: 0 };
     rules.node(schema, Level::Root, path);
     if let Some(checks) = schema.checks() {
         rules.complete_checks(checks, Some(schema), &Paths { schema: path, nested: path });
@@ -27,8 +36,11 @@ pub fn validate_structure(path: &FieldPath, schema: &Structural) -> Vec<FieldErr
     rules.errors
 }
 
-struct Rules {
+struct Rules<'s> {
     errors: Vec<FieldError>,
+    /// The regular expressions that were looked at, and what is wrong with them.
+    patterns: BTreeMap<&'s str, Option<String>>,
+    pattern_bytes: usize,
 }
 
 /// The place of a schema, and of what is nested and says something of it.
@@ -43,9 +55,12 @@ impl Paths<'_> {
     }
 }
 
-impl Rules {
+impl<'s> Rules<'s> {
     /// Upstream `validateStructuralInvariants`.
-    fn node(&mut self, schema: &Structural, level: Level, path: &FieldPath) {
+    fn node(&mut self, schema: &'s Structural, level: Level, path: &FieldPath) {
+        if self.errors.len() >= ERRORS_MAX {
+            return;
+        }
         if schema.kind() == Type::Array && schema.items().is_none() {
             self.errors.push(FieldError::required(&path.child("items"), "must be specified"));
         }
@@ -145,7 +160,7 @@ impl Rules {
     }
 
     /// Upstream `validateValueValidation`.
-    fn checks(&mut self, checks: &Checks, skipped: IntOrString, path: &FieldPath) {
+    fn checks(&mut self, checks: &'s Checks, skipped: IntOrString, path: &FieldPath) {
         if skipped != IntOrString::AnyOf {
             for (index, nested) in checks.any_of.iter().enumerate() {
                 self.nested(nested, IntOrString::No, &path.child("anyOf").index(index));
@@ -162,16 +177,36 @@ impl Rules {
         if let Some(not) = &checks.not {
             self.nested(not, IntOrString::No, &path.child("not"));
         }
-        if let Some(pattern) = &checks.pattern
-            && let Err(error) = pattern.check()
-        {
-            let detail = format!("must be a valid regular expression, but isn't: {error}");
-            self.errors.push(FieldError::invalid(&path.child("pattern"), pattern.source(), detail));
+        if let Some(pattern) = &checks.pattern {
+            self.pattern(pattern, path);
+        }
+    }
+
+    /// Each expression is compiled once.
+    fn pattern(&mut self, pattern: &'s Pattern, path: &FieldPath) {
+        let source = pattern.source();
+        if !self.patterns.contains_key(source) && self.pattern_bytes <= PATTERNS_BYTES_MAX {
+            let checked = pattern.check();
+            self.pattern_bytes += checked.as_ref().copied().unwrap_or_default();
+            let problem = match checked {
+                Ok(_) => (self.pattern_bytes > PATTERNS_BYTES_MAX).then(|| TOO_LARGE.to_owned()),
+                Err(error) => {
+                    Some(format!("must be a valid regular expression, but isn't: {error}"))
+                }
+            };
+            self.patterns.insert(source, problem);
+        }
+        if let Some(Some(problem)) = self.patterns.get(source) {
+            let error = FieldError::invalid(&path.child("pattern"), source, problem.as_str());
+            self.errors.push(error);
         }
     }
 
     /// Upstream `validateNestedValueValidation`.
-    fn nested(&mut self, nested: &Structural, skipped: IntOrString, path: &FieldPath) {
+    fn nested(&mut self, nested: &'s Structural, skipped: IntOrString, path: &FieldPath) {
+        if self.errors.len() >= ERRORS_MAX {
+            return;
+        }
         if let Some(checks) = nested.checks() {
             self.checks(checks, skipped, path);
         }
@@ -389,6 +424,24 @@ mod tests {
                 "s.properties[metadata]: Required value: because it is defined in s.allOf[0].properties[metadata]",
             ],
         );
+    }
+
+    #[test]
+    fn patterns_are_not_too_large_together() {
+        let patterns = |count: usize| {
+            let of = |index: usize| {
+                let pattern = format!("^(a{{1000}}){{60}}{index}$");
+                (format!("p{index}"), json!({"type": "string", "pattern": pattern}))
+            };
+            let properties: serde_json::Map<_, _> = (0..count).map(of).collect();
+            let schema = json!({"type": "object", "properties": properties});
+            let schema = Structural::new(&serde_json::from_value(schema).unwrap()).unwrap();
+            validate_structure(&FieldPath::new("s"), &schema)
+        };
+        assert!(patterns(10).is_empty());
+        let errors = patterns(20);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].to_string().ends_with(TOO_LARGE), "{}", errors[0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::tolerance::Tolerance;
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::to_value;
+use crate::registry::checks::{repeated, to_value};
 use crate::registry::kinds::webhook_address::{ServiceAddress, validate_service, validate_url};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, WebhookClientConfig,
@@ -107,9 +107,10 @@ fn validate_versions(
         return vec![FieldError::required(path, "")];
     }
     let mut errors = Vec::new();
+    let is_repeated = repeated(versions);
     for (index, version) in versions.iter().enumerate() {
         let path = path.index(index);
-        if versions[..index].contains(version) {
+        if is_repeated[index] {
             errors.push(FieldError::invalid(&path, version.as_str(), "duplicate version"));
             continue;
         }

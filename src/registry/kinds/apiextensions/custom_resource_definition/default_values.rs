@@ -167,14 +167,6 @@ fn in_metadata(
 
 /// Several errors as one text (upstream `ToAggregate`).
 pub(super) fn aggregate(errors: &[FieldError]) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    for text in errors.iter().map(ToString::to_string) {
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-    match texts.as_slice() {
-        [text] => text.clone(),
-        texts => format!("[{}]", texts.join(", ")),
-    }
+    let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    crate::api::status::aggregate(&texts)
 }

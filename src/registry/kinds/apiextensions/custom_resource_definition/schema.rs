@@ -7,12 +7,13 @@ use super::rule_costs::{Scope, Step};
 use super::rules::{self, Compiler};
 use super::tolerance::Tolerance;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::to_value;
+use crate::registry::checks::{ERRORS_OF_WHOLE_MAX, repeated, to_value};
 use crate::registry::schema::structural::{Structural, validate_structure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 const META_FIELDS: [&str; 3] = ["metadata", "kind", "apiVersion"];
@@ -400,7 +401,11 @@ fn validate_map_items(
     }
     let mut errors = Vec::new();
     let keys_path = path.child("x-kubernetes-list-map-keys");
+    let is_repeated = repeated(keys);
     for (index, key) in keys.iter().enumerate() {
+        if errors.len() >= ERRORS_OF_WHOLE_MAX {
+            break;
+        }
         match items.properties.as_ref().and_then(|all| all.get(key)) {
             Some(property) if matches!(property.type_.as_deref(), Some("array" | "object")) => {
                 let path = items_path.child("properties").key(key).child("type");
@@ -414,7 +419,7 @@ fn validate_map_items(
                 errors.push(FieldError::invalid(&keys_path, to_value(&keys), detail));
             }
         }
-        if keys[..index].contains(key) {
+        if is_repeated[index] {
             let detail = "must not contain duplicate entries";
             errors.push(FieldError::invalid(&keys_path, to_value(&keys), detail));
         }
@@ -437,12 +442,13 @@ pub(super) fn validate_list_items(props: &JSONSchemaProps, path: &FieldPath) -> 
     if list_type != "map" {
         return errors;
     }
+    let required: BTreeSet<_> = items.required.iter().flatten().collect();
     for key in props.x_kubernetes_list_map_keys.iter().flatten() {
         let Some(property) = items.properties.as_ref().and_then(|all| all.get(key)) else {
             continue;
         };
         let path = items_path.child("properties").key(key);
-        let is_required = items.required.iter().flatten().any(|name| name == key);
+        let is_required = required.contains(key);
         if !is_required && property.default.is_none() {
             let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             errors.push(FieldError::required(&path.child("default"), detail));

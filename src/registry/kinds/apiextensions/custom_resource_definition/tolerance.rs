@@ -14,7 +14,7 @@ use crate::registry::schema::structural::{Structural, validate_structure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, SelectableField,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nothing is tolerated of a new definition, but of the authorities of its webhook.
 #[derive(Clone, Debug, Default)]
@@ -97,12 +97,14 @@ fn many_selectable(new: &Spec<'_>, old: &Spec<'_>) -> BTreeSet<String> {
     let is_same =
         |new: &[SelectableField], old: &[SelectableField]| old.len() > SELECTABLE_MAX && new == old;
     let mut names = BTreeSet::new();
+    let known: BTreeMap<_, _> =
+        old.versions.iter().rev().map(|(version, said)| (&version.name, said)).collect();
     if is_same(new.all.selectable, old.all.selectable) {
         names.insert(String::new());
     }
     for (version, said) in &new.versions {
-        let before = old.versions.iter().find(|(other, _)| other.name == version.name);
-        if before.is_some_and(|(_, before)| is_same(said.selectable, before.selectable)) {
+        let before = known.get(&version.name);
+        if before.is_some_and(|before| is_same(said.selectable, before.selectable)) {
             names.insert(version.name.clone());
         }
     }
@@ -113,8 +115,10 @@ fn unchanged_schemas(
     new: &CustomResourceDefinition,
     old: &CustomResourceDefinition,
 ) -> BTreeSet<String> {
+    let known: BTreeMap<_, _> =
+        old.spec.versions.iter().rev().map(|version| (version.name.as_str(), version)).collect();
     let is_unchanged = |name: &str, schema: &Option<_>| {
-        let before = old.spec.versions.iter().find(|version| version.name == name);
+        let before = known.get(name);
         before.is_some_and(|before| before.schema == *schema)
     };
     let versions = new.spec.versions.iter();

@@ -8,11 +8,12 @@ use super::tolerance::Tolerance;
 use super::{approval, conversion, names, schema, versions};
 use crate::api::names as texts;
 use crate::api::{FieldError, FieldPath};
-use crate::registry::checks::{immutable, to_value};
+use crate::registry::checks::{ERRORS_OF_WHOLE_MAX, immutable, repeated, to_value};
 use crate::registry::schema::structural::Structural;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
 };
+use std::collections::BTreeSet;
 
 const SCOPES: &[&str] = &["Cluster", "Namespaced"];
 
@@ -89,14 +90,16 @@ fn validate_stored_versions(definition: &CustomResourceDefinition) -> Vec<FieldE
     }
     let mut errors = Vec::new();
     let all = &definition.spec.versions;
+    let stored_names: BTreeSet<_> = stored.iter().collect();
+    let names: BTreeSet<_> = all.iter().map(|version| &version.name).collect();
     for version in all.iter().filter(|version| version.storage) {
-        if !stored.contains(&version.name) {
+        if !stored_names.contains(&version.name) && errors.len() < ERRORS_OF_WHOLE_MAX {
             let detail = format!("must have the storage version {}", version.name);
             errors.push(FieldError::invalid(&path, to_value(&stored), detail));
         }
     }
     for (index, name) in stored.iter().enumerate() {
-        if !all.iter().any(|version| version.name == *name) {
+        if !names.contains(name) {
             let detail = format!(
                 "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
             );
@@ -216,8 +219,7 @@ fn validate_versions(
         errors.extend(validate_selectable(said, tolerance, (&version.name, &path)));
     }
     let all = &spec.spec.versions;
-    let is_repeated = |index: usize| all[..index].iter().any(|it| it.name == all[index].name);
-    if (0..all.len()).any(is_repeated) {
+    if repeated(all.iter().map(|version| &version.name)).contains(&true) {
         let detail = "must contain unique version names";
         errors.push(FieldError::invalid(&each, to_value(all), detail));
     }

@@ -5,7 +5,7 @@
 
 use super::indexes;
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::{invalid, not_negative, one_of, to_value};
+use crate::registry::checks::{invalid, not_negative, one_of, repeated, to_value};
 use k8s_openapi::api::batch::v1::{
     JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
     PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule, SuccessPolicy, SuccessPolicyRule,
@@ -99,12 +99,13 @@ fn validate_exit_codes(
     } else if values.len() > EXIT_CODES_MAX {
         errors.push(FieldError::too_many(&path, values.len(), EXIT_CODES_MAX));
     }
+    let is_repeated = repeated(values);
     for (index, value) in values.iter().enumerate() {
         let path = path.index(index);
         if codes.operator == "In" && *value == 0 {
             errors.push(FieldError::invalid(&path, 0, "must not be 0 for the In operator"));
         }
-        if values[..index].contains(value) {
+        if is_repeated[index] {
             errors.push(FieldError::duplicate(&path, *value));
         }
     }

@@ -9,6 +9,7 @@ use super::indexes;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{not_negative, to_value};
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
+use std::collections::BTreeSet;
 
 pub(super) const COMPLETE: &str = "Complete";
 pub(super) const FAILED: &str = "Failed";
@@ -106,16 +107,14 @@ impl Step<'_> {
             return errors;
         };
         let path = self.path.child("uncountedTerminatedPods");
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = BTreeSet::new();
         for (field, uids) in [("succeeded", &uncounted.succeeded), ("failed", &uncounted.failed)] {
             for (index, uid) in uids.iter().flatten().enumerate() {
                 let path = path.child(field).index(index);
                 if uid.is_empty() {
                     errors.push(FieldError::invalid(&path, "", "must not be empty"));
-                } else if seen.contains(&uid.as_str()) {
+                } else if !seen.insert(uid) {
                     errors.push(FieldError::duplicate(&path, uid.as_str()));
-                } else {
-                    seen.push(uid);
                 }
             }
         }

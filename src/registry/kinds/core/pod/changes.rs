@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, Container, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 const CHANGEABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -89,22 +89,17 @@ fn validate_added(new: &PodSpec, old: &PodSpec, path: &FieldPath) -> Vec<FieldEr
     let mut errors = Vec::new();
     let tolerations_path = path.child("tolerations");
     let tolerations = new.tolerations.as_deref().unwrap_or_default();
-    let is_kept = |old: &Toleration| {
-        let with_seconds_of = |new: &Toleration| Toleration {
-            toleration_seconds: new.toleration_seconds,
-            ..old.clone()
-        };
-        tolerations.iter().any(|new| *new == with_seconds_of(new))
-    };
-    if old.tolerations.iter().flatten().all(is_kept) {
+    let known: HashSet<_> = tolerations.iter().map(but_seconds).collect();
+    if old.tolerations.iter().flatten().all(|old| known.contains(&but_seconds(old))) {
         errors.extend(validate_tolerations(tolerations, &tolerations_path));
     } else {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden(&tolerations_path, detail));
     }
-    let old_gates = old.scheduling_gates.as_deref().unwrap_or_default();
+    let old_gates: HashSet<_> =
+        old.scheduling_gates.iter().flatten().map(|gate| &gate.name).collect();
     for (index, gate) in new.scheduling_gates.iter().flatten().enumerate() {
-        if !old_gates.contains(gate) {
+        if !old_gates.contains(&gate.name) {
             let path = path.child("schedulingGates").index(index).child("name");
             let detail =
                 format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
@@ -112,6 +107,12 @@ fn validate_added(new: &PodSpec, old: &PodSpec, path: &FieldPath) -> Vec<FieldEr
         }
     }
     errors
+}
+
+/// What of a toleration stays.
+fn but_seconds(of: &Toleration) -> [Option<&str>; 4] {
+    let Toleration { key, operator, value, effect, toleration_seconds: _ } = of;
+    [key.as_deref(), operator.as_deref(), value.as_deref(), effect.as_deref()]
 }
 
 /// Puts back what may change; what differs then may not.

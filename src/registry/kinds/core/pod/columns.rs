@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 pub(super) const COLUMNS: &[Column] = &[
     Column::NAME,
@@ -131,9 +132,13 @@ struct Starting {
 
 fn summarize_init_containers(status: &PodStatus, init_containers: &[Container]) -> Starting {
     let mut starting = Starting::default();
+    let sidecars: BTreeSet<_> = init_containers
+        .iter()
+        .filter(|spec| pod::is_sidecar(spec))
+        .map(|spec| spec.name.as_str())
+        .collect();
     for (index, container) in status.init_container_statuses.iter().flatten().enumerate() {
-        let spec = init_containers.iter().find(|spec| spec.name == container.name);
-        let is_sidecar = spec.is_some_and(pod::is_sidecar);
+        let is_sidecar = sidecars.contains(container.name.as_str());
         starting.restarts.add(container);
         if is_sidecar {
             starting.sidecar_restarts.add(container);

@@ -7,6 +7,7 @@ use super::{is_mirror, restore_around_spec, validate};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::diff;
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
+use std::collections::BTreeMap;
 
 /// Puts back all but the ephemeral containers.
 pub(super) fn prepare(new: &mut Pod, old: &Pod) {
@@ -26,10 +27,10 @@ pub(super) fn validate(new: &Pod, old: &Pod) -> Vec<FieldError> {
     }
     let mut errors = validate::validate(new);
     let path = FieldPath::new("spec").child("ephemeralContainers");
-    let wanted = containers(new);
+    let wanted: BTreeMap<_, _> = containers(new).iter().rev().map(|new| (&new.name, new)).collect();
     for old in containers(old) {
         let name = &old.name;
-        match wanted.iter().find(|new| new.name == *name) {
+        match wanted.get(name).copied() {
             Some(new) if new == old => {}
             Some(new) => {
                 let changes = diff(new, old);

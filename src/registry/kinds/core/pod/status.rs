@@ -6,6 +6,7 @@ use super::changes;
 use crate::api::{FieldError, FieldPath, names, pod};
 use crate::registry::checks::{immutable, invalid, ip, parse_ip, to_value};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
+use std::collections::BTreeSet;
 
 const SYSTEM_CONDITIONS: &[&str] = &["PodScheduled", "Ready", "Initialized"];
 
@@ -86,14 +87,17 @@ fn validate_transitions(
         ),
     ];
     for (field, new, old) in lists {
+        let running = new.iter().flatten().filter(|now| exit_code_of_none(now));
+        let running: BTreeSet<_> = running.map(|now| now.name.as_str()).collect();
         for (index, was) in old.iter().flatten().enumerate() {
             let Some(exit_code) = exit_code(was) else {
                 continue;
             };
-            let is_back = |now: &ContainerStatus| now.name == was.name && exit_code_of_none(now);
-            let may_return = field != "ephemeralContainerStatuses"
-                && may_restart(spec, field, &was.name, exit_code);
-            if !may_return && new.iter().flatten().any(is_back) {
+            let may_return = || {
+                field != "ephemeralContainerStatuses"
+                    && may_restart(spec, field, &was.name, exit_code)
+            };
+            if running.contains(was.name.as_str()) && !may_return() {
                 let path = path.child(field).index(index).child("state");
                 let detail = "may not be transitioned to non-terminated state";
                 errors.push(FieldError::forbidden(&path, detail));

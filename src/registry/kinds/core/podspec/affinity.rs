@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
     PodAffinityTerm, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::collections::{BTreeMap, BTreeSet};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -231,8 +232,9 @@ impl LabelKeys<'_> {
             }
         }
         errors.extend(self.validate_selector(path));
+        let mismatching: BTreeSet<_> = self.mismatching.iter().collect();
         for (index, key) in self.matching.iter().enumerate() {
-            if self.mismatching.contains(key) {
+            if mismatching.contains(key) {
                 let path = path.child("matchLabelKeys").index(index);
                 let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
                 errors.push(FieldError::invalid(&path, key.as_str(), detail));
@@ -246,16 +248,18 @@ impl LabelKeys<'_> {
             return Vec::new();
         };
         let mut errors = Vec::new();
-        let mut seen: Vec<&str> =
+        let places: BTreeMap<_, _> =
+            self.matching.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
+        let mut seen: BTreeSet<&str> =
             selector.match_labels.iter().flatten().map(|(key, _)| key.as_str()).collect();
         for expression in selector.match_expressions.iter().flatten() {
             let key = expression.key.as_str();
-            let index = self.matching.iter().rposition(|matching| matching == key);
-            if let Some(index) = index.filter(|_| seen.contains(&key)) {
+            let index = places.get(key).copied();
+            if let Some(index) = index.filter(|_| seen.contains(key)) {
                 let detail = "exists in both matchLabelKeys and labelSelector";
                 errors.push(FieldError::invalid(&path.index(index), key, detail));
             }
-            seen.push(key);
+            seen.insert(key);
         }
         errors
     }

@@ -37,6 +37,9 @@ fn validate_mounts(
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
+    let devices = devices(container);
+    let device_names: BTreeSet<_> = devices.iter().map(|device| &device.name).collect();
+    let device_paths: BTreeSet<_> = devices.iter().map(|device| &device.device_path).collect();
     for (index, mount) in mounts(container).iter().enumerate() {
         let mount_path = path.index(index);
         let (name_path, at_path) = (mount_path.child("name"), mount_path.child("mountPath"));
@@ -52,12 +55,11 @@ fn validate_mounts(
         if !seen.insert(&mount.mount_path) {
             errors.push(FieldError::invalid(&at_path, mount.mount_path.as_str(), "must be unique"));
         }
-        let devices = devices(container);
-        if devices.iter().any(|device| device.name == mount.name) {
+        if device_names.contains(&mount.name) {
             let detail = "must not already exist in volumeDevices";
             errors.push(FieldError::invalid(&name_path, mount.name.as_str(), detail));
         }
-        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+        if device_paths.contains(&mount.mount_path) {
             let detail = "must not already exist as a path in volumeDevices";
             errors.push(FieldError::invalid(&at_path, mount.mount_path.as_str(), detail));
         }
@@ -134,6 +136,9 @@ fn validate_devices(
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (mut names, mut seen_paths) = (BTreeSet::new(), BTreeSet::new());
+    let mounts = mounts(container);
+    let mount_names: BTreeSet<_> = mounts.iter().map(|mount| mount.name.as_str()).collect();
+    let mount_paths: BTreeSet<_> = mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     for (index, device) in devices(container).iter().enumerate() {
         let path = path.index(index);
         let (name_path, at_path) = (path.child("name"), path.child("devicePath"));
@@ -160,12 +165,11 @@ fn validate_devices(
         } else if !seen_paths.insert(at) {
             errors.push(FieldError::invalid(&at_path, at, "must be unique"));
         }
-        let mounts = mounts(container);
-        if mounts.iter().any(|mount| mount.name == name) {
+        if mount_names.contains(name) {
             let detail = "must not already exist in volumeMounts";
             errors.push(FieldError::invalid(&name_path, name, detail));
         }
-        if mounts.iter().any(|mount| mount.mount_path == at) {
+        if mount_paths.contains(at) {
             let detail = "must not already exist as a path in volumeMounts";
             errors.push(FieldError::invalid(&at_path, at, detail));
         }

@@ -5,7 +5,7 @@
 
 use super::paths;
 use crate::api::{FieldError, FieldPath, names};
-use crate::registry::checks::{invalid_number, one_of, to_value};
+use crate::registry::checks::{invalid_number, one_of, repeated, to_value};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
 };
@@ -189,6 +189,7 @@ fn validate_ids(security: &PodSecurityContext, path: &FieldPath) -> Vec<FieldErr
 
 fn validate_sysctls(sysctls: &[Sysctl], spec: &PodSpec, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let is_repeated = repeated(sysctls.iter().map(|sysctl| &sysctl.name));
     for (index, sysctl) in sysctls.iter().enumerate() {
         let path = path.index(index).child("name");
         let name = sysctl.name.as_str();
@@ -199,7 +200,7 @@ fn validate_sysctls(sysctls: &[Sysctl], spec: &PodSpec, path: &FieldPath) -> Vec
                 "must have at most {SYSCTL_BYTES_MAX} characters and match regex {SYSCTL_REGEX}"
             );
             errors.push(FieldError::invalid(&path, name, detail));
-        } else if sysctls[..index].iter().any(|other| other.name == name) {
+        } else if is_repeated[index] {
             errors.push(FieldError::duplicate(&path, name));
         }
         let shared = match namespace_of(name) {

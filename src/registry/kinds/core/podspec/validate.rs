@@ -8,7 +8,7 @@ use super::super::taints::validate_tolerations;
 use super::containers::{self, Surroundings};
 use super::{affinity, dns, security, volumes};
 use crate::api::{FieldError, FieldPath, Quantity, names, pod};
-use crate::registry::checks::{self, invalid, one_of, to_value};
+use crate::registry::checks::{self, invalid, one_of, repeated, to_value};
 use crate::registry::metadata;
 use k8s_openapi::api::core::v1::{Container, PodResourceClaim, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -112,12 +112,13 @@ fn validate_containers(
 
 fn validate_claims(claims: &[PodResourceClaim], path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let is_repeated = repeated(claims.iter().map(|claim| &claim.name));
     for (index, claim) in claims.iter().enumerate() {
         let path = path.index(index);
         let name_path = path.child("name");
         if claim.name.is_empty() {
             errors.push(FieldError::required(&name_path, ""));
-        } else if claims[..index].iter().any(|other| other.name == claim.name) {
+        } else if is_repeated[index] {
             errors.push(FieldError::duplicate(&name_path, claim.name.as_str()));
         } else {
             errors.extend(invalid(&name_path, &claim.name, names::dns1123_label(&claim.name)));
@@ -217,10 +218,11 @@ fn validate_placement(spec: &PodSpec, path: &FieldPath) -> Vec<FieldError> {
         errors.extend(invalid(&path, kind, names::qualified_name(kind)));
     }
     let gates = spec.scheduling_gates.as_deref().unwrap_or_default();
+    let is_repeated = repeated(gates.iter().map(|gate| &gate.name));
     for (index, gate) in gates.iter().enumerate() {
         let path = path.child("schedulingGates").index(index);
         errors.extend(invalid(&path, &gate.name, names::qualified_name(&gate.name)));
-        if gates[..index].iter().any(|other| other.name == gate.name) {
+        if is_repeated[index] {
             errors.push(FieldError::duplicate(&path, gate.name.as_str()));
         }
     }
@@ -327,6 +329,7 @@ fn validate_linux(spec: &PodSpec, path: &FieldPath) -> Vec<FieldError> {
 /// Variables can be read from files that containers share, which are in an `emptyDir`.
 fn validate_file_volumes(spec: &PodSpec, path: &FieldPath) -> Vec<FieldError> {
     let volumes = spec.volumes.as_deref().unwrap_or_default();
+    let names: BTreeSet<_> = volumes.iter().map(|volume| volume.name.as_str()).collect();
     let without_directory: BTreeSet<_> = volumes
         .iter()
         .filter(|volume| volume.empty_dir.is_none())
@@ -345,7 +348,7 @@ fn validate_file_volumes(spec: &PodSpec, path: &FieldPath) -> Vec<FieldError> {
             if without_directory.contains(name) {
                 let detail = "referenced volume must be of type emptyDir";
                 errors.push(FieldError::invalid(&path, name, detail));
-            } else if !volumes.iter().any(|volume| volume.name == name) {
+            } else if !names.contains(name) {
                 errors.push(FieldError::not_found(&path, name));
             }
         }

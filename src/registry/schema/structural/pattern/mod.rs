@@ -14,9 +14,8 @@ use std::sync::OnceLock;
 /// A compiled expression larger than this is refused, as upstream refuses those that are too large.
 const COMPILED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A compiled expression larger than this is not kept but compiled for each use: most are smaller
-/// by far.
-const KEPT_BYTES_MAX: usize = 128 * 1024;
+/// How large a compiled expression is, is found out by trying these. Most are of the first size.
+const SIZES: [usize; 5] = [8 << 10, 32 << 10, 128 << 10, 1 << 20, COMPILED_BYTES_MAX];
 
 /// What a search may remember while it runs, and keeps for the next.
 const SEARCH_BYTES_MAX: usize = 64 * 1024;
@@ -26,7 +25,9 @@ const SEARCH_BYTES_MAX: usize = 64 * 1024;
 #[error("error parsing regexp: {0}")]
 pub struct BadPattern(String);
 
-/// A regular expression of a schema, compiled when it is first used.
+/// A regular expression of a schema, compiled when it is first used and kept: a list may have a
+/// hundred thousand values to be matched. A schema has only so many and so large ones
+/// ([`super::rules`]).
 pub struct Pattern {
     source: Box<str>,
     kept: OnceLock<Regex>,
@@ -42,10 +43,12 @@ impl Pattern {
         &self.source
     }
 
+    /// About how many bytes it takes to keep it.
+    ///
     /// # Errors
     /// If this is no regular expression.
-    pub fn check(&self) -> Result<(), BadPattern> {
-        self.is_match("").map(|_| ())
+    pub fn check(&self) -> Result<usize, BadPattern> {
+        self.compiled().map(|(_, bytes)| bytes)
     }
 
     /// Whether some part of `text` matches.
@@ -56,17 +59,24 @@ impl Pattern {
         if let Some(regex) = self.kept.get() {
             return Ok(regex.is_match(text));
         }
+        let (regex, _) = self.compiled()?;
+        Ok(self.kept.get_or_init(|| regex).is_match(text))
+    }
+
+    /// And about how large it is.
+    fn compiled(&self) -> Result<(Regex, usize), BadPattern> {
         let translated = go::translate(&self.source).map_err(BadPattern)?;
-        if let Ok(small) = compile(&translated, KEPT_BYTES_MAX) {
-            return Ok(self.kept.get_or_init(|| small).is_match(text));
-        }
-        match compile(&translated, COMPILED_BYTES_MAX) {
-            Ok(large) => Ok(large.is_match(text)),
-            Err(regex::Error::CompiledTooBig(_)) => {
-                Err(BadPattern(format!("expression too large: `{}`", self.source)))
+        for bytes_max in SIZES {
+            match compile(&translated, bytes_max) {
+                Ok(regex) => return Ok((regex, bytes_max)),
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                Err(_) => {
+                    let problem = format!("invalid or unsupported syntax: `{}`", self.source);
+                    return Err(BadPattern(problem));
+                }
             }
-            Err(_) => Err(BadPattern(format!("invalid or unsupported syntax: `{}`", self.source))),
         }
+        Err(BadPattern(format!("expression too large: `{}`", self.source)))
     }
 }
 
@@ -166,6 +176,9 @@ mod tests {
         assert!(pattern.check().unwrap_err().to_string().contains("expression too large"));
         let large = Pattern::new(r"^\pL{40}$");
         assert_eq!(large.is_match(&"a".repeat(40)), Ok(true));
+        assert!(large.kept.get().is_some(), "compiled once, however often it is used");
+        assert_eq!(large.check(), Ok(1 << 20));
+        assert_eq!(Pattern::new("^[a-z]+$").check(), Ok(8 << 10));
     }
 
     proptest! {

@@ -176,18 +176,17 @@ fn check_alternatives(value: &Value, checks: &Checks, trail: Trail<'_>) -> Outco
     let mut all = Outcome::one();
     let try_one = |schema: &Structural| check(value, schema, (trail, None));
     if !checks.any_of.is_empty() {
-        let tried: Vec<_> = first_valid(checks.any_of.iter().map(try_one));
-        if !tried.last().is_some_and(Outcome::is_valid) {
+        let best = best(checks.any_of.iter().map(try_one), Outcome::is_valid).0;
+        if !best.is_valid() {
             all.add_plain(format!(
                 "{:?} must validate at least one schema (anyOf)",
                 trail.to_string()
             ));
         }
-        all.merge(best(tried));
+        all.merge(best);
     }
     if !checks.one_of.is_empty() {
-        let tried: Vec<_> = checks.one_of.iter().map(try_one).collect();
-        let valid = tried.iter().filter(|outcome| outcome.is_valid()).count();
+        let (best, valid) = best(checks.one_of.iter().map(try_one), |_| false);
         if valid != 1 {
             let found = match valid {
                 0 => "Found none valid".to_owned(),
@@ -200,15 +199,16 @@ fn check_alternatives(value: &Value, checks: &Checks, trail: Trail<'_>) -> Outco
         }
         // Of several that are valid upstream tells none.
         if valid < 2 {
-            all.merge(best(tried));
+            all.merge(best);
         }
     }
     if !checks.all_of.is_empty() {
-        let tried: Vec<_> = checks.all_of.iter().map(try_one).collect();
-        let valid = tried.iter().filter(|outcome| outcome.is_valid()).count();
-        let is_valid = valid == tried.len();
-        tried.into_iter().for_each(|outcome| all.merge(outcome));
-        if !is_valid {
+        let mut valid = 0;
+        for outcome in checks.all_of.iter().map(try_one) {
+            valid += usize::from(outcome.is_valid());
+            all.merge(outcome);
+        }
+        if valid < checks.all_of.len() {
             let none = if valid == 0 { ". None validated" } else { "" };
             let place = trail.to_string();
             all.add_plain(format!("{place:?} must validate all the schemas (allOf){none}"));
@@ -220,31 +220,28 @@ fn check_alternatives(value: &Value, checks: &Checks, trail: Trail<'_>) -> Outco
     all
 }
 
-/// The outcomes up to the first that is valid.
-fn first_valid(outcomes: impl Iterator<Item = Outcome>) -> Vec<Outcome> {
-    let mut tried = Vec::new();
-    for outcome in outcomes {
-        let is_valid = outcome.is_valid();
-        tried.push(outcome);
-        if is_valid {
-            break;
-        }
-    }
-    tried
-}
-
-/// The one that is valid, or the first of those that matched the most.
-fn best(tried: Vec<Outcome>) -> Outcome {
+/// The one that is valid, or the first of those that matched the most; and how many are valid. None
+/// is tried after one that is `enough`, and none is kept beside the best.
+fn best(
+    outcomes: impl Iterator<Item = Outcome>,
+    enough: impl Fn(&Outcome) -> bool,
+) -> (Outcome, usize) {
     let mut best: Option<Outcome> = None;
-    for outcome in tried {
+    let mut valid = 0;
+    for outcome in outcomes {
+        valid += usize::from(outcome.is_valid());
+        let is_last = enough(&outcome);
         let is_better = best.as_ref().is_none_or(|best| {
             !best.is_valid() && (outcome.is_valid() || outcome.matches() > best.matches())
         });
         if is_better {
             best = Some(outcome);
         }
+        if is_last {
+            break;
+        }
     }
-    best.unwrap_or_default()
+    (best.unwrap_or_default(), valid)
 }
 
 /// Upstream `schemaSliceValidator`.
@@ -263,6 +260,9 @@ fn check_list(
                 Some(old) => check_change(Correlated { new: value, old, schema: items }, trail),
                 None => check(value, items, (trail, None)),
             });
+            if all.is_full() {
+                return all;
+            }
         }
     }
     let size = i64::try_from(list.len()).unwrap_or(i64::MAX);
@@ -302,6 +302,9 @@ fn check_object(
         all.add_too_many(trail, size, max);
     }
     for (name, value) in object {
+        if all.is_full() {
+            return all;
+        }
         if schema.property(name).is_some() {
             continue;
         }

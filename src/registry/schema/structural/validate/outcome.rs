@@ -1,12 +1,9 @@
 //! What checks find, and where.
 
-use crate::api::field::Problem;
+use crate::api::field::{ERRORS_MAX, Problem, shown_name};
 use crate::api::{FieldError, FieldPath};
 use serde_json::Value;
 use std::fmt;
-
-/// After so many errors no more are kept, so that a large object that is all wrong costs little.
-const ERRORS_MAX: usize = 1_000;
 
 /// What kind of error it is, where that decides how it is told (upstream's codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +41,9 @@ impl fmt::Display for Trail<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Name { above: Self::Root, name } => formatter.write_str(name),
+            Self::Name { above: Self::Root, name } => formatter.write_str(&shown_name(name)),
             Self::Name { above, name } | Self::Dotted { above, name } => {
-                write!(formatter, "{above}.{name}")
+                write!(formatter, "{above}.{}", shown_name(name))
             }
             Self::Index { above, index } => write!(formatter, "{above}[{index}]"),
         }
@@ -181,9 +178,13 @@ impl Outcome {
         self.push(Found { text, place, problem: Problem::Invalid, value, detail });
     }
 
+    /// Whether no more errors are kept: there is no need to look for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= ERRORS_MAX
+    }
+
     fn push(&mut self, found: Found) {
-        let is_known = self.found.iter().any(|other| other.text == found.text);
-        if !is_known && self.found.len() < ERRORS_MAX {
+        if !self.is_full() && self.found.iter().all(|other| other.text != found.text) {
             self.found.push(found);
         }
     }

@@ -8,7 +8,7 @@ use super::super::validate::nowhere;
 use super::compile::{Compiled, CompiledRule, is_optional};
 use super::rules::{Node, Rules};
 use super::{OLD_SELF, SELF};
-use crate::api::field::Problem;
+use crate::api::field::{ERRORS_MAX, Problem};
 use crate::api::{FieldError, FieldPath};
 use crate::cel::{Budget, Fault, Output, Program, Value, evaluate};
 use serde_json::{Map, Value as Json};
@@ -143,6 +143,9 @@ impl Checker {
         if value.is_null() {
             return Ok(());
         }
+        if self.finding.errors.len() >= ERRORS_MAX {
+            return self.over();
+        }
         if !schema.rules().is_empty() {
             self.rules(node, (schema, value), past, place)?;
         }
@@ -244,7 +247,9 @@ impl Checker {
             let is_last = error.is_err();
             let (Ok(error) | Err(error)) = error;
             if !compiled.uses_old_self && past.is_unchanged() {
-                self.finding.warnings.push(error.to_string());
+                if self.finding.warnings.len() < ERRORS_MAX {
+                    self.finding.warnings.push(error.to_string());
+                }
             } else {
                 self.finding.errors.push(error);
             }
