@@ -21,7 +21,6 @@ mod machine;
 #[expect(dead_code, reason = "there are no pods")]
 mod process;
 #[path = "../../tests/e2e/push.rs"]
-#[expect(dead_code, reason = "there are no pods")]
 mod push;
 mod target;
 mod watchers;

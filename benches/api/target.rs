@@ -1,6 +1,6 @@
 //! The servers that are measured, each in a network of its own.
 
-use super::machine::{Background, Machine};
+use super::machine::Machine;
 use super::process::Usage;
 use jiff::Timestamp;
 use kinglet::client::Kubeconfig;
@@ -8,6 +8,7 @@ use kinglet::client::remote::Remote;
 use kinglet::pki::{Pki, Subject, kubeconfig};
 use std::ffi::OsStr;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 const ETCD: &str = "http://127.0.0.1:2379";
@@ -17,8 +18,8 @@ pub struct Target {
     pub machine: Machine,
     kubeconfig: Kubeconfig,
     processes: Vec<i32>,
-    /// End with the target, the last one first.
-    _programs: Vec<Background>,
+    /// End with the target.
+    _programs: Vec<Program>,
 }
 
 impl Target {
@@ -36,17 +37,17 @@ impl Target {
     pub fn upstream(executable: &OsStr) -> Self {
         let machine = Machine::new();
         let data = machine.path("etcd");
-        let etcd = machine.spawn("etcd", &["--data-dir", data.to_str().unwrap()]);
+        let etcd = Program::start(&machine, "etcd", &["--data-dir", data.to_str().unwrap()]);
         let arguments = arguments(&machine.path("tls"));
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let server = machine.spawn(executable.to_str().unwrap(), &arguments);
+        let server = Program::start(&machine, executable.to_str().unwrap(), &arguments);
         let text = admin(&machine.path("tls"));
         std::fs::write(machine.path("kinglet.yaml"), text).unwrap();
         let processes = vec![etcd.pid(), server.pid()];
         Self::answering(machine, processes, vec![server, etcd])
     }
 
-    fn answering(machine: Machine, processes: Vec<i32>, programs: Vec<Background>) -> Self {
+    fn answering(machine: Machine, processes: Vec<i32>, programs: Vec<Program>) -> Self {
         machine.eventually("the server is ready", || machine.asked("/readyz").is_some());
         let kubeconfig = Kubeconfig::read(&machine.path("kinglet.yaml")).unwrap();
         Self { machine, kubeconfig, processes, _programs: programs }
@@ -76,6 +77,29 @@ impl Target {
         let before = used();
         let done = work();
         (done, used() - before)
+    }
+}
+
+/// A process in the machine's network that ends with this.
+struct Program(Child);
+
+impl Program {
+    fn start(machine: &Machine, program: &str, arguments: &[&str]) -> Self {
+        let mut command = machine.command(program, arguments);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// nsenter, which starts it, becomes it.
+    fn pid(&self) -> i32 {
+        self.0.id().try_into().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended already is what is wanted here.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

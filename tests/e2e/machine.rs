@@ -537,13 +537,6 @@ impl Drop for Machine {
 /// A program that is ended with this.
 pub struct Background(Child);
 
-impl Background {
-    /// Its process; nsenter becomes it.
-    pub fn pid(&self) -> i32 {
-        self.0.id().try_into().unwrap()
-    }
-}
-
 impl Drop for Background {
     fn drop(&mut self) {
         // One that has ended already is what is wanted here.

@@ -300,9 +300,8 @@ fn value_name(view: TypeView<'_>, shape: Shape) -> Option<&'static str> {
 /// `x-kubernetes-group-version-kind`.
 fn versions_of(view: TypeView<'_>) -> Value {
     let kind = view.name();
-    let entry = |(group, version): (&str, &str)| {
-        json!({"group": group, "version": version, "kind": kind})
-    };
+    let entry =
+        |(group, version): (&str, &str)| json!({"group": group, "version": version, "kind": kind});
     let own = (view.group(), view.version());
     if !OF_ALL_VERSIONS.contains(&view.name()) {
         return json!([entry(own)]);
