@@ -112,6 +112,9 @@ fn machinery(generator: &mut SchemaGenerator) {
     describe_one::<WatchEvent<RawExtension>>(generator);
 }
 
+/// What upstream says of this field is said of its type by `k8s-openapi`.
+const EVENTS_OBJECT: (&str, &str) = ("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent", "object");
+
 fn text_of(schema: Option<&Value>) -> &str {
     schema.and_then(|schema| schema["description"].as_str()).unwrap_or_default()
 }
@@ -167,7 +170,13 @@ pub(crate) fn render(types: &[(String, Vec<&str>)]) -> Vec<u8> {
     for (name, fields) in types {
         let properties = schemas.get(name).and_then(|schema| schema.get("properties"));
         for field in fields {
-            texts.add(text_of(properties.and_then(|properties| properties.get(field))));
+            let is_events_object = (name.as_str(), *field) == EVENTS_OBJECT;
+            let own = if is_events_object {
+                schemas.get(name)
+            } else {
+                properties.and_then(|it| it.get(*field))
+            };
+            texts.add(text_of(own));
         }
     }
     for name in VALUES {

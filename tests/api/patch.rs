@@ -67,7 +67,7 @@ async fn what_a_patch_makes_must_be_an_object_of_the_kind() {
     let annotations = json!({"metadata": {"annotations": {"foo": ["bar"]}}});
     for (format, patch, expected) in [
         ("merge", annotations.clone(), "cannot unmarshal array into Go struct field"),
-        ("strategic", annotations, "cannot unmarshal array into Go struct field"),
+        ("strategic-merge", annotations, "cannot unmarshal array into Go struct field"),
         (
             "json",
             json!([{"op": "add", "path": "/data", "value": "x"}]),

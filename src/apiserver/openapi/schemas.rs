@@ -250,9 +250,11 @@ impl Catalog {
         own
     }
 
-    /// The schema of what is in a list or a map: what is no pointer in Go is zero by default.
+    /// The schema of what is in a list or a map: what is no pointer in Go is zero by default, but
+    /// for types that are written as something else.
     fn element(&self, view: TypeView<'_>, shape: Shape) -> Value {
-        let default = zero(shape).filter(|_| self.edition == Edition::Third);
+        let is_free = matches!(shape, Shape::Struct(of) if BUILT_IN.get(of).is_any());
+        let default = zero(shape).filter(|_| self.edition == Edition::Third && !is_free);
         let facts = default.map(|zero| ("default".to_owned(), zero));
         self.shape_schema(view, shape, facts.into_iter().collect())
     }

@@ -9,7 +9,6 @@ use crate::api::pod::{amounts, is_extended_resource};
 use crate::client::key_of;
 use crate::kubelet::eviction::plan::{Pressure, Room, Signal, Threshold};
 use crate::runtime::RUNTIME_NAME;
-use crate::stdx::json;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
@@ -182,7 +181,7 @@ fn report(settings: &NodeSettings, facts: &Facts, node: &Node, now: Timestamp) -
         return None;
     }
     let uid = node.metadata.uid.as_deref().unwrap_or_default();
-    let mut status = json::to_value(&new);
+    let mut status = crate::stdx::json::to_value(&new);
     // Maps and lists with merge keys would keep what is not in the patch.
     for (field, known) in [("capacity", &old.capacity), ("allocatable", &old.allocatable)] {
         for name in known.iter().flat_map(BTreeMap::keys) {
