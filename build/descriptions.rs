@@ -112,7 +112,7 @@ fn machinery(generator: &mut SchemaGenerator) {
     describe_one::<WatchEvent<RawExtension>>(generator);
 }
 
-/// What upstream says of this field is said of its type by `k8s-openapi`.
+/// What upstream says of this field is a paragraph of its own on its type in `k8s-openapi`.
 const EVENTS_OBJECT: (&str, &str) = ("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent", "object");
 
 fn text_of(schema: Option<&Value>) -> &str {
@@ -164,19 +164,16 @@ impl Texts {
 pub(crate) fn render(types: &[(String, Vec<&str>)]) -> Vec<u8> {
     let schemas = schemas();
     let mut texts = Texts::default();
+    let of_event = text_of(schemas.get(EVENTS_OBJECT.0));
+    let (of_event, of_object) = of_event.split_once("\n\n").unwrap_or((of_event, ""));
     for (name, _) in types {
-        texts.add(text_of(schemas.get(name)));
+        texts.add(if name == EVENTS_OBJECT.0 { of_event } else { text_of(schemas.get(name)) });
     }
     for (name, fields) in types {
         let properties = schemas.get(name).and_then(|schema| schema.get("properties"));
         for field in fields {
-            let is_events_object = (name.as_str(), *field) == EVENTS_OBJECT;
-            let own = if is_events_object {
-                schemas.get(name)
-            } else {
-                properties.and_then(|it| it.get(*field))
-            };
-            texts.add(text_of(own));
+            let own = text_of(properties.and_then(|it| it.get(*field)));
+            texts.add(if (name.as_str(), *field) == EVENTS_OBJECT { of_object } else { own });
         }
     }
     for name in VALUES {
