@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kinglet::client::Kubeconfig;
 use kinglet::client::remote::Remote;
 use kinglet::pki::{Pki, Subject, kubeconfig};
+use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -18,8 +19,8 @@ pub struct Target {
     pub machine: Machine,
     kubeconfig: Kubeconfig,
     processes: Vec<i32>,
-    /// End with the target.
-    _programs: Vec<Program>,
+    /// Of upstream, which end with the target; none of ours.
+    programs: Vec<Program>,
 }
 
 impl Target {
@@ -50,7 +51,7 @@ impl Target {
     fn answering(machine: Machine, processes: Vec<i32>, programs: Vec<Program>) -> Self {
         machine.eventually("the server is ready", || machine.asked("/readyz").is_some());
         let kubeconfig = Kubeconfig::read(&machine.path("kinglet.yaml")).unwrap();
-        Self { machine, kubeconfig, processes, _programs: programs }
+        Self { machine, kubeconfig, processes, programs }
     }
 
     /// A connection of its own.
@@ -100,6 +101,16 @@ impl Drop for Program {
         // One that has ended already is what is wanted here.
         self.0.kill().ok();
         self.0.wait().ok();
+    }
+}
+
+impl Drop for Target {
+    /// Leaves nothing of a server of ours behind.
+    fn drop(&mut self) {
+        if self.programs.is_empty() {
+            self.machine.stop(Signal::SIGTERM);
+            self.machine.killall();
+        }
     }
 }
 
