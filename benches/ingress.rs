@@ -19,13 +19,15 @@ mod machine;
 #[path = "cluster/process.rs"]
 #[expect(dead_code, reason = "only the time of the processor counts here")]
 mod process;
+#[path = "support/program.rs"]
+mod program;
 #[path = "../tests/e2e/push.rs"]
 mod push;
 
 use machine::Machine;
 use nix::sys::signal::Signal;
 use process::Usage;
-use std::process::{Child, Stdio};
+use program::Program;
 
 const ROUNDS: usize = 3;
 const SECONDS: &str = "4s";
@@ -68,8 +70,8 @@ fn main() {
     let haproxy = Program::start(&machine, "haproxy", &["-db", "-f", &file]);
     let proxies = [
         ("kinglet", 80, machine.server_pid()),
-        ("nginx, one worker", 8081, nginx.id()),
-        ("HAProxy", 8082, haproxy.id()),
+        ("nginx, one worker", 8081, nginx.pid()),
+        ("HAProxy", 8082, haproxy.pid()),
     ];
     for (name, port, _) in proxies {
         let what = format!("{name} passes requests on");
@@ -95,27 +97,6 @@ fn main() {
     drop((endpoint, nginx, haproxy));
     machine.stop(Signal::SIGTERM);
     machine.killall();
-}
-
-/// Something that runs on the machine until it is dropped.
-struct Program(Child);
-
-impl Program {
-    fn start(machine: &Machine, program: &str, arguments: &[&str]) -> Self {
-        let mut command = machine.command(program, arguments);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    fn id(&self) -> i32 {
-        self.0.id().try_into().unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 #[derive(Debug, Default)]

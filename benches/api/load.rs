@@ -1,5 +1,6 @@
 //! Clients that ask over TLS, each on a connection of its own.
 
+use super::percentile::percentile;
 use super::target::Target;
 use futures_util::future::{join_all, try_join_all};
 use http::Method;
@@ -239,13 +240,6 @@ fn deployment(client: usize, turn: usize) -> Value {
             },
         },
     })
-}
-
-/// The value that so many of a hundred are not above.
-pub fn percentile(values: &mut [f64], percent: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let index = (values.len() * percent / 100).min(values.len().saturating_sub(1));
-    values.get(index).copied().unwrap_or(f64::NAN)
 }
 
 pub fn now() -> Instant {

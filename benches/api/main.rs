@@ -17,15 +17,20 @@ mod load;
 #[path = "../../tests/e2e/machine.rs"]
 #[expect(dead_code, reason = "tests need more of the machine than benchmarks")]
 mod machine;
+#[path = "../support/percentile.rs"]
+mod percentile;
 #[path = "../cluster/process.rs"]
 #[expect(dead_code, reason = "there are no pods")]
 mod process;
+#[path = "../support/program.rs"]
+mod program;
 #[path = "../../tests/e2e/push.rs"]
 mod push;
 mod target;
 mod watchers;
 
 use load::{Load, Outcome, Work};
+use percentile::percentile;
 use std::time::Duration;
 use target::Target;
 
@@ -118,7 +123,7 @@ fn one_work(load: &Load<'_>, work: Work, clients: usize, beside: &str) {
 
 fn watched(target: &Target) {
     let (mut last, cpu_micros) = watchers::measure(target, WATCHERS, WATCHED_WRITES);
-    let (p50, p99) = (load::percentile(&mut last, 50), load::percentile(&mut last, 99));
+    let (p50, p99) = (percentile(&mut last, 50), percentile(&mut last, 99));
     let measured =
         format!("last delivery p50 {p50:.1} ms, p99 {p99:.1} ms, {cpu_micros:.1} us of CPU each");
     row(&format!("{WATCHERS} watchers, one write"), &measured, "50 ms");

@@ -2,6 +2,7 @@
 
 use super::machine::Machine;
 use super::process::Usage;
+use super::program::Program;
 use jiff::Timestamp;
 use kinglet::client::Kubeconfig;
 use kinglet::client::remote::Remote;
@@ -9,7 +10,6 @@ use kinglet::pki::{Pki, Subject, kubeconfig};
 use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 const ETCD: &str = "http://127.0.0.1:2379";
@@ -78,29 +78,6 @@ impl Target {
         let before = used();
         let done = work();
         (done, used() - before)
-    }
-}
-
-/// A process in the machine's network that ends with this.
-struct Program(Child);
-
-impl Program {
-    fn start(machine: &Machine, program: &str, arguments: &[&str]) -> Self {
-        let mut command = machine.command(program, arguments);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    /// nsenter, which starts it, becomes it.
-    fn pid(&self) -> i32 {
-        self.0.id().try_into().unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // One that has ended already is what is wanted here.
-        self.0.kill().ok();
-        self.0.wait().ok();
     }
 }
 

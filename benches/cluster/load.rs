@@ -1,6 +1,7 @@
 //! Clients that ask the API server over TLS, each on a connection of its own.
 
 use super::machine::Machine;
+use super::percentile::percentile;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::Method;
@@ -157,13 +158,6 @@ fn config_map(index: usize) -> Content {
         "metadata": {"name": format!("c-{index}")},
         "data": {"payload": "x".repeat(256)},
     }))
-}
-
-/// The value that so many of a hundred are not above.
-pub fn percentile(values: &mut [f64], percent: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let index = (values.len() * percent / 100).min(values.len().saturating_sub(1));
-    values.get(index).copied().unwrap_or(f64::NAN)
 }
 
 fn now() -> Instant {

@@ -15,6 +15,8 @@ mod load;
 #[expect(dead_code, reason = "tests need more of the machine than benchmarks")]
 mod machine;
 mod names;
+#[path = "../support/percentile.rs"]
+mod percentile;
 mod process;
 #[path = "../../tests/e2e/push.rs"]
 mod push;
@@ -27,6 +29,7 @@ use lan::Lan;
 use load::Load;
 use machine::Machine;
 use nix::sys::signal::Signal;
+use percentile::percentile;
 use process::Usage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -159,7 +162,7 @@ fn pods_one_by_one(machine: &Machine) {
     let mut times: Vec<f64> = (0..PODS_ONE_BY_ONE)
         .map(|index| load.start_pod(&pod(&format!("one-{index}"))).as_secs_f64() * 1000.0)
         .collect();
-    let (p50, p99) = (load::percentile(&mut times, 50), load::percentile(&mut times, 99));
+    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
     let measured = format!("p50 {p50:.0} ms, p99 {p99:.0} ms");
     row("pod start, image present, one by one", &measured, "150 / 400 ms");
     let (p50, p99) = load.execs("first", EXECS);
