@@ -129,7 +129,8 @@ impl Connection {
         let mut name_lost = pin!(self.name_lost());
         let service = service_fn(|request| {
             let connection = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(connection.handle(request).await) }
+            // Boxed: it is moved from task to task, and is large.
+            Box::pin(async move { Ok::<_, Infallible>(connection.handle(request).await) })
         });
         let builder = builder();
         let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));

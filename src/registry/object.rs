@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
+use std::ops::Range;
 
 /// Who makes an object.
 #[derive(Clone, Copy, Debug)]
@@ -419,37 +419,29 @@ impl<T: Resource> Object for T {
 
 /// Moves `metadata` behind `apiVersion` and `kind`, so that a reader who looks for its beginning
 /// does not meet a field that merely looks like it. Generated types have their fields sorted.
-fn with_metadata_first(json: Vec<u8>) -> Vec<u8> {
-    let text = std::str::from_utf8(&json).expect("JSON is text");
-    if begins_with_metadata(text) {
-        return json;
+fn with_metadata_first(mut json: Vec<u8>) -> Vec<u8> {
+    if let Some((first, metadata)) = late_metadata(&json) {
+        json[first..metadata.end].rotate_left(metadata.start - first);
     }
-    let fields: BTreeMap<&str, &RawValue> =
-        serde_json::from_str(text).expect("what was just written can be read");
-    if fields.keys().all(|name| ["apiVersion", "kind"].contains(name) || *name >= "metadata") {
-        return json;
-    }
-    let is_first = |name: &str| ["apiVersion", "kind", "metadata"].contains(&name);
-    let (first, rest): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| is_first(name));
-    let mut ordered = String::with_capacity(text.len());
-    for (name, value) in first.into_iter().chain(rest) {
-        ordered.push(if ordered.is_empty() { '{' } else { ',' });
-        ordered.push_str(&format!("\"{name}\":{value}"));
-    }
-    ordered.push('}');
-    ordered.into_bytes()
+    json
 }
 
-/// Whether `metadata` follows `apiVersion` and `kind` right away, as it does in most kinds. Those two
-/// are words that need no escapes.
-fn begins_with_metadata(json: &str) -> bool {
-    let after = |rest: &'_ str, name: &str| -> Option<usize> {
-        let value = rest.strip_prefix(name)?;
-        Some(name.len() + value.find('"')? + 1)
-    };
-    let Some(version) = after(json, "{\"apiVersion\":\"") else { return false };
-    let Some(kind) = after(&json[version..], ",\"kind\":\"") else { return false };
-    json[version + kind..].starts_with(",\"metadata\":")
+/// Where `metadata` is, with the comma before it, and where the comma before the first member is that
+/// precedes it without being `apiVersion` or `kind`, with which generated types begin.
+fn late_metadata(json: &[u8]) -> Option<(usize, Range<usize>)> {
+    let (mut at, mut first) = (1, None);
+    loop {
+        let name = &json[at..][..json::value_length(&json[at..])?];
+        let value = at + name.len() + 1;
+        let end = |value: usize| Some(value + json::value_length(&json[value..])?);
+        match (name, first) {
+            (b"\"metadata\"", None) => return None,
+            (b"\"metadata\"", Some(first)) => return Some((first, at - 1..end(value)?)),
+            (b"\"apiVersion\"" | b"\"kind\"", _) => {}
+            _ => first = first.or(Some(at - 1)),
+        }
+        at = end(value)? + 1;
+    }
 }
 
 fn validate_metadata_update<T: Resource>(new: &T, old: &dyn Object) -> Vec<FieldError> {

@@ -69,6 +69,51 @@ pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     })
 }
 
+/// How many bytes the value has with which `json` begins, if it is whole. Where it begins and ends is
+/// all that is looked at: what is no JSON in between has a length as well.
+#[must_use]
+pub fn value_length(json: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_usize);
+    loop {
+        match json.get(at)? {
+            b'"' => at += text_length(&json[at..])?,
+            b'[' | b'{' => {
+                depth += 1;
+                at += 1;
+            }
+            b']' | b'}' => {
+                depth = depth.checked_sub(1)?;
+                at += 1;
+            }
+            b',' | b':' if depth == 0 => return None,
+            b',' | b':' => {
+                at += 1;
+                continue;
+            }
+            _ => {
+                let ends = |byte: &u8| matches!(byte, b',' | b':' | b']' | b'}' | b'"');
+                let rest = &json[at..];
+                at += rest.iter().position(ends).unwrap_or(rest.len());
+            }
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// As [`value_length`], of a text.
+fn text_length(json: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += json.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        match json[at] {
+            b'"' => return Some(at + 1),
+            _ => at += 2,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +142,27 @@ mod tests {
         let expected = "invalid type: string \"x\", expected u8";
         assert_eq!(read.unwrap_err().to_string(), expected);
         assert_eq!(from_value::<Vec<u8>>(&to_value(&[1, 2])).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn values_end_where_they_end() {
+        for (json, expected) in [
+            (r#""a",1"#, Some(3)),
+            (r#""a\"\\",1"#, Some(7)),
+            (r#"{"a":[1,{"]":"}"}]},"b""#, Some(19)),
+            ("[],", Some(2)),
+            ("12.5,", Some(4)),
+            ("true}", Some(4)),
+            ("null", Some(4)),
+            (r#"[1,"#, None),
+            (r#""a"#, None),
+            (r#""a\"#, None),
+            ("", None),
+            (",", None),
+            ("]", None),
+        ] {
+            assert_eq!(value_length(json.as_bytes()), expected, "{json}");
+        }
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 //! So whoever reads objects finds them without reading the object, and leaves them out without
 //! reading them: they are half of many objects, and few look at them.
 
+use crate::stdx::json;
 use std::borrow::Cow;
 
 const METADATA: &[u8] = b"\"metadata\":{";
@@ -31,7 +32,10 @@ pub fn split(stored: &[u8]) -> Split<'_> {
     let whole = Split { object: Cow::Borrowed(stored), managed: None };
     let Some(at) = members_offset(stored) else { return whole };
     let Some(list) = stored[at..].strip_prefix(FIELD) else { return whole };
-    let Some(length) = list_length(list) else { return whole };
+    if !list.starts_with(b"[") {
+        return whole;
+    }
+    let Some(length) = json::value_length(list) else { return whole };
     let Ok(managed) = std::str::from_utf8(&list[..length]) else { return whole };
     let rest = &list[length..];
     let rest = rest.strip_prefix(b",").unwrap_or(rest);
@@ -54,28 +58,6 @@ pub fn join(object: &[u8], managed: Option<&str>) -> Vec<u8> {
     }
     out.extend_from_slice(&object[at..]);
     out
-}
-
-/// How long the list is with which `json` begins.
-fn list_length(json: &[u8]) -> Option<usize> {
-    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
-    for (index, byte) in json.iter().enumerate() {
-        if in_text {
-            in_text = is_escaped || *byte != b'"';
-            is_escaped = !is_escaped && *byte == b'\\';
-            continue;
-        }
-        match byte {
-            b'"' => in_text = true,
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(index + 1).filter(|_| *byte == b']');
-        }
-    }
-    None
 }
 
 #[cfg(test)]
