@@ -9,8 +9,8 @@ use super::tally::StoreTally;
 use crate::api::Revision;
 use crate::stdx::monotonic;
 use crate::storage::{
-    Commit, CommitError, Event, Key, ListRequest, Lookup, Op, Page, ReadError, Store, Watch,
-    WatchError, WatchRequest,
+    Commit, CommitError, Event, Key, ListRequest, Listing, Lookup, Op, Page, ReadError, Store,
+    Watch, WatchError, WatchRequest,
 };
 use futures_util::future::BoxFuture;
 use std::fmt;
@@ -122,6 +122,16 @@ impl Store for GuardedStore {
             let page = self.inner.list(request).await;
             self.tally.lists.note(began);
             page
+        })
+    }
+
+    fn open<'s>(&'s self, prefix: &str) -> BoxFuture<'s, Result<Box<dyn Listing>, ReadError>> {
+        let opened = self.inner.open(prefix);
+        Box::pin(async move {
+            let began = monotonic();
+            let listing = opened.await;
+            self.tally.lists.note(began);
+            listing
         })
     }
 

@@ -5,9 +5,11 @@
 //! history; readers never wait for the writer.
 
 mod hub;
+mod listing;
 mod seq;
 pub mod sqlite;
 
+pub use listing::{Listing, Whole};
 pub use sqlite::Sqlite;
 
 use crate::api::Revision;
@@ -77,6 +79,14 @@ pub struct ListRequest {
     pub limit: Option<NonZeroUsize>,
     /// As of this revision instead of now.
     pub at: Option<Revision>,
+}
+
+impl ListRequest {
+    /// Everything below `prefix`, as it is now.
+    #[must_use]
+    pub fn everything(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), after: None, limit: None, at: None }
+    }
 }
 
 /// Entries in the order of their keys.
@@ -161,8 +171,9 @@ pub struct WatchRequest {
     pub prefix: String,
     /// Events with a revision greater than this, all of them and in order.
     pub after: Revision,
-    /// Whether to be told of [`WatchItem::Progress`]. It wakes the watch after every group of
-    /// commits, so a thousand watches that do not need it should not ask; see [`Watch::delivered`].
+    /// Whether to be told of [`WatchItem::Progress`] always. It wakes the watch after every group of
+    /// commits, so a thousand watches that do not need it should not ask; see
+    /// [`Watch::ask_progress`] and [`Watch::delivered`].
     pub progress: bool,
 }
 
@@ -171,7 +182,7 @@ pub struct WatchRequest {
 pub enum WatchItem {
     Event(Arc<Event>),
     /// Every event through this revision has been delivered. Sent after each group of commits to
-    /// every watch that asked for it, also to those without matching events; merged when the reader
+    /// every watch that asks for it, also to those without matching events; merged when the reader
     /// is slow.
     Progress(Revision),
 }
@@ -185,6 +196,9 @@ pub trait Watch: Send + fmt::Debug {
     /// The revision through which every event has been delivered by now: what a bookmark says.
     /// Costs nothing until it is asked.
     fn delivered(&self) -> Revision;
+
+    /// Asks for [`WatchItem::Progress`] until it has come through this revision.
+    fn ask_progress(&mut self, through: Revision);
 }
 
 /// A revisioned key-value store.
@@ -203,6 +217,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ReadError::Compacted`] and [`ReadError::Future`] for an `at` that is not kept.
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>>;
+
+    /// Everything below a prefix, as it is now.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    fn open<'s>(&'s self, prefix: &str) -> BoxFuture<'s, Result<Box<dyn Listing>, ReadError>> {
+        let request = ListRequest::everything(prefix);
+        Box::pin(async move {
+            let page = self.list(request).await?;
+            Ok(Box::new(Whole(page)) as Box<dyn Listing>)
+        })
+    }
 
     /// # Errors
     /// Where an expectation does not hold or the write could not be made durable; nothing of the

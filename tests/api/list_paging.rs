@@ -45,6 +45,27 @@ async fn an_empty_list_is_a_list() {
 }
 
 #[tokio::test]
+async fn a_long_list_is_whole() {
+    let api = Api::start().await;
+    fill(&api, 700).await;
+    let expected: Vec<_> = (0..700).map(|index| format!("m{index:03}")).collect();
+    assert_eq!(names(&api.get(CONFIG_MAPS).await.ok()), expected);
+    for accept in [
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        "application/yaml",
+        "application/json;as=Table;g=meta.k8s.io;v=v1",
+    ] {
+        let answer = api.get_as(CONFIG_MAPS, accept).await;
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(answer.code == 200 && expected.iter().all(|name| text.contains(name)), "{accept}");
+    }
+    let selected = api.get(&format!("{CONFIG_MAPS}?labelSelector=tier%3Dx")).await.ok();
+    assert_eq!(names(&selected), expected.iter().step_by(3).cloned().collect::<Vec<_>>());
+    let pretty = api.get(&format!("{CONFIG_MAPS}?pretty=true")).await.ok();
+    assert_eq!(names(&pretty), expected);
+}
+
+#[tokio::test]
 async fn pages_are_disjoint_and_complete() {
     let api = Api::start().await;
     fill(&api, 25).await;

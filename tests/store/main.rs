@@ -10,5 +10,6 @@ mod forgetting;
 mod full;
 mod model;
 mod opening;
+mod pieces;
 mod support;
 mod watching;

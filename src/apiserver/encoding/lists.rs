@@ -54,6 +54,8 @@ pub(crate) struct ListBody {
     push: fn(&mut Vec<u8>, &[u8], Revision),
     pending: Option<Vec<u8>>,
     is_first: bool,
+    /// Whether the list ends with these entries.
+    is_last: bool,
 }
 
 impl ListBody {
@@ -83,7 +85,7 @@ impl ListBody {
                 }
                 opening = writer.finish(head);
                 let entries = Vec::new().into_iter();
-                return Ok(Self { entries, form, push, pending: Some(opening), is_first: true });
+                return Ok(Self::of(entries, form, push, opening));
             }
             Form::Object => {
                 let (list, version) = (&kind.facts.kind, kind.facts.api_version());
@@ -102,11 +104,36 @@ impl ListBody {
         head.push(&mut opening);
         opening.extend_from_slice(b",\"items\":[");
         let entries = entries.into_iter();
-        Ok(Self { entries, form, push, pending: Some(opening), is_first: true })
+        Ok(Self::of(entries, form, push, opening))
     }
-}
 
-impl ListBody {
+    fn of(
+        entries: std::vec::IntoIter<Entry>,
+        form: Form,
+        push: fn(&mut Vec<u8>, &[u8], Revision),
+        opening: Vec<u8>,
+    ) -> Self {
+        Self { entries, form, push, pending: Some(opening), is_first: true, is_last: true }
+    }
+
+    /// There are more entries, which [`go_on`](Self::go_on) adds where pieces end before the list is
+    /// finished. Not for tables.
+    pub(crate) fn to_be_continued(self) -> Self {
+        Self { is_last: false, ..self }
+    }
+
+    /// Goes on with more entries, when all are written that were there before.
+    pub(crate) fn go_on(&mut self, entries: Vec<Entry>, is_last: bool) {
+        debug_assert!(self.entries.as_slice().is_empty(), "all entries before these are written");
+        self.entries = entries.into_iter();
+        self.is_last = is_last;
+    }
+
+    /// Nothing comes any more, though the list has no end.
+    pub(crate) fn abandon(&mut self) {
+        self.pending = None;
+    }
+
     /// Whether the last piece has been handed out.
     pub(crate) fn is_finished(&self) -> bool {
         self.pending.is_none()
@@ -137,6 +164,10 @@ impl Iterator for ListBody {
                 self.pending = Some(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4));
                 return Some(Bytes::from(piece));
             }
+        }
+        if !self.is_last {
+            self.pending = Some(piece);
+            return None;
         }
         piece.extend_from_slice(b"]}");
         Some(Bytes::from(piece))

@@ -3,23 +3,28 @@
 
 use super::super::config::SELECTED_PAGE_ENTRIES;
 use super::super::encoding::{
-    Language, ListBody, ListHead, json_response, list_response, pretty, take_turns, yaml_response,
+    Form, Language, ListBody, ListHead, json_response, list_response, pretty, take_turns,
+    yaml_response,
 };
 use super::super::errors;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
 use super::Call;
+use super::selected::Selected;
 use crate::api::status::{Status, StatusMeta};
 use crate::api::{FieldError, FieldPath, Revision};
 use crate::stdx::http::{Response, streamed};
 use crate::storage::{Entry, Key, ListRequest, ReadError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::num::NonZeroUsize;
+use tracing::warn;
 
 /// Entries of a list, and where it goes on.
 #[derive(Debug)]
@@ -53,8 +58,60 @@ pub(super) struct ListOptions {
 pub(super) async fn list(call: &Call<'_>) -> Result<Response, Status> {
     let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
     let options = ListOptions::parse(call.query, &selection)?;
+    if options.is_of_everything_now() {
+        options.check_age(call.server.store.revision())?;
+        return respond_with_all(call, &selection).await;
+    }
     let page = read(call, &selection, &options).await?;
     respond(call, &selection, page).await
+}
+
+/// Everything that is selected. What is long is sent while it is read, unless it has to be whole
+/// before the client can be told that all is well.
+async fn respond_with_all(call: &Call<'_>, selection: &Selection) -> Result<Response, Status> {
+    let mut all = Selected::open(call, selection).await?;
+    let (revision, mut entries) = (all.revision(), all.next().await?);
+    let (form, accepted) = (call.accepted.form, &call.accepted);
+    let is_whole = all.is_over()
+        || accepted.language != Language::Json
+        || accepted.pretty
+        || matches!(form, Form::Table(_))
+        || !call.kind.is_stored_as_shown();
+    if is_whole {
+        entries.append(&mut all.collect().await?);
+        let page = SelectedPage { entries, next: None, revision, remaining: 0 };
+        return respond(call, selection, page).await;
+    }
+    let head = ListHead { resource_version: revision.to_string(), ..ListHead::default() };
+    let now = call.server.config.clock.now();
+    let body = ListBody::new(call.kind, entries, &head, form, now).await?.to_be_continued();
+    let pieces = stream::unfold((body, all), |(mut body, mut all)| async move {
+        next_piece(&mut body, &mut all).await.map(|piece| (piece, (body, all)))
+    });
+    let mut response = Response::new(streamed(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, super::super::encoding::JSON);
+    Ok(response)
+}
+
+/// The next piece of a list that is read while it is sent.
+async fn next_piece(body: &mut ListBody, all: &mut Selected) -> Option<io::Result<Bytes>> {
+    loop {
+        if let Some(piece) = body.next() {
+            return Some(Ok(piece));
+        }
+        if body.is_finished() {
+            return None;
+        }
+        match all.next().await {
+            Ok(entries) => body.go_on(entries, all.is_over()),
+            // The client has the head of a good answer: it sees that this one breaks off.
+            Err(status) => {
+                warn!(why = status.message, "a list broke off");
+                body.abandon();
+                return Some(Err(io::Error::other(status.message)));
+            }
+        }
+    }
 }
 
 /// A page as the client wants to see it, piece by piece.
@@ -106,11 +163,8 @@ pub(super) async fn read(
     let at = match options.as_of {
         AsOf::Newest => None,
         AsOf::Exactly(revision) => Some(revision),
-        AsOf::NotOlderThan(revision) => {
-            let newest = store.revision();
-            if revision > newest {
-                return Err(errors::too_large_revision(revision, newest));
-            }
+        AsOf::NotOlderThan(_) => {
+            options.check_age(store.revision())?;
             None
         }
     };
@@ -228,15 +282,6 @@ fn prefix_of(selection: &Selection) -> Option<String> {
     }
 }
 
-/// Everything that is selected, as of now.
-pub(super) async fn selected(
-    call: &Call<'_>,
-    selection: &Selection,
-) -> Result<SelectedPage, Status> {
-    let options = ListOptions { limit: None, after: None, as_of: AsOf::Newest, continues: false };
-    read(call, selection, &options).await
-}
-
 fn explain(error: &ReadError, selection: &Selection, options: &ListOptions) -> Status {
     let (ReadError::Compacted { .. }, true) = (error, options.continues) else {
         return errors::of_read(error);
@@ -298,6 +343,22 @@ impl Token {
 }
 
 impl ListOptions {
+    /// Whether this is no page, and of no moment of the past.
+    fn is_of_everything_now(&self) -> bool {
+        let is_now = matches!(self.as_of, AsOf::Newest | AsOf::NotOlderThan(_));
+        self.limit.is_none() && self.after.is_none() && is_now
+    }
+
+    /// Refuses to show a state that is still to come.
+    fn check_age(&self, newest: Revision) -> Result<(), Status> {
+        match self.as_of {
+            AsOf::NotOlderThan(wanted) if wanted > newest => {
+                Err(errors::too_large_revision(wanted, newest))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The page that comes next, as of now.
     pub(super) fn after(last: Key, limit: Option<NonZeroUsize>) -> Self {
         Self { limit, after: Some(last), as_of: AsOf::Newest, continues: false }

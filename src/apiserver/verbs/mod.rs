@@ -22,6 +22,7 @@ mod patch;
 mod proxy;
 mod review;
 mod scale;
+mod selected;
 mod shown;
 mod store;
 mod token;
@@ -41,6 +42,7 @@ use crate::api::{ObjectKey, Revision, Status};
 use crate::registry::schema::protobuf::TypeMeta;
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{Kind, KindRef, Rows};
+use crate::stdx::Wanted;
 use crate::stdx::http::Response;
 use crate::streaming::body::Unit;
 use bytes::Bytes;
@@ -64,6 +66,8 @@ pub(super) struct Call<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) query: &'a Query,
     pub(super) headers: &'a HeaderMap,
+    /// See [`Asked::wanted`].
+    pub(super) wanted: Option<&'a Arc<Wanted>>,
     pub(super) body: Bytes,
     pub(super) accepted: Accepted,
     /// What the client is told besides the answer.
@@ -159,6 +163,7 @@ pub(super) async fn answer(
         name: path.name.as_deref(),
         query: &asked.query,
         headers: &asked.headers,
+        wanted: asked.wanted.as_ref(),
         body,
         accepted: encoding::negotiate(&asked.headers, &asked.query, offers)?,
         warnings: Mutex::default(),

@@ -10,12 +10,12 @@ use super::super::server::Server;
 use super::super::tally::WatchTally;
 use super::super::watch_frame::FrameWriter;
 use super::Call;
-use super::list;
+use super::selected::Selected;
 use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
 use crate::registry::KindRef;
-use crate::stdx::Entropy;
 use crate::stdx::http::{Response, streamed};
+use crate::stdx::{Entropy, Wanted};
 use crate::storage::{Entry, Event, Watch, WatchError, WatchItem, WatchRequest};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
@@ -44,7 +44,7 @@ struct WatchOptions {
     /// The least revision that the state at the beginning must show.
     not_older_than: Option<Revision>,
     bookmarks: bool,
-    /// In-process callers are told whenever the store has moved on.
+    /// Our own agents are told whenever the store has moved on.
     progress: bool,
     timeout: Duration,
 }
@@ -56,13 +56,17 @@ struct Watcher {
     selection: Selection,
     frames: FrameWriter,
     tally: Arc<WatchTally>,
-    /// What is there, still to be shown.
+    /// What is there, still to be shown: what is read of it, and the rest.
     state: std::vec::IntoIter<Entry>,
+    rest: Option<Selected>,
     /// The revision of that state, when its end is to be told.
     state_end: Option<Revision>,
     source: Option<Box<dyn Watch>>,
     /// What the client knows that it has seen.
     told: Revision,
+    /// What somebody in this process wants it to know, and what the store has been asked to tell.
+    wanted: Arc<Wanted>,
+    asked: Revision,
     bookmarks: bool,
     deadline: Instant,
     /// The next bookmark or the deadline, whichever is first.
@@ -78,13 +82,13 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     if let Some(wanted) = options.not_older_than.filter(|wanted| *wanted > newest) {
         return Err(errors::too_large_revision(wanted, newest));
     }
-    let (state, after) = match options.begin {
-        Begin::WithState { .. } => {
-            let page = list::selected(call, &selection).await?;
-            (page.entries, page.revision)
-        }
-        Begin::Now => (Vec::new(), newest),
-        Begin::After(revision) => (Vec::new(), revision),
+    let rest = match options.begin {
+        Begin::WithState { .. } => Some(Selected::open(call, &selection).await?),
+        Begin::Now | Begin::After(_) => None,
+    };
+    let after = match options.begin {
+        Begin::After(revision) => revision,
+        _ => rest.as_ref().map_or(newest, Selected::revision),
     };
     let prefix = match &selection.place {
         Place::Prefix(prefix) => prefix.clone(),
@@ -92,7 +96,9 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         // Nothing can ever be selected; the client still hears how far the store has got.
         Place::Nowhere => "/\0".to_owned(),
     };
-    let request = WatchRequest { prefix, after, progress: options.progress };
+    // Who waits in this process says when; others cannot.
+    let progress = options.progress && call.wanted.is_none();
+    let request = WatchRequest { prefix, after, progress };
     let mut frames =
         FrameWriter::new(call.kind.clone(), call.accepted, call.server.config.clock.clone());
     let source = match store.watch(request).await {
@@ -112,10 +118,13 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
         selection,
         frames,
         tally: call.server.tally.watch(call.kind),
-        state: state.into_iter(),
+        state: Vec::new().into_iter(),
+        rest,
         state_end: tells_end.then_some(after),
         source,
         told: after,
+        wanted: call.wanted.cloned().unwrap_or_default(),
+        asked: after,
         bookmarks: options.bookmarks,
         deadline,
         alarm: Box::pin(tokio::time::sleep_until(deadline)),
@@ -138,7 +147,10 @@ impl Watcher {
     /// The next bytes to send; `None` when the watch is over.
     async fn next_piece(&mut self) -> Option<Bytes> {
         loop {
-            self.write_state();
+            let closing = self.closing.clone();
+            if closing.run_until_cancelled(self.write_state()).await.is_none() {
+                self.source = None;
+            }
             if !self.frames.is_empty() {
                 return Some(self.frames.take());
             }
@@ -152,22 +164,36 @@ impl Watcher {
                     if closing.run_until_cancelled(self.write_available(item)).await.is_none() {
                         self.source = None;
                     }
+                    self.tell_wanted();
                 }
+                () = self.wanted.more_than(self.told.max(self.asked).0) => self.tell_wanted(),
                 () = &mut self.alarm => self.ring(),
             }
         }
     }
 
     /// Shows what was there at the beginning, a piece of it at a time.
-    fn write_state(&mut self) {
+    async fn write_state(&mut self) {
         while self.frames.len() < BODY_PIECE_BYTES {
-            let Some(entry) = self.state.next() else {
+            if let Some(entry) = self.state.next() {
+                self.write_change("ADDED", &entry.value, entry.revision);
+                continue;
+            }
+            let Some(rest) = self.rest.as_mut().filter(|rest| !rest.is_over()) else {
+                self.rest = None;
                 if let Some(revision) = self.state_end.take() {
                     self.frames.state_end(revision);
                 }
                 return;
             };
-            self.write_change("ADDED", &entry.value, entry.revision);
+            match rest.next().await {
+                Ok(entries) => self.state = entries.into_iter(),
+                Err(status) => {
+                    self.frames.error(&status);
+                    (self.rest, self.state_end, self.source) = (None, None, None);
+                    return;
+                }
+            }
         }
     }
 
@@ -234,6 +260,19 @@ impl Watcher {
         if revision > self.told {
             self.told = revision;
             self.frames.bookmark(revision);
+        }
+    }
+
+    /// Says what somebody waits for, now or when the store has got there.
+    fn tell_wanted(&mut self) {
+        let wanted = Revision(self.wanted.mark());
+        let Some(source) = self.source.as_mut().filter(|_| wanted > self.told) else { return };
+        let delivered = source.delivered();
+        if delivered >= wanted {
+            self.write_bookmark(delivered);
+        } else if wanted > self.asked {
+            self.asked = wanted;
+            source.ask_progress(wanted);
         }
     }
 

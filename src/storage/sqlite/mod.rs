@@ -14,6 +14,7 @@ mod fault;
 mod group;
 mod history;
 mod inbox;
+mod listing;
 mod open;
 mod plan;
 mod read;
@@ -35,12 +36,14 @@ use crate::api::Revision;
 use crate::stdx::monotonic;
 use crate::storage::hub::Hub;
 use crate::storage::{
-    Commit, CommitError, Key, ListRequest, Lookup, Page, ReadError, Store, Watch, WatchError,
-    WatchRequest,
+    Commit, CommitError, Key, ListRequest, Listing, Lookup, Page, ReadError, Store, Watch,
+    WatchError, WatchRequest, Whole,
 };
 use futures_util::future::BoxFuture;
 use inbox::Inbox;
+use listing::SqliteListing;
 use open::{Opened, beside};
+use read::Begun;
 use readers::Readers;
 use retention::{Mark, Past, Replaced};
 use std::fs::File;
@@ -241,6 +244,26 @@ impl Store for Sqlite {
                 }
             }
             self.readers.list(request).await
+        })
+    }
+
+    fn open<'s>(&'s self, prefix: &str) -> BoxFuture<'s, Result<Box<dyn Listing>, ReadError>> {
+        let request = ListRequest::everything(prefix);
+        let remembered = self.shared.view.remembered_page(&request);
+        Box::pin(async move {
+            let page = match remembered {
+                Some(page) => page,
+                None => {
+                    let Begun { first, rest } = self.readers.begin(request).await?;
+                    if !rest.is_empty() {
+                        let (revision, first) = (first.revision, first.entries);
+                        let listing = SqliteListing::new(&self.readers, revision, first, rest);
+                        return Ok(Box::new(listing) as Box<dyn Listing>);
+                    }
+                    first
+                }
+            };
+            Ok(Box::new(Whole(page)) as Box<dyn Listing>)
         })
     }
 

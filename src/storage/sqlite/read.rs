@@ -3,10 +3,18 @@
 use crate::api::Revision;
 use crate::storage::seq::Seq;
 use crate::storage::sqlite::fault::Stop;
+use crate::storage::sqlite::listing::{FIRST_ENTRIES, Found};
 use crate::storage::sqlite::snapshot::{Newest, Place, Snapshot, end_of, value_in, value_of};
 use crate::storage::{Entry, Key, ListRequest, Lookup, Page};
 use bytes::Bytes;
 use rusqlite::OptionalExtension as _;
+
+/// A list of which a part has been read.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub first: Page,
+    pub rest: Found,
+}
 
 /// Reads one key.
 pub(super) fn get(snapshot: &Snapshot<'_>, key: &Key) -> Result<Lookup, Stop> {
@@ -36,8 +44,27 @@ pub(super) fn list(snapshot: &Snapshot<'_>, request: &ListRequest) -> Result<Pag
     Ok(Page { entries, revision: request.at.unwrap_or(snapshot.revision), remaining })
 }
 
+/// Finds what is asked for, and reads the first values of it.
+pub(super) fn begin(snapshot: &Snapshot<'_>, request: &ListRequest) -> Result<Begun, Stop> {
+    let (mut found, _none_beyond) = find(snapshot, request)?;
+    let rest = found.split_off(found.len().min(FIRST_ENTRIES));
+    let first =
+        Page { entries: fetch(snapshot, found)?, revision: snapshot.revision, remaining: 0 };
+    Ok(Begun { first, rest })
+}
+
+/// Reads the values of a list that was opened at `revision`.
+pub(super) fn values(
+    snapshot: &Snapshot<'_>,
+    found: Found,
+    revision: Revision,
+) -> Result<Vec<Entry>, Stop> {
+    snapshot.check_kept(revision)?;
+    fetch(snapshot, found)
+}
+
 /// Finds where the values of a page are, and counts what is beyond it.
-fn find(snapshot: &Snapshot<'_>, request: &ListRequest) -> Result<(Vec<(Key, Place)>, u64), Stop> {
+fn find(snapshot: &Snapshot<'_>, request: &ListRequest) -> Result<(Found, u64), Stop> {
     // A key that is deleted now may have had a value at an older revision.
     let sql = match request.at {
         None => {
@@ -128,7 +155,7 @@ const ROWS_SKIPPED_MAX: usize = 4;
 
 /// Gets the values. They are read in the order of the log, so that every page of the file is read
 /// once however the keys are scattered over it, and returned in the order of the keys.
-fn fetch(snapshot: &Snapshot<'_>, found: Vec<(Key, Place)>) -> Result<Vec<Entry>, Stop> {
+fn fetch(snapshot: &Snapshot<'_>, found: Found) -> Result<Vec<Entry>, Stop> {
     let mut wanted: Vec<_> = found
         .iter()
         .enumerate()

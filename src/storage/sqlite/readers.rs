@@ -1,12 +1,14 @@
 //! The threads that read. Each has a connection of its own; none ever waits for the writer.
 
+use crate::api::Revision;
 use crate::storage::sqlite::Shared;
 use crate::storage::sqlite::fault::{Fault, Stop};
 use crate::storage::sqlite::history::{self, Chunk, HistoryRequest};
 use crate::storage::sqlite::inbox::{Inbox, Received};
-use crate::storage::sqlite::read;
+use crate::storage::sqlite::listing::Found;
+use crate::storage::sqlite::read::{self, Begun};
 use crate::storage::sqlite::snapshot::Snapshot;
-use crate::storage::{Key, ListRequest, Lookup, Page, ReadError, WatchError};
+use crate::storage::{Entry, Key, ListRequest, Lookup, Page, ReadError, WatchError};
 use rusqlite::Connection;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +25,9 @@ const LONG_READS_MAX: usize = READERS - 1;
 /// How many reads may wait for a thread. More wait in their callers.
 const READS_QUEUED_MAX: usize = 1_024;
 
+/// No key begins with this.
+const NOTHING: &str = "\0";
+
 #[derive(Debug)]
 enum Read {
     Get {
@@ -32,6 +37,17 @@ enum Read {
     List {
         request: ListRequest,
         reply: oneshot::Sender<Result<Page, ReadError>>,
+        place: Place,
+    },
+    Begin {
+        request: ListRequest,
+        reply: oneshot::Sender<Result<Begun, ReadError>>,
+        place: Place,
+    },
+    Values {
+        found: Found,
+        revision: Revision,
+        reply: oneshot::Sender<Result<Vec<Entry>, ReadError>>,
         place: Place,
     },
     History {
@@ -81,6 +97,26 @@ impl Readers {
         let place = self.place().await;
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Read::List { request, reply, place }).await.ok();
+        self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
+    }
+
+    /// Finds what is asked for, and reads the first values of it.
+    pub(super) async fn begin(&self, request: ListRequest) -> Result<Begun, ReadError> {
+        let place = self.place().await;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Read::Begin { request, reply, place }).await.ok();
+        self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
+    }
+
+    /// Reads values that were found at `revision`.
+    pub(super) async fn values(
+        &self,
+        found: Found,
+        revision: Revision,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let place = self.place().await;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Read::Values { found, revision, reply, place }).await.ok();
         self.shared.wait(answer).await.unwrap_or_else(|_gone| Err(self.closed()))
     }
 
@@ -144,13 +180,35 @@ fn answer(connection: &Connection, shared: &Shared, read: Read) {
             drop(place);
             reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
         }
+        Read::Begin { request, reply, place } if !reply.is_closed() => {
+            let result = snapshot(connection, shared, &request.prefix)
+                .and_then(|snapshot| read::begin(&snapshot, &request))
+                .inspect(|begun| {
+                    if begun.rest.is_empty() {
+                        shared.view.remember_page(&request, &begun.first);
+                    }
+                });
+            drop(place);
+            reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
+        }
+        Read::Values { found, revision, reply, place } if !reply.is_closed() => {
+            // What waited for the disk is in what was found.
+            let result = snapshot(connection, shared, NOTHING)
+                .and_then(|snapshot| read::values(&snapshot, found, revision));
+            drop(place);
+            reply.send(result.map_err(|stop| stop.into_read_error(path))).ok();
+        }
         Read::History { request, reply, place } if !reply.is_closed() => {
             let result = snapshot(connection, shared, &request.prefix)
                 .and_then(|snapshot| history::read(&snapshot, &request));
             drop(place);
             reply.send(result.map_err(|stop| stop.into_watch_error(path))).ok();
         }
-        Read::Get { .. } | Read::List { .. } | Read::History { .. } => {}
+        Read::Get { .. }
+        | Read::List { .. }
+        | Read::Begin { .. }
+        | Read::Values { .. }
+        | Read::History { .. } => {}
     }
 }
 
