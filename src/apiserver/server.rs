@@ -26,6 +26,7 @@ use crate::api::duration;
 use crate::api::status::{Reason, Status};
 use crate::pki::TokenKey;
 use crate::registry::{self, KindRef, Rows};
+use crate::stdx::Wanted;
 use crate::stdx::http::{ByteStream, HttpService, Request, Response};
 use crate::storage::Store;
 use bytes::Bytes;
@@ -104,6 +105,8 @@ pub(super) struct Asked {
     pub(super) info: RequestInfo,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
+    /// Through which revision somebody in this process waits for a watch.
+    pub(super) wanted: Option<Arc<Wanted>>,
 }
 
 impl Asked {
@@ -111,7 +114,8 @@ impl Asked {
         websocket::move_token(&mut head.headers);
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let info = RequestInfo::parse(&head.method, head.uri.path(), &query);
-        Self { method: head.method, info, query, headers: head.headers }
+        let wanted = head.extensions.remove();
+        Self { method: head.method, info, query, headers: head.headers, wanted }
     }
 
     /// How long the client says that it will wait (upstream `parseTimeout`, apiserver

@@ -6,7 +6,7 @@
 use super::watch::{Item, Watcher};
 use super::{ApiObject, Client, Selection, key_of};
 use crate::api::{ObjectKey, Revision};
-use crate::stdx::Tasks;
+use crate::stdx::{Tasks, Wanted};
 use futures_util::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,8 @@ pub struct Cache<K> {
     /// Not the lock that readers take: those who are told may read this cache and others.
     listeners: Mutex<Vec<OnChange<K>>>,
     seen: watch::Sender<Option<Progress>>,
+    /// What somebody waits for.
+    wanted: Arc<Wanted>,
 }
 
 /// Through which revision a cache has seen.
@@ -70,6 +72,7 @@ impl<K: ApiObject> Cache<K> {
             objects: RwLock::default(),
             listeners: Mutex::default(),
             seen: watch::Sender::new(None),
+            wanted: watcher.wanted(),
         });
         let (filled, shutdown) = (Arc::clone(&cache), tasks.shutdown());
         tasks.spawn(K::URL_PATH_SEGMENT, async move {
@@ -129,6 +132,9 @@ impl<K: ApiObject> Cache<K> {
     /// before it.
     pub async fn wait_seen(&self, revision: Revision) {
         let epoch = self.seen.borrow().map_or(0, |seen| seen.epoch);
+        if self.revision() < revision {
+            self.wanted.raise(revision.0);
+        }
         self.wait_for(|seen| seen.revision >= revision || seen.epoch != epoch).await;
     }
 

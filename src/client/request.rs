@@ -4,7 +4,7 @@ use super::known::{Journal, LastKnown};
 use super::{ApiObject, ClientError, ResourceType, key_of};
 use crate::api::{ObjectKey, Reason, Revision, Status};
 use crate::stdx::http::{Body, HttpService, Response, read_whole};
-use crate::stdx::json;
+use crate::stdx::{Wanted, json};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, StatusCode};
@@ -491,7 +491,25 @@ impl Client {
         accept: &str,
         content: Option<Content>,
     ) -> Result<Body, ClientError> {
-        let request = self.build(method, path_and_query, accept, content);
+        self.send(self.build(method, path_and_query, accept, content)).await
+    }
+
+    /// Opens a watch. A server in this process tells as soon as it can that the watch has seen what
+    /// is `wanted` of it.
+    pub(super) async fn open_watch(
+        &self,
+        path_and_query: &str,
+        accept: &str,
+        wanted: Arc<Wanted>,
+    ) -> Result<Body, ClientError> {
+        let mut request = self.build(Method::GET, path_and_query, accept, None);
+        if let Ok(request) = &mut request {
+            request.extensions_mut().insert(wanted);
+        }
+        self.send(request).await
+    }
+
+    async fn send(&self, request: http::Result<http::Request<Bytes>>) -> Result<Body, ClientError> {
         let request = request.map_err(|error| ClientError::Transport(io::Error::other(error)))?;
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.service.call(request)).await;
         let Ok(response) = answered else { return Err(timed_out()) };

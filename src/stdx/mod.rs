@@ -18,6 +18,7 @@ pub mod http;
 pub mod json;
 mod quote;
 mod tasks;
+mod wanted;
 
 pub use atomic_file::{replace_file, write_atomically};
 pub use backoff::Backoff;
@@ -30,3 +31,4 @@ pub use fnv::{fnv1a_32, fnv1a_64};
 pub(crate) use golden::check_golden;
 pub use quote::quoted;
 pub use tasks::{Tasks, TasksError};
+pub use wanted::Wanted;

@@ -81,7 +81,7 @@ enum Mode {
 pub(crate) enum Taken {
     Event(Announced),
     /// All is taken; the hub has announced everything through this revision. Only for watches that
-    /// asked for progress.
+    /// ask for progress.
     Progress(Revision),
     /// Events after the last one taken did not fit.
     Full,
@@ -272,6 +272,18 @@ impl Subscription {
         Poll::Pending
     }
 
+    /// Has progress told from now on, beginning with what there is.
+    pub(crate) fn tell_progress(&self) {
+        let mut hub = self.hub.lock();
+        hub.progress.insert(self.id, Arc::clone(&self.lane));
+        self.lane.lock().progress = hub.revision;
+    }
+
+    /// Has it told no more.
+    pub(crate) fn spare_progress(&self) {
+        self.hub.lock().progress.remove(&self.id);
+    }
+
     /// The revision through which a live watch that has taken everything through `from` has seen
     /// every event.
     pub(crate) fn delivered(&self, from: Seq) -> Revision {
@@ -361,6 +373,21 @@ mod tests {
         assert_eq!(silent.delivered(Seq::end_of(Revision(10))), Revision(10));
         assert_eq!(drain(&silent), "/nodes/a@11");
         assert_eq!(silent.delivered(Seq::new(Revision(11), 0)), Revision(13));
+    }
+
+    #[test]
+    fn progress_is_told_for_as_long_as_somebody_asks() {
+        let hub = Hub::new(Revision(10));
+        let watch = subscribe(&hub, "/nodes/", false);
+        hub.publish(&[], Revision(12));
+        assert_eq!(drain(&watch), "");
+        watch.tell_progress();
+        assert_eq!(drain(&watch), "progress@12");
+        hub.publish(&[event("/nodes/a", 13)], Revision(14));
+        assert_eq!(drain(&watch), "/nodes/a@13 progress@14");
+        watch.spare_progress();
+        hub.publish(&[], Revision(15));
+        assert_eq!(watch.lane.lock().progress, Revision(14));
     }
 
     #[test]

@@ -63,6 +63,10 @@ impl Watch for Followed {
     fn delivered(&self) -> Revision {
         self.inner.delivered()
     }
+
+    fn ask_progress(&mut self, through: Revision) {
+        self.inner.ask_progress(through);
+    }
 }
 
 impl Store for Watched {

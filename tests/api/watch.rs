@@ -1,6 +1,11 @@
 //! Watch: what is there, every change in order, selectors, bookmarks, ends.
 
-use super::support::Api;
+use super::support::{Api, DEADLINE};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kinglet::api::Revision;
+use kinglet::apiserver::Identity;
+use kinglet::client::{Cache, Client, Selection};
+use kinglet::stdx::Tasks;
 use serde_json::json;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -101,7 +106,54 @@ async fn a_watch_list_says_when_the_beginning_is_over() {
 }
 
 #[tokio::test]
-async fn callers_in_this_process_hear_of_every_revision() {
+async fn a_long_beginning_is_whole() {
+    let api = Api::start().await;
+    let mut expected = Vec::new();
+    for index in 0..600 {
+        let name = format!("m{index:03}");
+        create(&api, &name, if index % 2 == 0 { "x" } else { "y" }).await;
+        expected.push(format!("ADDED {name}"));
+    }
+    for (query, step) in [("", 1), ("&labelSelector=tier%3Dx", 2)] {
+        let path = format!(
+            "{CONFIG_MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&\
+             resourceVersionMatch=NotOlderThan{query}"
+        );
+        let mut watch = api.watch(&path).await;
+        for event in expected.iter().step_by(step) {
+            assert_eq!(watch.short().await, *event);
+        }
+        assert_eq!(watch.next().await.unwrap()["type"], "BOOKMARK");
+    }
+}
+
+#[tokio::test]
+async fn a_cache_sees_what_somebody_waits_for() {
+    let api = Api::start().await;
+    let client = Client::new(api.server.local(Identity::new("a", &["system:masters"])), "test");
+    let mut tasks = Tasks::default();
+    for fields in [None, Some("metadata.name=x".to_owned())] {
+        let selection = Selection { fields, ..Selection::default() };
+        let cache = Cache::<ConfigMap>::start(client.clone(), selection, &mut tasks);
+        cache.synced().await;
+        for name in ["a", "b"] {
+            // Of another kind, of an object that is not selected, and of one that has not changed.
+            let namespace = json!({"metadata": {"generateName": "elsewhere-"}});
+            let created = api.post("/api/v1/namespaces", &namespace).await.ok();
+            let elsewhere = created["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+            let map = json!({"metadata": {"generateName": name}});
+            let created = api.post(CONFIG_MAPS, &map).await.ok();
+            let here = created["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+            for revision in [&elsewhere, &here, &elsewhere] {
+                let waited = cache.wait_seen(Revision(revision.parse().unwrap()));
+                tokio::time::timeout(DEADLINE, waited).await.expect("the cache sees it soon");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn our_own_agents_hear_of_every_revision() {
     let api = Api::start().await;
     let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion=1&progress=true");
     let mut watch = api.watch(&path).await;

@@ -52,6 +52,34 @@ async fn progress_reaches_watches_on_other_keys() {
 }
 
 #[tokio::test]
+async fn progress_is_told_once_where_it_is_asked_for() {
+    let store = in_memory();
+    let after = store.revision();
+    let mut events = watch(&store, "/quiet/", after).await.unwrap();
+    let mut newest = after;
+    for name in ["/a", "/b"] {
+        newest = durable(&store, vec![create(name, "1")]).await.unwrap();
+    }
+    events.ask_progress(newest);
+    assert!(matches!(next(&mut events).await, Ok(WatchItem::Progress(at)) if at == newest));
+    durable(&store, vec![create("/c", "1")]).await.unwrap();
+    let quiet = durable(&store, vec![create("/quiet/a", "1")]).await.unwrap();
+    assert_eq!(next_event(&mut events).await, format!("/quiet/a:>1@{quiet}"));
+    // Of what is still to come it is told when it is there; of what is before that as well.
+    events.ask_progress(Revision(quiet.0 + 2));
+    for _ in 0..2 {
+        let wanted = durable(&store, vec![create(&format!("/d{newest}"), "1")]).await.unwrap();
+        assert!(matches!(next(&mut events).await, Ok(WatchItem::Progress(at)) if at == wanted));
+        newest = wanted;
+    }
+    // A watch that still reads the past tells when it is through with it.
+    let mut late = watch(&store, "/quiet/", after).await.unwrap();
+    late.ask_progress(newest);
+    assert_eq!(next_event(&mut late).await, format!("/quiet/a:>1@{quiet}"));
+    assert!(matches!(next(&mut late).await, Ok(WatchItem::Progress(at)) if at == newest));
+}
+
+#[tokio::test]
 async fn coalesced_changes_reach_watches_at_once() {
     let store = in_memory();
     let created = durable(&store, vec![create("/lease", "0")]).await.unwrap();

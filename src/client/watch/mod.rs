@@ -14,8 +14,8 @@ use super::known::Journal;
 use super::request::{JSON, Page, PageEnd, PathAndQuery, TakePage, decode};
 use super::{ApiObject, Client, ClientError, ResourceType, Selection, Watched};
 use crate::api::{Reason, Revision};
-use crate::stdx::chain;
 use crate::stdx::http::Body;
+use crate::stdx::{Wanted, chain};
 use bytes::Bytes;
 use event::WatchEvent;
 use http_body_util::BodyExt as _;
@@ -24,6 +24,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::io;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use step::{Event, Position, Standing};
 use tracing::{debug, error, info, warn};
 
@@ -58,6 +59,7 @@ struct Connection {
     open: Option<Open>,
     is_failing: bool,
     bookmarks: Bookmarks,
+    wanted: Arc<Wanted>,
     memory: Option<Memory>,
 }
 
@@ -98,9 +100,9 @@ enum Attempt {
 enum Bookmarks {
     /// About once a minute, so that the watch can be taken up again.
     Seldom,
-    /// Whenever the store moves on, so that others can wait until a revision has been seen. Our own
-    /// server's; others send them seldom.
-    Always,
+    /// Whenever others wait until a revision has been seen, or, from a server that is not in this
+    /// process, whenever the store moves on. Our own server's; others send them seldom.
+    Wanted,
 }
 
 /// A watch request that is being answered.
@@ -151,6 +153,7 @@ impl<T: Watched> Watcher<T> {
             open: None,
             is_failing: false,
             bookmarks: Bookmarks::Seldom,
+            wanted: Arc::default(),
             memory: None,
         };
         if T::is_remembered() {
@@ -159,6 +162,12 @@ impl<T: Watched> Watcher<T> {
                 journal.map(|journal| Memory { journal, has_shown: false, is_failing: false });
         }
         Self { connection, items: PhantomData }
+    }
+
+    /// What raises this hears soon that the watch has seen so much.
+    #[must_use]
+    pub fn wanted(&self) -> Arc<Wanted> {
+        Arc::clone(&self.connection.wanted)
     }
 
     /// Everything through this revision has been shown.
@@ -227,11 +236,11 @@ impl<T: Watched> Watcher<T> {
 }
 
 impl<K: ApiObject> Watcher<K> {
-    /// Watches objects of one kind, with a bookmark whenever the store moves on.
+    /// Watches objects of one kind, with bookmarks when they are [wanted](Self::wanted).
     #[must_use]
     pub fn new(client: Client, selection: &Selection) -> Self {
         let mut watcher = Self::with_seldom_bookmarks(client, selection);
-        watcher.connection.bookmarks = Bookmarks::Always;
+        watcher.connection.bookmarks = Bookmarks::Wanted;
         watcher
     }
 
@@ -329,10 +338,11 @@ impl Connection {
         let mut path = self.path.with("watch", "true");
         path.push("resourceVersion", &revision.to_string());
         path.push("allowWatchBookmarks", "true");
-        if self.bookmarks == Bookmarks::Always {
+        if self.bookmarks == Bookmarks::Wanted {
             path.push("progress", "true");
         }
-        match self.client.open(http::Method::GET, path.as_str(), self.accept, None).await {
+        let wanted = Arc::clone(&self.wanted);
+        match self.client.open_watch(path.as_str(), self.accept, wanted).await {
             Ok(body) => self.open = Some(Open { body, lines: Lines::default() }),
             Err(error) => self.interrupted(&Interruption::Refused(error)),
         }

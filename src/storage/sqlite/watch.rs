@@ -24,7 +24,10 @@ pub(super) struct SqliteWatch {
     readers: Arc<Readers>,
     subscription: Subscription,
     prefix: String,
+    /// Whether progress is always told.
     progress: bool,
+    /// Through which revision it is asked for besides.
+    asked: Option<Revision>,
     /// Everything through here has been delivered, or is in `past`.
     position: Seq,
     /// Read out of the log and not delivered yet.
@@ -66,6 +69,7 @@ impl SqliteWatch {
             subscription,
             prefix: request.prefix,
             progress: request.progress,
+            asked: None,
             position: Seq::end_of(requested),
             past: VecDeque::new(),
             past_progress: None,
@@ -79,6 +83,7 @@ impl SqliteWatch {
                 return Poll::Ready(Ok(WatchItem::Event(announced.event)));
             }
             if let Some(revision) = self.past_progress.take() {
+                self.told_progress(revision);
                 return Poll::Ready(Ok(WatchItem::Progress(revision)));
             }
             let result = match &self.phase {
@@ -109,6 +114,7 @@ impl SqliteWatch {
             }
             Taken::Progress(revision) => {
                 self.position = Seq::end_of(revision);
+                self.told_progress(revision);
                 WatchItem::Progress(revision)
             }
             Taken::Full => {
@@ -150,6 +156,16 @@ impl SqliteWatch {
         Poll::Ready(Ok(None))
     }
 
+    fn wants_progress(&self) -> bool {
+        self.progress || self.asked.is_some()
+    }
+
+    fn told_progress(&mut self, revision: Revision) {
+        if self.asked.take_if(|asked| *asked <= revision).is_some() && !self.progress {
+            self.subscription.spare_progress();
+        }
+    }
+
     fn apply(&mut self, chunk: Chunk) {
         if let Some(last) = chunk.events.last() {
             self.position = last.seq;
@@ -159,7 +175,7 @@ impl SqliteWatch {
             // If the lane has become full meanwhile, that shows when it is emptied.
             Some(revision) => {
                 let moved = revision > self.position.complete_through();
-                self.past_progress = (self.progress && moved).then_some(revision);
+                self.past_progress = (self.wants_progress() && moved).then_some(revision);
                 self.position = self.position.max(Seq::end_of(revision));
                 self.phase = Phase::Live;
             }
@@ -179,6 +195,11 @@ impl Watch for SqliteWatch {
             (None, Phase::Live) => self.subscription.delivered(self.position),
             (None, _) => self.position.complete_through(),
         }
+    }
+
+    fn ask_progress(&mut self, through: Revision) {
+        self.asked = self.asked.max(Some(through));
+        self.subscription.tell_progress();
     }
 }
 
