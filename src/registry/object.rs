@@ -465,3 +465,34 @@ pub(super) fn decode<T: Resource>(value: Value) -> Decoded {
 pub(super) fn decode_stored<T: Resource>(json: &[u8]) -> Decoded {
     Ok(Box::new(serde_json::from_slice::<T>(json)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(json: &str, expected: &str) {
+        let moved = with_metadata_first(json.as_bytes().to_vec());
+        assert_eq!(String::from_utf8(moved).unwrap(), expected);
+    }
+
+    #[test]
+    fn metadata_follows_the_type() {
+        check(r#"{"apiVersion":"v1","kind":"A"}"#, r#"{"apiVersion":"v1","kind":"A"}"#);
+        let first =
+            r#"{"apiVersion":"v1","kind":"A","metadata":{"name":"a"},"data":{"metadata":1}}"#;
+        check(first, first);
+        check(
+            r#"{"apiVersion":"v1","kind":"A","data":{"metadata":{"\"}":"x"}},"immutable":true,"metadata":{"name":"a","kind":[]},"z":[]}"#,
+            r#"{"apiVersion":"v1","kind":"A","metadata":{"name":"a","kind":[]},"data":{"metadata":{"\"}":"x"}},"immutable":true,"z":[]}"#,
+        );
+        check(
+            r#"{"apiVersion":"v1","kind":"A","action":"","metadata":{}}"#,
+            r#"{"apiVersion":"v1","kind":"A","metadata":{},"action":""}"#,
+        );
+        check(
+            r#"{"apiVersion":"v1","kind":"A","action":7}"#,
+            r#"{"apiVersion":"v1","kind":"A","action":7}"#,
+        );
+    }
+}
