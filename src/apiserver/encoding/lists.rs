@@ -2,6 +2,7 @@
 
 use super::super::config::ENTRIES_PER_TURN;
 use super::accept::Form;
+use super::indent::Indenter;
 use super::table::TableWriter;
 use super::{partial, splice};
 use crate::api::{Revision, Status};
@@ -56,6 +57,7 @@ pub(crate) struct ListBody {
     is_first: bool,
     /// Whether the list ends with these entries.
     is_last: bool,
+    indenter: Option<Indenter>,
 }
 
 impl ListBody {
@@ -113,7 +115,13 @@ impl ListBody {
         push: fn(&mut Vec<u8>, &[u8], Revision),
         opening: Vec<u8>,
     ) -> Self {
-        Self { entries, form, push, pending: Some(opening), is_first: true, is_last: true }
+        let pending = Some(opening);
+        Self { entries, form, push, pending, is_first: true, is_last: true, indenter: None }
+    }
+
+    /// On many lines, for people.
+    pub(crate) fn indented(self) -> Self {
+        Self { indenter: Some(Indenter::default()), ..self }
     }
 
     /// There are more entries, which [`go_on`](Self::go_on) adds where pieces end before the list is
@@ -144,9 +152,22 @@ impl Iterator for ListBody {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
+        let piece = self.next_compact()?;
+        let Some(indenter) = &mut self.indenter else { return Some(Bytes::from(piece)) };
+        let mut indented = Vec::new();
+        indenter.push(&piece, &mut indented);
+        if self.is_finished() {
+            indented.push(b'\n');
+        }
+        Some(Bytes::from(indented))
+    }
+}
+
+impl ListBody {
+    fn next_compact(&mut self) -> Option<Vec<u8>> {
         let mut piece = self.pending.take()?;
         if let Form::Table(_) = self.form {
-            return Some(Bytes::from(piece));
+            return Some(piece);
         }
         for entry in self.entries.by_ref() {
             if !std::mem::take(&mut self.is_first) {
@@ -162,7 +183,7 @@ impl Iterator for ListBody {
             }
             if piece.len() >= PIECE_BYTES {
                 self.pending = Some(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4));
-                return Some(Bytes::from(piece));
+                return Some(piece);
             }
         }
         if !self.is_last {
@@ -170,6 +191,6 @@ impl Iterator for ListBody {
             return None;
         }
         piece.extend_from_slice(b"]}");
-        Some(Bytes::from(piece))
+        Some(piece)
     }
 }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod gzip;
+mod indent;
 mod lists;
 mod partial;
 mod protobuf;
@@ -16,6 +17,7 @@ mod yaml;
 
 pub(super) use accept::{Accepted, Form, Language, Offers, PROTOBUF_MEDIA_TYPE, negotiate};
 pub(super) use gzip::compress;
+pub(super) use indent::pretty;
 pub(super) use lists::{ListBody, ListHead, take_turns};
 pub(super) use partial::object as partial_object;
 pub(super) use protobuf::{document_response, list_response, push_watch_frame, shown_as};
@@ -78,14 +80,4 @@ pub(super) fn status_response(status: &Status, asked: &HeaderMap) -> Response {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
-}
-
-/// The same JSON, indented. Anything that is not JSON stays as it is.
-pub(super) fn pretty(json: &[u8]) -> Vec<u8> {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(json) else {
-        return json.to_vec();
-    };
-    let mut text = serde_json::to_vec_pretty(&value).expect("a parsed value serializes");
-    text.push(b'\n');
-    text
 }

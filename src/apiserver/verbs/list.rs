@@ -3,8 +3,7 @@
 
 use super::super::config::SELECTED_PAGE_ENTRIES;
 use super::super::encoding::{
-    Form, Language, ListBody, ListHead, json_response, list_response, pretty, take_turns,
-    yaml_response,
+    Form, Language, ListBody, ListHead, list_response, take_turns, yaml_response,
 };
 use super::super::errors;
 use super::super::query::Query;
@@ -74,7 +73,6 @@ async fn respond_with_all(call: &Call<'_>, selection: &Selection) -> Result<Resp
     let (form, accepted) = (call.accepted.form, &call.accepted);
     let is_whole = all.is_over()
         || accepted.language != Language::Json
-        || accepted.pretty
         || matches!(form, Form::Table(_))
         || !call.kind.is_stored_as_shown();
     if is_whole {
@@ -84,7 +82,10 @@ async fn respond_with_all(call: &Call<'_>, selection: &Selection) -> Result<Resp
     }
     let head = ListHead { resource_version: revision.to_string(), ..ListHead::default() };
     let now = call.server.config.clock.now();
-    let body = ListBody::new(call.kind, entries, &head, form, now).await?.to_be_continued();
+    let mut body = ListBody::new(call.kind, entries, &head, form, now).await?.to_be_continued();
+    if accepted.pretty {
+        body = body.indented();
+    }
     let pieces = stream::unfold((body, all), |(mut body, mut all)| async move {
         next_piece(&mut body, &mut all).await.map(|piece| (piece, (body, all)))
     });
@@ -140,8 +141,7 @@ pub(super) async fn respond(
         return yaml_response(StatusCode::OK, &whole);
     }
     if call.accepted.pretty {
-        let whole: Vec<u8> = body.flatten().collect();
-        return Ok(json_response(StatusCode::OK, pretty(&whole)));
+        body = body.indented();
     }
     let first = body.next().unwrap_or_default();
     let mut response = if body.is_finished() {
