@@ -12,6 +12,7 @@
 mod cache;
 mod error;
 mod events;
+mod held;
 mod known;
 mod kubeconfig;
 mod object;

@@ -40,6 +40,18 @@ pub enum Item<T> {
     Progress,
 }
 
+impl<T> Item<T> {
+    /// The same of what `to` makes of each object.
+    pub(super) fn map<U>(self, to: impl Fn(T) -> U) -> Item<U> {
+        match self {
+            Self::Listed(listed) => Item::Listed(listed.into_iter().map(to).collect()),
+            Self::Applied(object) => Item::Applied(to(object)),
+            Self::Deleted(object) => Item::Deleted(to(object)),
+            Self::Progress => Item::Progress,
+        }
+    }
+}
+
 /// Watches one selection of objects for as long as it is asked to.
 #[derive(Debug)]
 pub struct Watcher<T> {
