@@ -126,7 +126,7 @@ impl ListBody {
 
     /// There are more entries, which [`go_on`](Self::go_on) adds where pieces end before the list is
     /// finished. Not for tables.
-    pub(crate) fn to_be_continued(self) -> Self {
+    pub(crate) fn unfinished(self) -> Self {
         Self { is_last: false, ..self }
     }
 

@@ -82,7 +82,7 @@ async fn respond_with_all(call: &Call<'_>, selection: &Selection) -> Result<Resp
     }
     let head = ListHead { resource_version: revision.to_string(), ..ListHead::default() };
     let now = call.server.config.clock.now();
-    let mut body = ListBody::new(call.kind, entries, &head, form, now).await?.to_be_continued();
+    let mut body = ListBody::new(call.kind, entries, &head, form, now).await?.unfinished();
     if accepted.pretty {
         body = body.indented();
     }
