@@ -160,7 +160,8 @@ impl Store for Memory {
         let read = state.log.partition_point(|event| event.revision <= request.after);
         let told = request.after;
         let newest = self.newest.subscribe();
-        let watch = Reader { state: Arc::clone(&self.state), newest, read, told, request };
+        let state = Arc::clone(&self.state);
+        let watch = Reader { state, newest, read, told, asked: None, request };
         Box::pin(std::future::ready(Ok(Box::new(watch) as Box<dyn Watch>)))
     }
 
@@ -177,6 +178,7 @@ struct Reader {
     newest: watch::Receiver<Revision>,
     read: usize,
     told: Revision,
+    asked: Option<Revision>,
     request: WatchRequest,
 }
 
@@ -191,7 +193,9 @@ impl Reader {
         }
         let has_news = state.revision > self.told;
         self.told = state.revision;
-        (has_news && self.request.progress).then_some(WatchItem::Progress(state.revision))
+        let wanted = self.request.progress || self.asked.is_some();
+        self.asked.take_if(|asked| *asked <= state.revision);
+        (has_news && wanted).then_some(WatchItem::Progress(state.revision))
     }
 }
 
@@ -222,5 +226,9 @@ impl Watch for Reader {
             Some(next) => Revision(next.revision.0 - 1),
             None => state.revision,
         }
+    }
+
+    fn ask_progress(&mut self, through: Revision) {
+        self.asked = self.asked.max(Some(through));
     }
 }
