@@ -24,6 +24,9 @@ const SOURCE_WEIGHT: usize = 256;
 /// How large a compiled expression is, is found out by trying these. Most are of the first size.
 const SIZES: [usize; 5] = [8 << 10, 32 << 10, 128 << 10, 1 << 20, COMPILED_BYTES_MAX];
 
+/// What an expression counts as that was compiled in all these sizes for nothing.
+const TOO_LARGE_COST: usize = 4 * COMPILED_BYTES_MAX;
+
 /// What a search may remember while it runs, and keeps for the next.
 const SEARCH_BYTES_MAX: usize = 64 * 1024;
 
@@ -108,7 +111,7 @@ impl Pattern {
                 }
             }
         }
-        Err(BadPattern::too_large(source, COMPILED_BYTES_MAX))
+        Err(BadPattern::too_large(source, TOO_LARGE_COST))
     }
 }
 
@@ -220,7 +223,7 @@ mod tests {
         assert!(error.to_string().contains("expression too large"));
         assert_eq!(optional(SOURCE_BYTES_MAX).check(), Ok(SOURCE_BYTES_MAX * SOURCE_WEIGHT));
         let large = Pattern::new(r"^(\pL{100}){90}$").check().unwrap_err();
-        assert_eq!(large.cost, COMPILED_BYTES_MAX);
+        assert_eq!(large.cost, TOO_LARGE_COST);
         let bad = Pattern::new("[").check().unwrap_err();
         assert_eq!(bad.cost, SOURCE_WEIGHT);
     }
