@@ -83,7 +83,8 @@ fuzz: ## Look for input that panics, FUZZ_SECONDS for each target (cargo-fuzz)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "Needs: cargo install --locked cargo-fuzz"; exit 1; }
 	@for target in $(FUZZ_TARGETS); do \
 	  mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
-	  $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	  words=fuzz/dictionaries/$$target; if [ -e $$words ]; then words=-dict=$$words; else words=; fi; \
+	  $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- $$words \
 	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -max_len=65536 || exit 1; \
 	done
 

@@ -29,6 +29,7 @@ const MAP: &str = "/api/v1/namespaces/default/configmaps/a?fieldManager=me";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const POD: &str = "/api/v1/namespaces/default/pods/p";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 
 /// Elements side by side with commas between, of about `bytes`.
@@ -200,8 +201,10 @@ async fn managers_of_many_fields_and_many_managers_are_reckoned_in_time() {
 #[tokio::test]
 async fn lists_of_objects_are_judged_in_time() {
     let api = Api::start().await;
-    let empty = list(180_000, |_| "{}".to_owned());
-    post(&api, PODS, pod(&empty), 422).await;
+    let empty = |bytes: usize| pod(&list(bytes, |_| "{}".to_owned()));
+    post(&api, PODS, empty(45_000), 422).await;
+    // Sixty thousand containers would take more than a hundred megabytes, several times.
+    post(&api, PODS, empty(180_000), 413).await;
     let spec = |field: &str, element: fn(usize) -> String| {
         let elements = list(900_000, element);
         let containers = r#"[{"name":"a","image":"b"}]"#;
@@ -221,6 +224,35 @@ async fn lists_of_objects_are_judged_in_time() {
 }
 
 #[tokio::test]
+async fn nothing_is_not_many_structs() {
+    let api = with_pod().await;
+    let nothing = list(BYTES - 1_024, |_| "null".to_owned());
+    post(&api, PODS, pod(&nothing), 413).await;
+    let properties = list(BYTES - 1_024, |index| format!(r#""a{index}":null"#));
+    let schema = format!(r#"{{"type":"object","properties":{{{properties}}}}}"#);
+    post(&api, DEFINITIONS, definition(&schema), 413).await;
+    let spec = format!(r#"{{"spec":{{"containers":[{nothing}]}}}}"#);
+    patch(&api, (POD, MERGE), spec, 413).await;
+    let operation = format!(r#"[{{"op":"add","path":"/spec/containers","value":[{nothing}]}}]"#);
+    patch(&api, (POD, JSON_PATCH), operation, 413).await;
+    let aliases = "containers: [&a ~".to_owned() + &", *a".repeat(BYTES / 4 - 64) + "]";
+    let body = format!("metadata: {{name: q}}\nspec: {{{aliases}}}");
+    send(&api, Method::POST, (PODS, YAML), body, 413).await;
+}
+
+#[tokio::test]
+async fn variables_of_policies_are_not_copied_for_each_expression() {
+    let api = Api::start().await;
+    let variables = list(500_000, |it| format!(r#"{{"name":"v{it}","expression":"1"}}"#));
+    let all = list(500_000, |it| format!(r#"{{"expression":"variables.v{it}==1"}}"#));
+    let rule = r#"{"apiGroups":["*"],"apiVersions":["*"],"resources":["*"],"operations":["*"]}"#;
+    let constraints = format!(r#""matchConstraints":{{"resourceRules":[{rule}]}}"#);
+    let spec = format!(r#"{{{constraints},"variables":[{variables}],"validations":[{all}]}}"#);
+    let body = format!(r#"{{"metadata":{{"name":"a"}},"spec":{spec}}}"#);
+    post(&api, POLICIES, body, 201).await;
+}
+
+#[tokio::test]
 async fn definitions_are_judged_in_time() {
     let api = Api::start().await;
     let names = |field: &str| {
@@ -233,9 +265,61 @@ async fn definitions_are_judged_in_time() {
     });
     let schema = format!(r#"{{"type":"object","properties":{{{patterns}}}}}"#);
     post(&api, DEFINITIONS, definition(&schema), 422).await;
+    let long = format!(r#"{{"type":"string","pattern":"{}"}}"#, "a?".repeat(600_000));
+    post(&api, DEFINITIONS, definition(&long), 422).await;
+    let patterns = list(1_200_000, |index| {
+        format!(r#""p{index}":{{"type":"string","pattern":"(\\pL{{100}}){{9}}{index}"}}"#)
+    });
+    let schema = format!(r#"{{"type":"object","properties":{{{patterns}}}}}"#);
+    post(&api, DEFINITIONS, definition(&schema), 422).await;
     let below = list(400_000, |index| format!(r#""a{index}":{{}}"#));
     let inner = format!(r#"{{"type":"object","properties":{{{below}}}}}"#);
     let schema = format!(r#"{{"type":"object","properties":{{"{}":{inner}}}}}"#, long_name());
+    post(&api, DEFINITIONS, definition(&schema), 422).await;
+}
+
+#[tokio::test]
+async fn versions_do_not_have_large_patterns_each() {
+    let api = Api::start().await;
+    let version = |at: usize| {
+        let patterns = list(6_000, |it| {
+            format!(r#""a{it}":{{"type":"string","pattern":"(a{{1000}}){{60}}{at}x{it}"}}"#)
+        });
+        let schema = format!(r#"{{"type":"object","properties":{{{patterns}}}}}"#);
+        let storage = at == 0;
+        format!(
+            r#"{{"name":"v{}","served":true,"storage":{storage},"schema":{{"openAPIV3Schema":{schema}}}}}"#,
+            at + 1
+        )
+    };
+    let versions = list(1_200_000, version);
+    let spec = format!(
+        r#"{{"group":"example.com","scope":"Cluster","names":{{"plural":"kites","kind":"Kite"}},"versions":[{versions}]}}"#
+    );
+    let body = format!(r#"{{"metadata":{{"name":"kites.example.com"}},"spec":{spec}}}"#);
+    post(&api, DEFINITIONS, body, 422).await;
+}
+
+#[tokio::test]
+async fn rules_by_the_thousands_are_compiled_in_time() {
+    let api = Api::start().await;
+    let more = list(400_000, |index| format!(r#""a{index}":{{"type":"string"}}"#));
+    let properties = format!(r#"{{"a":{{"type":"integer"}},{more}}}"#);
+    let ruled = |rules: &str, properties: &str| {
+        let kind = r#""type":"object""#;
+        format!(r#"{{{kind},"properties":{properties},"x-kubernetes-validations":[{rules}]}}"#)
+    };
+    let thousands = list(600_000, |_| r#"{"rule":"self.a==1","fieldPath":".a"}"#.to_owned());
+    post(&api, DEFINITIONS, definition(&ruled(&thousands, &properties)), 201).await;
+    let long = format!(r#"{{"rule":"{}true"}}"#, "true||".repeat(16_000));
+    let long = list(BYTES - 200_000, |_| long.clone());
+    post(&api, DEFINITIONS, definition(&ruled(&long, "{}")), 422).await;
+    // Each default has to keep all rules below it.
+    let long = format!(r#"{{"rule":"{}true"}}"#, "true||".repeat(10_000));
+    let mut schema = ruled(&list(200_000, |_| long.clone()), "{}");
+    for _ in 0..50 {
+        schema = format!(r#"{{"type":"object","default":{{}},"properties":{{"a":{schema}}}}}"#);
+    }
     post(&api, DEFINITIONS, definition(&schema), 422).await;
 }
 

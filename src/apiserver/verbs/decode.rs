@@ -296,6 +296,13 @@ fn typed(kind: &Kind, value: Value, checked: &Checked) -> Result<Box<dyn Object>
     if let Some(mistyped) = checked.mistyped.first() {
         return Err(cannot_handle(kind, &mistyped.message));
     }
+    if checked.bytes > schema::OBJECT_BYTES_MAX {
+        let why = format!(
+            "Request entity too large: the object takes more than {} bytes of memory",
+            schema::OBJECT_BYTES_MAX
+        );
+        return Err(Status::new(Reason::RequestEntityTooLarge, why));
+    }
     kind.decode(value).map_err(|error| cannot_handle(kind, &error.to_string()))
 }
 

@@ -8,6 +8,7 @@
 use super::ZERO_TIME;
 use super::decode::Problems;
 use super::formats;
+use super::memory;
 use super::path::Path;
 use super::table::{BUILT_IN, Shape, Table, TypeRef};
 use crate::api::{BadQuantity, Quantity};
@@ -23,6 +24,10 @@ pub struct Checked {
     pub unknown: Vec<String>,
     /// Values of a wrong type. While there are any, the document is not one of its type.
     pub mistyped: Vec<Mistyped>,
+    /// How much memory the elements of lists and the values of maps take as what they stand for,
+    /// about, and without their texts. More than
+    /// [`OBJECT_BYTES_MAX`](super::OBJECT_BYTES_MAX) is too much.
+    pub bytes: usize,
 }
 
 impl Checked {
@@ -54,15 +59,17 @@ pub fn check(of: TypeRef, value: &mut Value) -> Checked {
 /// As [`check`], against a type of any table.
 #[must_use]
 pub fn check_in(table: &Table, of: TypeRef, value: &mut Value) -> Checked {
-    let mut walker = Walker { table, unknown: Problems::default(), mistyped: Vec::new() };
+    let mut walker = Walker { table, unknown: Problems::default(), mistyped: Vec::new(), bytes: 0 };
     walker.visit(Shape::Struct(of), value, &Path::Root);
-    Checked { unknown: walker.unknown.into_texts(), mistyped: walker.mistyped }
+    let Walker { unknown, mistyped, bytes, .. } = walker;
+    Checked { unknown: unknown.into_texts(), mistyped, bytes }
 }
 
 struct Walker<'t> {
     table: &'t Table,
     unknown: Problems,
     mistyped: Vec<Mistyped>,
+    bytes: usize,
 }
 
 impl Walker<'_> {
@@ -79,6 +86,7 @@ impl Walker<'_> {
             (Shape::Struct(of), _) => return self.visit_struct(of, value, path),
             (Shape::List(of), Value::Array(list)) => {
                 let element = self.table.element(of);
+                self.bytes += list.len() * memory::bytes(element);
                 for (index, value) in list.iter_mut().enumerate() {
                     self.visit_element(element, value, &path.index(index));
                 }
@@ -86,6 +94,7 @@ impl Walker<'_> {
             }
             (Shape::Map(of), Value::Object(map)) => {
                 let element = self.table.element(of);
+                self.bytes += map.len() * memory::bytes(element);
                 for (key, value) in map.iter_mut() {
                     self.visit_element(element, value, &path.key(key));
                 }

@@ -23,10 +23,11 @@ pub(super) struct Vocabulary<'a> {
     /// `authorizer`.
     pub(super) has_authorizer: bool,
     /// `variables`: those that come before.
-    pub(super) variables: Option<&'a Variables>,
+    pub(super) variables: Option<&'a Arc<Variables>>,
 }
 
-/// The variables of a policy, by their names.
+/// The variables of a policy, by their names. They are shared: there can be thousands, and thousands
+/// of expressions that may speak of them.
 pub(super) type Variables = BTreeMap<String, Arc<Declared>>;
 
 /// What becomes of an expression.
@@ -145,7 +146,7 @@ fn environment(vocabulary: Vocabulary<'_>) -> Environment {
         environment = environment.with("authorizer.requestResource", check);
     }
     if let Some(variables) = vocabulary.variables {
-        let variables = Object::new("kubernetes.variables", Arc::new(variables.clone()));
+        let variables = Object::new("kubernetes.variables", Arc::<Variables>::clone(variables));
         environment = environment.with("variables", Type::Object(variables));
     }
     environment
@@ -314,7 +315,7 @@ mod tests {
     #[track_caller]
     fn check(expression: &str, outcome: Outcome, expected: &[&str]) {
         let count = declared(Some(&Type::Int));
-        let variables = Variables::from([("count".to_owned(), count)]);
+        let variables = Arc::new(Variables::from([("count".to_owned(), count)]));
         let vocabulary =
             Vocabulary { has_params: true, has_authorizer: true, variables: Some(&variables) };
         compare(validate(expression, vocabulary, outcome, &FieldPath::new("e")), expected);

@@ -133,13 +133,15 @@ fn validate(
         errors.extend(expressions::validate_match_conditions(conditions, has_params, &path));
     }
     let variables = spec.variables.as_deref().unwrap_or_default();
-    let mut known = Variables::new();
+    let mut known = Arc::new(Variables::new());
     for (index, variable) in variables.iter().enumerate() {
         let path = path.child("variables").index(index);
         let vocabulary = Vocabulary { has_params, has_authorizer: true, variables: Some(&known) };
         let (declared, found) = validate_variable(variable, vocabulary, &path);
         errors.extend(found);
-        known.extend(declared.map(|declared| (variable.name.clone(), declared)));
+        // Nobody else has them between two expressions, so nothing is copied here.
+        let all = Arc::make_mut(&mut known);
+        all.extend(declared.map(|declared| (variable.name.clone(), declared)));
     }
     let known = Some(&known).filter(|_| !variables.is_empty());
     let vocabulary = Vocabulary { has_params, has_authorizer: true, variables: known };

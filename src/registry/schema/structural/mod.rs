@@ -34,7 +34,7 @@ pub use formats::{is_known as is_known_format, is_valid as is_valid_format};
 pub use node::{Additional, Checks, ListType, MapType, Rule, Structural, Type};
 pub use pattern::{BadPattern, Pattern};
 pub use prune::{prune, prune_as};
-pub use rules::validate_structure;
+pub use rules::{PatternBudget, validate_structure, validate_structure_within};
 pub use validate::{
     correlate::Correlated, nowhere, validate, validate_part, validate_update, validate_update_at,
 };

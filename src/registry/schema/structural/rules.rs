@@ -8,13 +8,35 @@ use super::node::{Additional, Checks, Structural, Type};
 use super::pattern::Pattern;
 use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
-/// A schema whose regular expressions take more memory than this, when they are all in use, is
-/// refused.
+/// Schemas that belong together are refused where their regular expressions take more memory than
+/// this when they are all in use, or are as much work to compile. Upstream has no such limit.
 const PATTERNS_BYTES_MAX: usize = 64 << 20;
 
 const TOO_LARGE: &str = "the regular expressions of the schema are too large together";
+
+/// What the regular expressions of schemas that belong together, such as those of all versions of a
+/// definition, may still take.
+#[derive(Debug)]
+pub struct PatternBudget(Cell<usize>);
+
+impl Default for PatternBudget {
+    fn default() -> Self {
+        Self(Cell::new(PATTERNS_BYTES_MAX))
+    }
+}
+
+impl PatternBudget {
+    fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    fn spend(&self, bytes: usize) {
+        self.0.set(self.0.get().saturating_sub(bytes));
+    }
+}
 
 /// Where a schema is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +49,17 @@ enum Level {
 /// What is not structural about the schema at `path`, sorted.
 #[must_use]
 pub fn validate_structure(path: &FieldPath, schema: &Structural) -> Vec<FieldError> {
-    let mut rules = Rules { errors: Vec::new(), patterns: BTreeMap::new(), pattern_bytes: 0 };
+    validate_structure_within(&PatternBudget::default(), path, schema)
+}
+
+/// As [`validate_structure`], for one of several schemas that belong together.
+#[must_use]
+pub fn validate_structure_within(
+    budget: &PatternBudget,
+    path: &FieldPath,
+    schema: &Structural,
+) -> Vec<FieldError> {
+    let mut rules = Rules { errors: Vec::new(), patterns: BTreeMap::new(), budget };
     rules.node(schema, Level::Root, path);
     if let Some(checks) = schema.checks() {
         rules.complete_checks(checks, Some(schema), &Paths { schema: path, nested: path });
@@ -40,7 +72,7 @@ struct Rules<'s> {
     errors: Vec<FieldError>,
     /// The regular expressions that were looked at, and what is wrong with them.
     patterns: BTreeMap<&'s str, Option<String>>,
-    pattern_bytes: usize,
+    budget: &'s PatternBudget,
 }
 
 /// The place of a schema, and of what is nested and says something of it.
@@ -185,11 +217,11 @@ impl<'s> Rules<'s> {
     /// Each expression is compiled once.
     fn pattern(&mut self, pattern: &'s Pattern, path: &FieldPath) {
         let source = pattern.source();
-        if !self.patterns.contains_key(source) && self.pattern_bytes <= PATTERNS_BYTES_MAX {
+        if !self.patterns.contains_key(source) && !self.budget.is_spent() {
             let checked = pattern.check();
-            self.pattern_bytes += checked.as_ref().copied().unwrap_or_default();
+            self.budget.spend(checked.as_ref().map_or_else(|bad| bad.cost, |bytes| *bytes));
             let problem = match checked {
-                Ok(_) => (self.pattern_bytes > PATTERNS_BYTES_MAX).then(|| TOO_LARGE.to_owned()),
+                Ok(_) => self.budget.is_spent().then(|| TOO_LARGE.to_owned()),
                 Err(error) => {
                     Some(format!("must be a valid regular expression, but isn't: {error}"))
                 }

@@ -1,6 +1,7 @@
 //! Defaults are values of the schema that they are of (upstream `ValidateDefaults`, apiextensions
 //! pkg/apiserver/schema/defaulting/validation.go, v1.35).
 
+use super::rules::{self, RULES_BYTES_MAX};
 use crate::api::{FieldError, FieldPath};
 use crate::registry::schema::structural::defaults::{self, Surrounding};
 use crate::registry::schema::structural::validations::{self, Before, Rules, Subject};
@@ -21,11 +22,15 @@ pub(super) fn validate(
     }
     let root = schema.clone().into_root();
     let budget = Some(validations::BUDGET);
-    let mut walker = Walker { requires_pruned, budget, errors: Vec::new() };
+    let mut walker = Walker { requires_pruned, budget, compiled_bytes: 0, errors: Vec::new() };
     let place = Place { root: &root, surrounding: &Surrounding::Root, is_in_metadata: false };
     walker.visit(&root, place, path);
     walker.errors
 }
+
+/// The rules below a default are compiled for it, and again for each default around it, until they have
+/// this many bytes of expressions. Upstream has no such limit.
+const COMPILED_BYTES_MAX: usize = 2 * RULES_BYTES_MAX;
 
 /// Whether defaults say what the schema does not have.
 pub(super) fn has_unpruned_defaults(props: &JSONSchemaProps) -> bool {
@@ -44,6 +49,8 @@ struct Walker {
     requires_pruned: bool,
     /// What rules may still cost; `None` where that was not enough, and nothing more is said.
     budget: Option<u64>,
+    /// How many bytes of expressions were compiled.
+    compiled_bytes: usize,
     errors: Vec<FieldError>,
 }
 
@@ -97,8 +104,17 @@ impl Walker {
         default: &Value,
         path: &FieldPath,
     ) {
-        let Some(rules) = Rules::of(schema, is_resource) else { return };
         let Some(budget) = self.budget else { return };
+        self.compiled_bytes += rules::bytes(schema);
+        if self.compiled_bytes > COMPILED_BYTES_MAX {
+            let detail = format!(
+                "defaults within each other must not have more than {COMPILED_BYTES_MAX} bytes of rules together"
+            );
+            self.errors.push(FieldError::forbidden(path, detail));
+            self.budget = None;
+            return;
+        }
+        let Some(rules) = Rules::of(schema, is_resource) else { return };
         let check = |before: Before<'_>| {
             rules.check(Subject { schema, value: default, before }, path, budget)
         };

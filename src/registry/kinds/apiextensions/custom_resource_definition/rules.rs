@@ -13,6 +13,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, ValidationRule,
 };
 use serde_json::Value;
+use std::cell::LazyCell;
+
+/// A version whose rules have more bytes of expressions together is refused: compiled, each takes some
+/// hundred bytes of memory for as long as the version is served. Upstream has no such limit; it has
+/// one of what the rules may cost, which an expression like `true || true || ..` hardly does.
+pub(super) const RULES_BYTES_MAX: usize = 256 * 1024;
 
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
@@ -21,12 +27,28 @@ const REASONS: [&str; 4] =
 pub(super) fn validate(props: &JSONSchemaProps, path: &FieldPath) -> Vec<FieldError> {
     let rules = props.x_kubernetes_validations.iter().flatten().enumerate();
     let path = path.child("x-kubernetes-validations");
-    rules.flat_map(|(index, rule)| validate_rule(rule, props, &path.index(index))).collect()
+    // Made once for thousands of rules, if any of them needs it. What is no structural schema has
+    // errors of its own.
+    let schema = LazyCell::new(|| Structural::new(props).ok());
+    let is_path =
+        |text: &str| schema.as_ref().is_none_or(|schema| find_field(text, schema, true).is_ok());
+    rules.flat_map(|(index, rule)| validate_rule(rule, &is_path, &path.index(index))).collect()
+}
+
+/// How many bytes the expressions of the rules of a schema have, and of those below it.
+pub(super) fn bytes(schema: &Structural) -> usize {
+    let own = schema.rules().iter().map(|rule| rule.rule.len() + rule.message_expression.len());
+    let all = |schemas: &mut dyn Iterator<Item = &Structural>| schemas.map(bytes).sum::<usize>();
+    own.sum::<usize>()
+        + all(&mut schema.properties().map(|(_, property)| property))
+        + all(&mut schema.items().into_iter())
+        + all(&mut schema.additional_schema().into_iter())
+        + all(&mut schema.checks().into_iter().flat_map(|checks| checks.all_of.iter()))
 }
 
 fn validate_rule(
     rule: &ValidationRule,
-    props: &JSONSchemaProps,
+    is_path: &impl Fn(&str) -> bool,
     path: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -59,7 +81,7 @@ fn validate_rule(
     if has_breaks(&field_path) {
         errors.push(invalid("fieldPath", &field_path, "must not contain line breaks"));
     }
-    if !field_path.is_empty() && !is_path(props, &field_path) {
+    if !field_path.is_empty() && !is_path(&field_path) {
         errors.push(invalid("fieldPath", &field_path, "must be a valid path"));
     }
     errors
@@ -67,12 +89,6 @@ fn validate_rule(
 
 fn has_breaks(text: &str) -> bool {
     text.contains(['\n', '\r'])
-}
-
-/// What is no structural schema has errors of its own.
-fn is_path(props: &JSONSchemaProps, path: &str) -> bool {
-    Structural::new(props).is_ok_and(|schema| find_field(path, &schema, true).is_ok())
-        || Structural::new(props).is_err()
 }
 
 /// Compiles the rules of all schemas of a definition.

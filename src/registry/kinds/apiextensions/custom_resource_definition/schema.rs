@@ -4,11 +4,11 @@
 
 use super::default_values;
 use super::rule_costs::{Scope, Step};
-use super::rules::{self, Compiler};
+use super::rules::{self, Compiler, RULES_BYTES_MAX};
 use super::tolerance::Tolerance;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{ERRORS_OF_WHOLE_MAX, repeated, to_value};
-use crate::registry::schema::structural::{Structural, validate_structure};
+use crate::registry::schema::structural::{PatternBudget, Structural, validate_structure_within};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -30,6 +30,8 @@ pub(super) struct Look<'a> {
     /// Whether it was accepted as it is before.
     pub(super) is_unchanged: bool,
     pub(super) tolerance: &'a Tolerance,
+    /// What the patterns of all versions together may still take.
+    pub(super) patterns: &'a PatternBudget,
 }
 
 pub(super) fn validate(
@@ -55,7 +57,13 @@ pub(super) fn validate(
             }
             Ok(schema) => {
                 let requires_pruned = !look.tolerance.unpruned_defaults;
-                let mut found = validate_structure(&at, &schema);
+                let mut found = validate_structure_within(look.patterns, &at, &schema);
+                if found.is_empty() && rules::bytes(&schema) > RULES_BYTES_MAX {
+                    let detail = format!(
+                        "x-kubernetes-validations of the schema must not have more than {RULES_BYTES_MAX} bytes of expressions together"
+                    );
+                    found.push(FieldError::forbidden(&at, detail));
+                }
                 if found.is_empty() {
                     found = default_values::validate(&schema, requires_pruned, &at);
                 }

@@ -9,7 +9,7 @@ use super::{approval, conversion, names, schema, versions};
 use crate::api::names as texts;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{ERRORS_OF_WHOLE_MAX, immutable, repeated, to_value};
-use crate::registry::schema::structural::Structural;
+use crate::registry::schema::structural::{PatternBudget, Structural};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
 };
@@ -125,9 +125,6 @@ fn validate_spec(definition: &CustomResourceDefinition, tolerance: &Tolerance) -
         || !spec.keeps_unknown()
         || has_defaults(&spec)
         || has_extensions(&spec);
-    errors.extend(validate_versions(&spec, (tolerance, is_structural), &path));
-    errors.extend(names::required(&definition.spec.names, &path.child("names")));
-    errors.extend(names::validate(&definition.spec.names, &path.child("names")));
     let any_status =
         spec.all.has_status() || spec.versions.iter().any(|(_, said)| said.has_status());
     let first = definition.spec.versions.first().map(|version| version.name.as_str());
@@ -136,7 +133,11 @@ fn validate_spec(definition: &CustomResourceDefinition, tolerance: &Tolerance) -
         is_structural,
         is_unchanged: first.is_some_and(|name| tolerance.unchanged_schemas.contains(name)),
         tolerance,
+        patterns: &PatternBudget::default(),
     };
+    errors.extend(validate_versions(&spec, look, &path));
+    errors.extend(names::required(&definition.spec.names, &path.child("names")));
+    errors.extend(names::validate(&definition.spec.names, &path.child("names")));
     if let Some(props) = spec.all.props() {
         errors.extend(schema::validate(props, look, &path.child("validation")));
     }
@@ -195,11 +196,8 @@ fn validate_presence(spec: &Spec<'_>, tolerance: &Tolerance, path: &FieldPath) -
         .collect()
 }
 
-fn validate_versions(
-    spec: &Spec<'_>,
-    (tolerance, is_structural): (&Tolerance, bool),
-    path: &FieldPath,
-) -> Vec<FieldError> {
+fn validate_versions(spec: &Spec<'_>, look: Look<'_>, path: &FieldPath) -> Vec<FieldError> {
+    let tolerance = look.tolerance;
     let mut errors = Vec::new();
     let each = path.child("versions");
     for (index, (version, said)) in spec.versions.iter().enumerate() {
@@ -208,9 +206,8 @@ fn validate_versions(
         errors.extend(versions::validate_deprecation(version, &path));
         let look = Look {
             has_status: said.has_status() || spec.all.has_status(),
-            is_structural,
             is_unchanged: tolerance.unchanged_schemas.contains(&version.name),
-            tolerance,
+            ..look
         };
         if let Some(props) = said.props() {
             errors.extend(schema::validate(props, look, &path.child("schema")));

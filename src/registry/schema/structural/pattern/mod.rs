@@ -14,16 +14,45 @@ use std::sync::OnceLock;
 /// A compiled expression larger than this is refused, as upstream refuses those that are too large.
 const COMPILED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// A longer expression is refused, whatever it is compiled to: reading one takes microseconds a letter.
+const SOURCE_BYTES_MAX: usize = 16 * 1024;
+
+/// A byte of an expression counts as so many that are compiled: there are expressions that take long
+/// to read and are compiled to little.
+const SOURCE_WEIGHT: usize = 256;
+
 /// How large a compiled expression is, is found out by trying these. Most are of the first size.
 const SIZES: [usize; 5] = [8 << 10, 32 << 10, 128 << 10, 1 << 20, COMPILED_BYTES_MAX];
+
+/// What an expression counts as that was compiled in all these sizes for nothing.
+const TOO_LARGE_COST: usize = 4 * COMPILED_BYTES_MAX;
 
 /// What a search may remember while it runs, and keeps for the next.
 const SEARCH_BYTES_MAX: usize = 64 * 1024;
 
 /// An expression that cannot be read. The texts are Go's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("error parsing regexp: {0}")]
-pub struct BadPattern(String);
+#[error("error parsing regexp: {problem}")]
+pub struct BadPattern {
+    problem: String,
+    /// What it has cost to find that out, in bytes that were compiled.
+    pub cost: usize,
+}
+
+impl BadPattern {
+    fn of_syntax(source: &str, problem: String) -> Self {
+        Self { problem, cost: cost(source, 0) }
+    }
+
+    fn too_large(source: &str, compiled_bytes: usize) -> Self {
+        let problem = format!("expression too large: `{source}`");
+        Self { problem, cost: cost(source, compiled_bytes) }
+    }
+}
+
+fn cost(source: &str, compiled_bytes: usize) -> usize {
+    compiled_bytes.max(source.len().min(SOURCE_BYTES_MAX) * SOURCE_WEIGHT)
+}
 
 /// A regular expression of a schema, compiled when it is first used and kept: a list may have a
 /// hundred thousand values to be matched. A schema has only so many and so large ones
@@ -43,12 +72,13 @@ impl Pattern {
         &self.source
     }
 
-    /// About how many bytes it takes to keep it.
+    /// About how many bytes it takes to keep it, or how many would be as much work as it was to
+    /// compile it.
     ///
     /// # Errors
     /// If this is no regular expression.
     pub fn check(&self) -> Result<usize, BadPattern> {
-        self.compiled().map(|(_, bytes)| bytes)
+        self.compiled().map(|(_, bytes)| cost(&self.source, bytes))
     }
 
     /// Whether some part of `text` matches.
@@ -65,18 +95,23 @@ impl Pattern {
 
     /// And about how large it is.
     fn compiled(&self) -> Result<(Regex, usize), BadPattern> {
-        let translated = go::translate(&self.source).map_err(BadPattern)?;
+        let source = &*self.source;
+        if source.len() > SOURCE_BYTES_MAX {
+            return Err(BadPattern::too_large(source, 0));
+        }
+        let translated =
+            go::translate(source).map_err(|problem| BadPattern::of_syntax(source, problem))?;
         for bytes_max in SIZES {
             match compile(&translated, bytes_max) {
                 Ok(regex) => return Ok((regex, bytes_max)),
                 Err(regex::Error::CompiledTooBig(_)) => {}
                 Err(_) => {
-                    let problem = format!("invalid or unsupported syntax: `{}`", self.source);
-                    return Err(BadPattern(problem));
+                    let problem = format!("invalid or unsupported syntax: `{source}`");
+                    return Err(BadPattern::of_syntax(source, problem));
                 }
             }
         }
-        Err(BadPattern(format!("expression too large: `{}`", self.source)))
+        Err(BadPattern::too_large(source, TOO_LARGE_COST))
     }
 }
 
@@ -179,6 +214,18 @@ mod tests {
         assert!(large.kept.get().is_some(), "compiled once, however often it is used");
         assert_eq!(large.check(), Ok(COMPILED_BYTES_MAX));
         assert_eq!(Pattern::new("^[a-z]+$").check(), Ok(8 << 10));
+    }
+
+    #[test]
+    fn long_expressions_are_bounded_and_count_for_more() {
+        let optional = |bytes: usize| Pattern::new(&"a?".repeat(bytes / 2));
+        let error = optional(SOURCE_BYTES_MAX + 2).check().unwrap_err();
+        assert!(error.to_string().contains("expression too large"));
+        assert_eq!(optional(SOURCE_BYTES_MAX).check(), Ok(SOURCE_BYTES_MAX * SOURCE_WEIGHT));
+        let large = Pattern::new(r"^(\pL{100}){90}$").check().unwrap_err();
+        assert_eq!(large.cost, TOO_LARGE_COST);
+        let bad = Pattern::new("[").check().unwrap_err();
+        assert_eq!(bad.cost, SOURCE_WEIGHT);
     }
 
     proptest! {
