@@ -25,6 +25,7 @@ mod path;
 pub mod protobuf;
 #[cfg(test)]
 mod reference_tests;
+mod restore;
 mod scalar;
 mod strict;
 pub mod structural;
@@ -37,6 +38,7 @@ pub use decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX};
 pub use decode::{DecodeError, Decoded, Format, decode};
 pub use defaults::{apply_defaults, apply_defaults_in};
 pub use descriptions::Descriptions;
+pub use restore::unrestorable;
 pub use strict::StrictProblems;
 pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
 pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};
