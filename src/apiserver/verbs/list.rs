@@ -107,10 +107,7 @@ pub(super) async fn read(
         AsOf::Newest => None,
         AsOf::Exactly(revision) => Some(revision),
         AsOf::NotOlderThan(revision) => {
-            let newest = store.revision();
-            if revision > newest {
-                return Err(errors::too_large_revision(revision, newest));
-            }
+            call.server.reach(revision).await?;
             None
         }
     };
@@ -285,8 +282,10 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let invalid =
-            |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
+        let invalid = |why: String| {
+            let why = format!("invalid continue token: continue key is not valid: {why}");
+            Status::bad_request(why)
+        };
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|error| invalid(error.to_string()))?;
         let token: Self =
             serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()))?;
@@ -306,8 +305,12 @@ impl ListOptions {
     pub(super) fn parse(query: &Query, selection: &Selection) -> Result<Self, Status> {
         let limit: Option<i64> = query.number("limit")?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).and_then(NonZeroUsize::new);
+        // A list takes as long as it takes, but upstream reads what it is told.
+        query.number("timeoutSeconds")?;
         check_match(query)?;
-        let revision = query.revision().map_err(|error| Status::bad_request(error.to_string()))?;
+        let revision = query
+            .revision()
+            .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
         if let Some(text) = query.text("continue") {
             if revision.is_some_and(|revision| revision.0 != 0) {
                 return Err(Status::bad_request(
