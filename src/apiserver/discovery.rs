@@ -172,12 +172,18 @@ fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
         resources.push(resource(rows, kind));
         resources.extend(kind.facts.subresources.iter().map(|row| subresource(kind, row)));
     }
-    Some(json!({
+    let mut list = json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": first.facts.api_version(),
         "resources": resources,
-    }))
+    });
+    // As old clients know it (upstream `NewLegacyRootAPIHandler` and `StripVersionNegotiatedSerializer`).
+    if group.is_empty() {
+        list["apiVersion"].take();
+        list.as_object_mut()?.retain(|_, value| !value.is_null());
+    }
+    Some(list)
 }
 
 fn measured_list() -> Value {

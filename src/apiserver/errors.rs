@@ -36,12 +36,10 @@ pub(super) fn of_read(error: &ReadError) -> Status {
     }
 }
 
-/// A revision that has not happened yet: the client is told to come again (upstream
-/// `NewTooLargeResourceVersionError`).
+/// A revision that has not happened yet (upstream `NewTooLargeResourceVersionError`).
 pub(super) fn too_large_revision(requested: Revision, newest: Revision) -> Status {
     let message = format!("Timeout: Too large resource version: {requested}, current: {newest}");
     let mut status = Status::new(Reason::Timeout, message);
-    status.details.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
     status.details.causes = vec![Cause {
         reason: "ResourceVersionTooLarge".to_owned(),
         message: "Too large resource version".to_owned(),

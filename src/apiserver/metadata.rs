@@ -95,9 +95,13 @@ pub(super) fn prepare_update(metadata: &mut ObjectMeta, old: &ObjectMeta) {
     if old.creation_timestamp.is_some() {
         metadata.creation_timestamp.clone_from(&old.creation_timestamp);
     }
-    // A client can neither begin nor end a deletion by writing its marks.
-    metadata.deletion_timestamp.clone_from(&old.deletion_timestamp);
-    metadata.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    // A client can neither begin nor end a deletion by writing its marks: others are refused.
+    if metadata.deletion_timestamp.is_none() {
+        metadata.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    }
+    if metadata.deletion_grace_period_seconds.is_none() {
+        metadata.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    }
     metadata.self_link = None;
     metadata.managed_fields = None;
     metadata.resource_version = None;

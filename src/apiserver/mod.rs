@@ -23,6 +23,7 @@ mod etag;
 mod expiry;
 mod fairness;
 mod follow;
+mod freshness;
 mod guarded;
 mod health;
 mod identity;

@@ -5,6 +5,7 @@ use crate::api::status::Status;
 use crate::api::{FieldError, FieldPath, Revision};
 use crate::stdx::quoted;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::json;
 use std::num::{IntErrorKind, ParseIntError};
 
 /// The parameters of a request's URL, in order.
@@ -68,7 +69,7 @@ impl Query {
             let why = |error| Status::bad_request(no_number("ParseInt", text, &error));
             text.parse().map_err(why)
         };
-        self.text(name).map(read).transpose()
+        self.get(name).map(read).transpose()
     }
 
     /// The revision that is asked for (upstream `ParseResourceVersion`). Zero is any.
@@ -186,15 +187,12 @@ pub(super) fn parse_dry_run<'a>(
     values: impl Iterator<Item = &'a str>,
     errors: &mut Vec<FieldError>,
 ) -> bool {
-    let mut dry_run = false;
-    for value in values.filter(|value| !value.is_empty()) {
-        if value == "All" {
-            dry_run = true;
-        } else {
-            errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"]));
-        }
+    let values: Vec<_> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| *value != "All") {
+        let path = FieldPath::new("dryRun");
+        errors.push(FieldError::not_supported(&path, json!(values), &["All"]));
     }
-    dry_run
+    values.contains(&"All")
 }
 
 #[cfg(test)]
@@ -232,7 +230,7 @@ mod tests {
             assert_eq!(found, expected, "{text}");
         };
         check("", "None");
-        check("limit=", "None");
+        check("limit=", r#"strconv.ParseInt: parsing "": invalid syntax"#);
         check("limit=-5", "Some(-5)");
         check("limit=a", r#"strconv.ParseInt: parsing "a": invalid syntax"#);
         check(
@@ -252,7 +250,7 @@ mod tests {
         assert!(parse("dryRun=All").unwrap().dry_run);
         assert_eq!(parse("").unwrap().field_validation, FieldValidation::Warn);
         let error = parse("dryRun=Some&fieldValidation=x").unwrap_err();
-        assert!(error.message.contains("dryRun: Unsupported value: \"Some\""), "{error}");
+        assert!(error.message.contains("dryRun: Unsupported value: [\"Some\"]"), "{error}");
         assert!(error.message.contains("fieldValidation: Unsupported value: \"x\""), "{error}");
     }
 

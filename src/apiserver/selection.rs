@@ -55,9 +55,7 @@ impl Selection {
     ) -> Result<Self, Status> {
         let labels = match query.text("labelSelector") {
             None => Selector::everything(),
-            Some(text) => text.parse().map_err(|error| {
-                Status::bad_request(format!("unable to parse labelSelector: {error}"))
-            })?,
+            Some(text) => text.parse().map_err(|error| Status::bad_request(format!("{error}")))?,
         };
         let mut fields: FieldSelector = match query.text("fieldSelector") {
             None => FieldSelector::default(),

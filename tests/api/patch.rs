@@ -67,13 +67,23 @@ async fn what_a_patch_makes_must_be_an_object_of_the_kind() {
     let annotations = json!({"metadata": {"annotations": {"foo": ["bar"]}}});
     for (format, patch, expected) in [
         ("merge", annotations.clone(), "cannot unmarshal array into Go struct field"),
-        ("strategic-merge", annotations, "cannot unmarshal array into Go struct field"),
+        (
+            "strategic-merge",
+            annotations,
+            "Invalid value: \"map[metadata:map[annotations:map[foo:[bar]]]]\": unrecognized type: string",
+        ),
         (
             "json",
             json!([{"op": "add", "path": "/data", "value": "x"}]),
             "cannot unmarshal string into Go struct field",
         ),
         ("merge", json!({"kind": "Secret"}), "cannot be handled as a ConfigMap"),
+        // What the patch makes is shown, not the patch.
+        (
+            "merge",
+            json!({"data": 5}),
+            "Invalid value: \"{\\\"apiVersion\\\":\\\"v1\\\",\\\"data\\\":5,",
+        ),
     ] {
         let (code, reason, message) = api.patch(&path, format, &patch).await.refused();
         assert_eq!((code, reason.as_str()), (422, "Invalid"), "{format} {message}");

@@ -117,6 +117,15 @@ async fn workloads_are_scaled() {
     );
     let patch = json!({"spec": {"replicas": -1}});
     assert_eq!(api.patch(&path, "merge", &patch).await.refused().0, 422);
+    let patch = json!({"odd": 1});
+    let strictly = format!("{path}?fieldValidation=Strict");
+    for format in ["merge", "strategic-merge"] {
+        let warnings = api.patch(&path, format, &patch).await.warnings();
+        assert_eq!(warnings, [r#"299 - "unknown field \"odd\"""#]);
+        let (code, _, message) = api.patch(&strictly, format, &patch).await.refused();
+        assert_eq!(code, 422, "{message}");
+        assert!(message.ends_with("strict decoding error: unknown field \"odd\""), "{message}");
+    }
 }
 
 #[tokio::test]

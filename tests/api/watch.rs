@@ -56,6 +56,50 @@ async fn goes_on_after_a_revision_without_a_gap() {
 }
 
 #[tokio::test]
+async fn a_revision_to_come_is_waited_for() {
+    let api = Api::start().await;
+    let first: u64 = create(&api, "a", "x").await.parse().unwrap();
+    let later = format!("?resourceVersionMatch=NotOlderThan&resourceVersion={}", first + 2);
+    let object = format!("{CONFIG_MAPS}/a?resourceVersion={}", first + 2);
+    let list = format!("{CONFIG_MAPS}{later}");
+    let mut watch =
+        api.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", first + 2)).await;
+    let changes = async {
+        let mut names = Vec::new();
+        for name in ["b", "c", "d", "e"] {
+            names.push((create(&api, name, "x").await.parse::<u64>().unwrap(), name));
+        }
+        names
+    };
+    let (got, listed, names) = tokio::join!(api.get(&object), api.get(&list), changes);
+    assert_eq!((got.code, listed.code), (200, 200));
+    let (_, name) = names.iter().find(|(revision, _)| *revision > first + 2).unwrap();
+    assert_eq!(watch.short().await, format!("ADDED {name}"));
+}
+
+#[tokio::test]
+async fn a_revision_that_does_not_come_is_told_of() {
+    let api = Api::start().await;
+    create(&api, "a", "x").await;
+    let state = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?{state}&resourceVersion=999999")).await;
+    let object = format!("{CONFIG_MAPS}/a?resourceVersion=999999");
+    let list = format!("{CONFIG_MAPS}?resourceVersion=999999");
+    let (got, listed, event) = tokio::join!(api.get(&object), api.get(&list), watch.next());
+    let event = event.unwrap();
+    assert_eq!(event["type"], "ERROR");
+    for status in [got.json(), listed.json(), event["object"].clone()] {
+        assert_eq!((&status["code"], &status["reason"]), (&json!(504), &json!("Timeout")));
+        assert_eq!(status["details"]["retryAfterSeconds"], 1);
+        let message = status["message"].as_str().unwrap();
+        assert!(message.starts_with("Timeout: Too large resource version: 999999, current: "));
+    }
+    assert_eq!(listed.headers["retry-after"], "1");
+    let exactly = api.get(&format!("{list}&resourceVersionMatch=Exact")).await;
+    assert_eq!(exactly.json()["details"].get("retryAfterSeconds"), None, "nobody has waited");
+}
+
+#[tokio::test]
 async fn objects_come_and_go_with_their_labels() {
     let api = Api::start().await;
     create(&api, "a", "x").await;

@@ -147,9 +147,11 @@ fn is_pretty(headers: &HeaderMap, query: &Query) -> bool {
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|known| agent.starts_with(known))
 }
 
-/// The language that a refusal is written in, which has no form but its own.
+/// The language that a refusal is written in, which has no form but its own: who asks for another is
+/// told in JSON (upstream `ErrorNegotiated`).
 pub(crate) fn language(headers: &HeaderMap) -> Language {
-    clauses(headers).iter().find_map(Clause::language).unwrap_or_default()
+    let plain = |clause: &&Clause<'_>| clause.parameter("as").is_none_or(str::is_empty);
+    clauses(headers).iter().filter(plain).find_map(Clause::language).unwrap_or_default()
 }
 
 /// One alternative in an `Accept` header.

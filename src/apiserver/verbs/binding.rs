@@ -6,7 +6,7 @@ use super::super::query::WriteOptions;
 use super::store::Current;
 use super::update::amend;
 use super::{Call, condition, decode};
-use crate::api::status::Status;
+use crate::api::status::{Status, Subject};
 use crate::api::{FieldError, FieldPath, ObjectKey};
 use crate::registry::Object;
 use crate::registry::schema::types;
@@ -15,7 +15,7 @@ use crate::stdx::json;
 use http::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Map, json};
 
 pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
@@ -29,17 +29,29 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Response, Status> {
     if call.name.is_some_and(|path| path != name) {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
+    let namespace = binding.metadata.namespace.as_deref().filter(|own| !own.is_empty());
+    if namespace.is_some_and(|own| Some(own) != call.namespace) {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let problems = validate(&binding);
     if !problems.is_empty() {
         return Err(Status::invalid("", "Binding", &name, &problems));
     }
     let key = ObjectKey { namespace: call.namespace.map(str::to_owned), name };
     let now = call.server.config.clock.now();
-    let change = |_: &Current, object: &mut dyn Object| {
+    let change = |current: &Current, object: &mut dyn Object| {
         let pod = object.as_any_mut().downcast_mut::<Pod>();
         let pod = pod.ok_or_else(|| Status::internal("only pods are bound"))?;
-        bind(pod, &binding, now)
-            .map_err(|why| Status::conflict(errors::subject(call.kind, &key.name), &why))?;
+        let revision = current.entry.revision.to_string();
+        let conflict = |resource: &str, why: &str| {
+            let subject = Subject { resource, ..errors::subject(call.kind, &key.name) };
+            Status::conflict(subject, why)
+        };
+        check_preconditions(&binding, &pod.metadata, &revision)
+            .map_err(|why| conflict("pods", &why))?;
+        bind(pod, &binding, now).map_err(|why| conflict("pods/binding", &why))?;
         if binding.target.kind.as_deref() == Some("Node") {
             let node = binding.target.name.as_deref().unwrap_or_default();
             call.server.topology.label(&mut pod.metadata, node);
@@ -65,16 +77,25 @@ fn validate(binding: &Binding) -> Vec<FieldError> {
     errors
 }
 
+/// A binding may be meant for one pod, or for it as it was at one moment.
+fn check_preconditions(binding: &Binding, pod: &ObjectMeta, revision: &str) -> Result<(), String> {
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let uid = pod.uid.as_deref().unwrap_or_default();
+    for (name, wanted, is) in [
+        ("UID", text(&binding.metadata.uid), uid),
+        ("ResourceVersion", text(&binding.metadata.resource_version), revision),
+    ] {
+        if let Some(wanted) = wanted.filter(|wanted| wanted != is) {
+            return Err(format!(
+                "Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {is}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn bind(pod: &mut Pod, binding: &Binding, now: Timestamp) -> Result<(), String> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    if let Some(uid) = binding.metadata.uid.as_ref().filter(|uid| !uid.is_empty())
-        && pod.metadata.uid.as_ref() != Some(uid)
-    {
-        return Err(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            pod.metadata.uid.as_deref().unwrap_or_default()
-        ));
-    }
     if pod.metadata.deletion_timestamp.is_some() {
         return Err(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }

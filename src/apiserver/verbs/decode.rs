@@ -43,7 +43,7 @@ enum Written {
 }
 
 fn written(headers: &HeaderMap, has_protobuf: bool) -> Result<Written, Status> {
-    match media_type(headers) {
+    match media_type(headers).to_ascii_lowercase().as_str() {
         "application/json" => Ok(Written::Text(Format::Json)),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Written::Text(Format::Yaml)),
         PROTOBUF_MEDIA_TYPE if has_protobuf => Ok(Written::Protobuf),
@@ -170,7 +170,7 @@ fn read(call: &Call<'_>) -> Result<(Decoded, Option<Format>), Status> {
 const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 /// What Go calls a value that is no object.
-fn no_object(value: &Value) -> Option<&'static str> {
+pub(super) fn no_object(value: &Value) -> Option<&'static str> {
     match value {
         Value::Object(_) => None,
         Value::Array(_) => Some("array"),
@@ -187,15 +187,20 @@ fn unreadable(error: DecodeError) -> Status {
             return Status::new(Reason::RequestEntityTooLarge, why);
         }
         DecodeError::Json { problem } => {
-            // serde's words, but for what is most common.
-            let is_cut = problem.starts_with("EOF while parsing");
-            let problem = if is_cut { "unexpected end of JSON input" } else { problem };
+            let problem = json_problem(&error).unwrap_or_else(|| problem.clone());
             format!("couldn't get version/kind; json parse error: {problem}")
         }
         DecodeError::Yaml { .. } => error.to_string(),
         DecodeError::Protobuf { problem, .. } => problem.clone(),
     };
     Status::bad_request(why)
+}
+
+/// What is wrong with a document of JSON: serde's words, but for what is most common.
+pub(super) fn json_problem(error: &DecodeError) -> Option<String> {
+    let DecodeError::Json { problem } = error else { return None };
+    let is_cut = problem.starts_with("EOF while parsing");
+    Some(if is_cut { "unexpected end of JSON input".to_owned() } else { problem.clone() })
 }
 
 /// A body that does not even say what it is of (upstream `transformDecodeError`).
@@ -239,38 +244,71 @@ pub(super) fn object(call: &Call<'_>, validation: FieldValidation) -> Result<Sub
     submitted(call.kind, object)
 }
 
-/// The object that a patch made. `problems` tells what a strict decoder has against it.
+/// What a patch made, and how to tell what is wrong with it.
+pub(super) trait Patched {
+    /// What a strict decoder has against it.
+    fn problems(&self, checked: &Checked) -> StrictProblems;
+
+    /// What is shown of it where it is none of its type.
+    fn told(&self) -> String;
+
+    /// What upstream's decoder for this sort of patch says of the first value of a wrong type, where
+    /// it is not what its decoder of JSON says.
+    fn in_its_words(&self, of: TypeRef, value: &Value) -> Option<String>;
+}
+
+/// The object that a patch made.
 pub(super) fn patched(
     call: &Call<'_>,
     mut value: Value,
-    problems: impl FnOnce(&Checked) -> StrictProblems,
+    patched: &dyn Patched,
     validation: FieldValidation,
 ) -> Result<Submitted, Status> {
-    // The patch could be read, but not what it makes of the object.
-    let invalid = |why: &str| {
-        let patch = String::from_utf8_lossy(&call.body).into_owned();
-        let error = FieldError::invalid(&FieldPath::new("patch"), patch, why);
-        Status::invalid("", "", "", &[error])
-    };
-    check_type(call.kind, &mut value).map_err(|status| invalid(&status.message))?;
+    check_type(call.kind, &mut value).map_err(|status| unfit(patched, &status.message))?;
     let checked = call.kind.check(&mut value);
+    weigh(call, (call.kind.built_in_schema(), &value), (&checked, patched), validation)?;
+    submitted(call.kind, typed(call.kind, value, &checked)?)
+}
+
+/// The document of the type `of`, which is not the call's kind, such as a scale, that a patch made.
+pub(super) fn patched_document(
+    call: &Call<'_>,
+    of: TypeRef,
+    mut value: Value,
+    patched: &dyn Patched,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let text = |field: &str| value[field].as_str().unwrap_or_default();
+    let own = TypeMeta { api_version: text("apiVersion").into(), kind: text("kind").into() };
+    let expected = TypeMeta::of(of);
+    check_kind(&own, &expected.kind).map_err(|status| unfit(patched, &status.message))?;
+    let checked = schema::check(of, &mut value);
+    weigh(call, (Some(of), &value), (&checked, patched), validation)?;
+    Ok(value)
+}
+
+/// Refuses what a patch made where it is none of its type, or strictly is none.
+fn weigh(
+    call: &Call<'_>,
+    (of, value): (Option<TypeRef>, &Value),
+    (checked, patched): (&Checked, &dyn Patched),
+    validation: FieldValidation,
+) -> Result<(), Status> {
     if let Some(mistyped) = checked.mistyped.first() {
-        return Err(invalid(&mistyped.message));
+        let words = of.and_then(|of| patched.in_its_words(of, value));
+        return Err(unfit(patched, words.as_ref().unwrap_or(&mistyped.message)));
     }
-    let object = typed(call.kind, value, &checked)?;
-    match validation {
-        FieldValidation::Ignore => {}
-        FieldValidation::Warn => {
-            problems(&checked).warnings().for_each(|text| call.warn(text.to_owned()));
-        }
-        FieldValidation::Strict => {
-            let problems = problems(&checked);
-            if !problems.is_empty() {
-                return Err(invalid(&problems.to_string()));
-            }
-        }
+    if validation == FieldValidation::Ignore {
+        return Ok(());
     }
-    submitted(call.kind, object)
+    let problems = patched.problems(checked);
+    tell(call, validation, &problems, |why| unfit(patched, why))
+}
+
+/// The patch could be read, but not what it makes of the object.
+fn unfit(patched: &dyn Patched, why: &str) -> Status {
+    let error = FieldError::invalid(&FieldPath::new("patch"), patched.told(), why);
+    Status::invalid("", "", "", &[error])
 }
 
 /// The object that an applied configuration makes of the live one.

@@ -15,10 +15,7 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response, Status> {
     // Any revision that has happened will do: what is read is the newest.
     let wanted = call.query.revision();
     let wanted = wanted.map_err(|error| Status::bad_request(error.to_string()))?;
-    let newest = call.server.store.revision();
-    if let Some(wanted) = wanted.filter(|wanted| *wanted > newest) {
-        return Err(errors::too_large_revision(wanted, newest));
-    }
+    call.server.reach(wanted.unwrap_or_default()).await?;
     let entry = call.server.find(call.kind, &key).await?;
     let entry = entry.ok_or_else(|| errors::not_found(call.kind, &key))?;
     call.respond(StatusCode::OK, &entry.value, entry.revision)

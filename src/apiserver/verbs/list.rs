@@ -58,7 +58,9 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Status> {
     let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
     let options = ListOptions::parse(call.query, &selection)?;
     if options.is_of_everything_now() {
-        options.check_age(call.server.store.revision())?;
+        if let AsOf::NotOlderThan(revision) = options.as_of {
+            call.server.reach(revision).await?;
+        }
         return respond_with_all(call, &selection).await;
     }
     let page = read(call, &selection, &options).await?;
@@ -163,8 +165,8 @@ pub(super) async fn read(
     let at = match options.as_of {
         AsOf::Newest => None,
         AsOf::Exactly(revision) => Some(revision),
-        AsOf::NotOlderThan(_) => {
-            options.check_age(store.revision())?;
+        AsOf::NotOlderThan(revision) => {
+            call.server.reach(revision).await?;
             None
         }
     };
@@ -330,8 +332,10 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let invalid =
-            |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
+        let invalid = |why: String| {
+            let why = format!("invalid continue token: continue key is not valid: {why}");
+            Status::bad_request(why)
+        };
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|error| invalid(error.to_string()))?;
         let token: Self =
             serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()))?;
@@ -349,16 +353,6 @@ impl ListOptions {
         self.limit.is_none() && self.after.is_none() && is_now
     }
 
-    /// Refuses to show a state that is still to come.
-    fn check_age(&self, newest: Revision) -> Result<(), Status> {
-        match self.as_of {
-            AsOf::NotOlderThan(wanted) if wanted > newest => {
-                Err(errors::too_large_revision(wanted, newest))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The page that comes next, as of now.
     pub(super) fn after(last: Key, limit: Option<NonZeroUsize>) -> Self {
         Self { limit, after: Some(last), as_of: AsOf::Newest, continues: false }
@@ -367,8 +361,12 @@ impl ListOptions {
     pub(super) fn parse(query: &Query, selection: &Selection) -> Result<Self, Status> {
         let limit: Option<i64> = query.number("limit")?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).and_then(NonZeroUsize::new);
+        // A list takes as long as it takes, but upstream reads what it is told.
+        query.number("timeoutSeconds")?;
         check_match(query)?;
-        let revision = query.revision().map_err(|error| Status::bad_request(error.to_string()))?;
+        let revision = query
+            .revision()
+            .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
         if let Some(text) = query.text("continue") {
             if revision.is_some_and(|revision| revision.0 != 0) {
                 return Err(Status::bad_request(

@@ -173,6 +173,7 @@ pub(super) async fn answer(
     }
     let answered = if is_bindings {
         match (call.verb, call.name) {
+            (Verb::Create, None) if call.namespace.is_none() => return Err(no_such_path()),
             (Verb::Create, None) => binding::create(&call).await,
             _ => return Err(not_allowed()),
         }
@@ -189,7 +190,7 @@ pub(super) async fn answer(
 fn namespace<'a>(kind: &Kind, path: &'a ResourcePath) -> Result<Option<&'a str>, Status> {
     match (kind.facts.is_namespaced(), path.namespace.as_deref()) {
         (true, Some(namespace)) => Ok(Some(namespace)),
-        (true, None) if path.name.is_some() && path.subresource.is_some() => Err(no_such_path()),
+        (true, None) if path.name.is_some() => Err(no_such_path()),
         (true, None) => Ok(None),
         // The path of a namespace itself names it as its own namespace. No other cluster-scoped
         // kind is in one, whatever its name.

@@ -3,7 +3,7 @@
 
 use super::super::config::PATCH_ATTEMPTS_MAX;
 use super::super::encoding::splice;
-use super::super::query::{Patching, WriteOptions};
+use super::super::query::{self, FieldValidation, WriteOptions};
 use super::decode::{self, Submitted};
 use super::store::{self, Current, Outcome};
 use super::update::{Part, modified, revise};
@@ -26,14 +26,12 @@ pub(super) async fn patch(call: &Call<'_>, part: Part) -> Result<Response, Statu
     if is_apply(call) {
         return apply::apply(call, part).await;
     }
-    let options = WriteOptions::of_patch(call.query, Patching::Other)?;
+    let options = WriteOptions::of_patch(call.query, query::Patching::Other)?;
     let patch = parse(call)?;
     let key = call.key()?;
     for _ in 0..PATCH_ATTEMPTS_MAX {
         let current = call.server.current(call.kind, &key).await?;
-        let document = patched(call, &patch, &current)?;
-        let problems = |checked: &Checked| patch.problems(&call.body, checked);
-        let submitted = decode::patched(call, document, problems, options.field_validation)?;
+        let submitted = submitted(call, &patch, &current, options.field_validation)?;
         check_identity(call, &submitted, &current)?;
         let next = revise(call, &current, submitted, part).await?;
         match store::settle(call, &current, next, options.dry_run).await? {
@@ -47,23 +45,84 @@ pub(super) async fn patch(call: &Call<'_>, part: Part) -> Result<Response, Statu
 }
 
 fn parse(call: &Call<'_>) -> Result<Patch, Status> {
-    let read = || {
-        schema::decode(&call.body, Format::Json)
-            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
-    };
+    const PREFIX: &str = "error decoding patch: ";
     match decode::media_type(call.headers) {
-        "application/json-patch+json" => Ok(Patch::Json(read()?.value)),
-        "application/merge-patch+json" => Ok(Patch::Merge(read()?)),
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(read()?)),
+        "application/json-patch+json" => {
+            let patch = read(call, PREFIX)?.value;
+            let is_one = patch.is_array();
+            expect(is_one, &patch, PREFIX, "[]handlers.jsonPatchOp")?;
+            Ok(Patch::Json(patch))
+        }
+        "application/merge-patch+json" => {
+            let patch = read(call, PREFIX)?;
+            expect(patch.value.is_object(), &patch.value, PREFIX, "map[string]interface {}")?;
+            Ok(Patch::Merge(patch))
+        }
+        "application/strategic-merge-patch+json" => {
+            let patch = read(call, "")?;
+            expect(patch.value.is_object(), &patch.value, "", "map[string]interface {}")?;
+            Ok(Patch::Strategic(patch))
+        }
         _ => Err(decode::unsupported_media_type(SUPPORTED)),
     }
 }
 
-impl Patch {
-    fn problems(&self, body: &[u8], checked: &Checked) -> StrictProblems {
-        match self {
-            Self::Json(_) => StrictProblems::of_json_patch(body, checked),
-            Self::Merge(patch) | Self::Strategic(patch) => StrictProblems::of_patch(patch, checked),
+fn read(call: &Call<'_>, prefix: &str) -> Result<Decoded, Status> {
+    schema::decode(&call.body, Format::Json).map_err(|error| {
+        let problem = decode::json_problem(&error).unwrap_or_else(|| error.to_string());
+        Status::bad_request(format!("{prefix}{problem}"))
+    })
+}
+
+/// What is of no type for a patch is told as Go's decoder tells it.
+fn expect(fits: bool, patch: &Value, prefix: &str, wanted: &str) -> Result<(), Status> {
+    let what = decode::no_object(patch).unwrap_or("object");
+    if fits {
+        return Ok(());
+    }
+    let why = format!("{prefix}json: cannot unmarshal {what} into Go value of type {wanted}");
+    Err(Status::bad_request(why))
+}
+
+/// A patch of a document of a type, which is known of built-in ones.
+struct Patching<'a> {
+    call: &'a Call<'a>,
+    patch: &'a Patch,
+    of: Option<TypeRef>,
+    document: &'a dyn Fn() -> Result<Value, Status>,
+}
+
+impl Patching<'_> {
+    fn apply(&self) -> Result<Value, Status> {
+        apply_to(self.of, self.patch, (self.document)()?)
+    }
+}
+
+impl decode::Patched for Patching<'_> {
+    fn problems(&self, checked: &Checked) -> StrictProblems {
+        match self.patch {
+            Patch::Json(_) => StrictProblems::of_json_patch(&self.call.body, checked),
+            Patch::Merge(patch) | Patch::Strategic(patch) => {
+                StrictProblems::of_patch(patch, checked)
+            }
+        }
+    }
+
+    /// Upstream shows the whole object, or of a strategic patch the patch.
+    fn told(&self) -> String {
+        match self.patch {
+            Patch::Strategic(patch) => schema::patch::go_text(&patch.value),
+            // It has been applied before.
+            Patch::Json(_) | Patch::Merge(_) => {
+                self.apply().map(|made| made.to_string()).unwrap_or_default()
+            }
+        }
+    }
+
+    fn in_its_words(&self, of: TypeRef, value: &Value) -> Option<String> {
+        match self.patch {
+            Patch::Strategic(_) => schema::unrestorable(of, value),
+            Patch::Json(_) | Patch::Merge(_) => None,
         }
     }
 }
@@ -80,24 +139,41 @@ pub(super) fn is_apply(call: &Call<'_>) -> bool {
 const SUPPORTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, \
                                    application/apply-patch+yaml";
 
-/// The object that the patch makes of what is stored, which the client sees with its revision. Who
-/// manages the fields is read only for those who speak of it.
-fn patched(call: &Call<'_>, patch: &Patch, current: &Current) -> Result<Value, Status> {
+/// The object that the patch makes of the stored one.
+fn submitted(
+    call: &Call<'_>,
+    patch: &Patch,
+    current: &Current,
+    validation: FieldValidation,
+) -> Result<Submitted, Status> {
+    let of = call.kind.built_in_schema();
+    let patching = Patching { call, patch, of, document: &|| shown(call, current) };
+    decode::patched(call, patching.apply()?, &patching, validation)
+}
+
+/// What is stored, as the client sees it with its revision. Who manages the fields is read only for
+/// those who speak of it.
+fn shown(call: &Call<'_>, current: &Current) -> Result<Value, Status> {
     let mentions = |name: &[u8]| call.body.windows(name.len()).any(|part| part == name);
     let stored = if mentions(b"managedFields") { &current.entry.value } else { &current.bare };
     let shown = splice::with_revision(stored, current.entry.revision);
-    let document: Value = serde_json::from_slice(&shown).map_err(Status::internal)?;
-    apply_to(call.kind.built_in_schema(), patch, document)
+    serde_json::from_slice(&shown).map_err(Status::internal)
 }
 
-/// What the call's patch makes of a document that is shown for an object, such as a scale. Its
-/// lists have no merge keys, so that a strategic patch is a merge patch.
-pub(super) fn apply_document(call: &Call<'_>, document: Value) -> Result<Value, Status> {
-    let patch = match parse(call)? {
-        Patch::Strategic(patch) => Patch::Merge(patch),
-        other => other,
-    };
-    apply_to(call.kind.built_in_schema(), &patch, document)
+/// What the call's patch makes of a document of the type `of` that is shown for an object, such as a
+/// scale.
+pub(super) fn patched_document(
+    call: &Call<'_>,
+    of: TypeRef,
+    document: &Value,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let patch = parse(call)?;
+    // What belongs to a custom resource takes the patches that it takes.
+    let known = call.kind.built_in_schema().map(|_| of);
+    let document = || Ok(document.clone());
+    let patching = Patching { call, patch: &patch, of: known, document: &document };
+    decode::patched_document(call, of, patching.apply()?, &patching, validation)
 }
 
 fn apply_to(of: Option<TypeRef>, patch: &Patch, document: Value) -> Result<Value, Status> {
@@ -106,7 +182,13 @@ fn apply_to(of: Option<TypeRef>, patch: &Patch, document: Value) -> Result<Value
         Patch::Merge(patch) => schema::patch::merge_patch(document, &patch.value),
         Patch::Strategic(patch) => {
             let of = of.ok_or_else(|| decode::unsupported_media_type(SUPPORTED_OF_CUSTOM))?;
-            schema::patch::strategic_merge_patch(of, document, patch.value.clone())
+            let own = ["apiVersion", "kind"].map(|field| (field, document[field].clone()));
+            let made = schema::patch::strategic_merge_patch(of, document, patch.value.clone());
+            // What it is of is known, whatever the patch says.
+            made.map(|mut made| {
+                own.into_iter().for_each(|(field, value)| made[field] = value);
+                made
+            })
         }
     };
     let document = applied.map_err(|error| error.to_status())?;
@@ -123,6 +205,12 @@ pub(super) fn check_identity(
     current: &Current,
 ) -> Result<(), Status> {
     let (new, old) = (submitted.object.metadata(), current.object.metadata());
+    if new.name.as_ref().is_none_or(String::is_empty) {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name.unwrap_or_default()
+        )));
+    }
     if new.name != old.name {
         return Err(Status::bad_request(format!(
             "the name of the object ({}) does not match the name on the URL ({})",

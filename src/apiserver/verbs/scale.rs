@@ -89,7 +89,7 @@ fn wanted(
         applied(call, &shown, known.as_deref())?
     } else {
         let mut document = match call.verb {
-            Verb::Patch => patch::apply_document(call, shown.clone())?,
+            Verb::Patch => patch::patched_document(call, types::SCALE, &shown, validation)?,
             _ => decode::document(call, types::SCALE, validation)?,
         };
         document["apiVersion"] = json!(SCALE_VERSION);
@@ -268,7 +268,7 @@ fn scale_of(kind: &Kind, stored: &[u8], revision: Revision) -> Result<Scale, Sta
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": replicas.unwrap_or_default()},
+        "spec": {"replicas": replicas.filter(|count| *count != 0)},
         "status": {"replicas": status_replicas, "selector": selector},
     }))
     .map_err(Status::internal)

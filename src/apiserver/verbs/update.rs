@@ -95,8 +95,12 @@ pub(super) fn modified(call: &Call<'_>, key: &ObjectKey) -> Status {
 fn match_key(call: &Call<'_>, key: &ObjectKey, object: &mut dyn Object) -> Result<(), Status> {
     let own = object.metadata().name.clone().unwrap_or_default();
     if own.is_empty() {
-        object.metadata_mut().name = Some(key.name.clone());
-    } else if own != key.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            key.name
+        )));
+    }
+    if own != key.name {
         return Err(Status::bad_request(format!(
             "the name of the object ({own}) does not match the name on the URL ({})",
             key.name

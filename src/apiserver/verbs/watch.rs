@@ -4,6 +4,7 @@
 use super::super::config::{BODY_PIECE_BYTES, BOOKMARK_INTERVAL, WATCH_TIMEOUT_MIN};
 use super::super::encoding::{JSON, Language, PROTOBUF_WATCH};
 use super::super::errors;
+use super::super::freshness::NOTHING;
 use super::super::query::Query;
 use super::super::selection::{Place, Selection};
 use super::super::server::Server;
@@ -42,11 +43,22 @@ enum Begin {
 struct WatchOptions {
     begin: Begin,
     /// The least revision that the state at the beginning must show.
-    not_older_than: Option<Revision>,
+    not_older_than: Revision,
     bookmarks: bool,
     /// Our own agents are told whenever the store has moved on.
     progress: bool,
     timeout: Duration,
+}
+
+/// How a watch begins.
+enum Begun {
+    From {
+        state: Option<Selected>,
+        after: Revision,
+        source: Box<dyn Watch>,
+    },
+    /// The watch is over with this.
+    Refused(Status),
 }
 
 /// A watch under way.
@@ -77,40 +89,21 @@ struct Watcher {
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     let selection = Selection::parse(call.kind, (call.namespace, call.name), call.query)?;
     let options = WatchOptions::parse(call)?;
-    let store = &call.server.store;
-    let newest = store.revision();
-    if let Some(wanted) = options.not_older_than.filter(|wanted| *wanted > newest) {
-        return Err(errors::too_large_revision(wanted, newest));
-    }
-    let rest = match options.begin {
-        Begin::WithState { .. } => Some(Selected::open(call, &selection).await?),
-        Begin::Now | Begin::After(_) => None,
-    };
-    let after = match options.begin {
-        Begin::After(revision) => revision,
-        _ => rest.as_ref().map_or(newest, Selected::revision),
-    };
-    let prefix = match &selection.place {
-        Place::Prefix(prefix) => prefix.clone(),
-        Place::Key(key) => key.as_str().to_owned(),
-        // Nothing can ever be selected; the client still hears how far the store has got.
-        Place::Nowhere => "/\0".to_owned(),
-    };
-    // Who waits in this process says when; others cannot.
-    let progress = options.progress && call.wanted.is_none();
-    let request = WatchRequest { prefix, after, progress };
     let mut frames =
         FrameWriter::new(call.kind.clone(), call.accepted, call.server.config.clock.clone());
-    let source = match store.watch(request).await {
-        Ok(source) => Some(source),
-        // Told in the stream, as upstream does, so that clients have one place to look.
-        Err(error @ WatchError::Compacted { .. }) => {
-            frames.error(&errors::of_watch(&error));
-            None
-        }
-        Err(error) => return Err(errors::of_watch(&error)),
+    let begun = match call.server.reach(options.not_older_than).await {
+        Ok(()) => begin(call, &selection, options).await?,
+        Err(status) => Begun::Refused(status),
     };
-    let tells_end = options.begin == Begin::WithState { tell_end: true };
+    let (rest, after, source) = match begun {
+        Begun::From { state, after, source } => (state, after, Some(source)),
+        // Told in the stream, as upstream does, so that clients have one place to look.
+        Begun::Refused(status) => {
+            frames.error(&status);
+            (None, Revision::default(), None)
+        }
+    };
+    let tells_end = source.is_some() && options.begin == Begin::WithState { tell_end: true };
     let deadline = Instant::now() + options.timeout;
     let mut watcher = Watcher {
         server: Arc::clone(call.server),
@@ -141,6 +134,37 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, Status> {
     };
     response.headers_mut().insert(CONTENT_TYPE, media_type);
     Ok(response)
+}
+
+/// What is there, and the watch for what comes after it.
+async fn begin(
+    call: &Call<'_>,
+    selection: &Selection,
+    options: WatchOptions,
+) -> Result<Begun, Status> {
+    let store = &call.server.store;
+    let state = match options.begin {
+        Begin::WithState { .. } => Some(Selected::open(call, selection).await?),
+        Begin::Now | Begin::After(_) => None,
+    };
+    let after = match options.begin {
+        Begin::After(revision) => revision,
+        _ => state.as_ref().map_or_else(|| store.revision(), Selected::revision),
+    };
+    let prefix = match &selection.place {
+        Place::Prefix(prefix) => prefix.clone(),
+        Place::Key(key) => key.as_str().to_owned(),
+        // Nothing can ever be selected; the client still hears how far the store has got.
+        Place::Nowhere => NOTHING.to_owned(),
+    };
+    // Who waits in this process says when; others cannot.
+    let progress = options.progress && call.wanted.is_none();
+    let request = WatchRequest { prefix, after, progress };
+    match store.watch(request).await {
+        Ok(source) => Ok(Begun::From { state, after, source }),
+        Err(error @ WatchError::Compacted { .. }) => Ok(Begun::Refused(errors::of_watch(&error))),
+        Err(error) => Err(errors::of_watch(&error)),
+    }
 }
 
 impl Watcher {
@@ -326,7 +350,13 @@ impl WatchOptions {
         };
         let timeout = timeout.min(WATCH_TIMEOUT_LONGEST);
         let progress = query.flag("progress");
-        Ok(Self { begin, not_older_than: revision, bookmarks, progress, timeout })
+        // A watch without a state waits for what is to come, however far off (upstream
+        // `waitUntilWatchCacheFreshAndForceAllEvents`).
+        let not_older_than = match begin {
+            Begin::WithState { .. } => revision.unwrap_or_default(),
+            Begin::Now | Begin::After(_) => Revision::default(),
+        };
+        Ok(Self { begin, not_older_than, bookmarks, progress, timeout })
     }
 }
 
@@ -358,10 +388,12 @@ fn check(query: &Query) -> Result<(), Status> {
         if wanted != "NotOlderThan" {
             errors.push(FieldError::not_supported(&path, wanted, &["NotOlderThan"]));
         }
-        if query.text("continue").is_some() {
-            let text = "resourceVersionMatch is forbidden when continue is provided";
-            errors.push(FieldError::forbidden(&path, text));
-        }
+    }
+    // Upstream has made a match of it where a watch begins with the state, and now minds it.
+    let is_from_state = matches!(query.text("resourceVersion"), None | Some("0"));
+    if query.text("continue").is_some() && (wanted.is_some() || !has_initial && is_from_state) {
+        let text = "resourceVersionMatch is forbidden when continue is provided";
+        errors.push(FieldError::forbidden(&path, text));
     }
     if errors.is_empty() {
         return Ok(());

@@ -123,6 +123,7 @@ impl Walker<'_> {
                     false
                 }
                 Some(_) if value.is_null() => false,
+                Some(field) if field.is_left_out(value) => false,
                 Some(field) => {
                     self.visit(field.shape(), value, &path);
                     true
@@ -293,6 +294,29 @@ mod tests {
     fn mistyped(spec: Value, problem: &str) {
         let left = spec.clone();
         check_spec(spec, &left, &[problem]);
+    }
+
+    #[test]
+    fn zeros_that_say_nothing_are_left_out() {
+        let mut pod = json!({"spec": {
+            "hostNetwork": false, "nodeName": "", "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "", "tty": false, "ports": [{"containerPort": 0, "hostPort": 0}],
+                "env": [{"name": "A", "value": ""}],
+            }],
+            "tolerations": [{"key": "", "tolerationSeconds": 0}],
+        }});
+        assert!(check(types::POD, &mut pod).is_clean());
+        let left = json!({"spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "", "ports": [{"containerPort": 0}], "env": [{"name": "A"}],
+            }],
+            "tolerations": [{"tolerationSeconds": 0}],
+        }});
+        assert_eq!(pod, left);
+        let mut mistyped = json!({"spec": {"hostNetwork": "", "priority": "", "nodeName": 0}});
+        assert_eq!(check(types::POD, &mut mistyped).mistyped.len(), 3);
     }
 
     #[test]

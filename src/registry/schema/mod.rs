@@ -26,6 +26,7 @@ mod path;
 pub mod protobuf;
 #[cfg(test)]
 mod reference_tests;
+mod restore;
 mod scalar;
 mod strict;
 pub mod structural;
@@ -39,6 +40,7 @@ pub use decode::{DecodeError, Decoded, Format, decode};
 pub use defaults::{apply_defaults, apply_defaults_in};
 pub use descriptions::Descriptions;
 pub use memory::OBJECT_BYTES_MAX;
+pub use restore::unrestorable;
 pub use strict::StrictProblems;
 pub use table::{BUILT_IN, ElementRef, FieldView, ListKind, MapKind};
 pub use table::{PatchStrategy, Shape, Table, TypeRef, TypeView};

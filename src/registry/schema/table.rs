@@ -5,6 +5,7 @@
 //! but these few, so it stays in shared, read-only pages and costs nothing at start. The arrays
 //! are `Cow`s because a custom resource's schema becomes a table of the same form at run time.
 
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// A type in the schema table.
@@ -318,6 +319,20 @@ impl<'t> FieldView<'t> {
     #[must_use]
     pub fn is_pointer(&self) -> bool {
         self.facts().pointer
+    }
+
+    /// Whether this is a zero that is as good as nothing: Go leaves it out when it writes an object
+    /// (`omitempty`).
+    #[must_use]
+    pub fn is_left_out(&self, value: &Value) -> bool {
+        let is_zero = match self.shape() {
+            Shape::String | Shape::Bytes => value == "",
+            Shape::Bool => value == &Value::Bool(false),
+            Shape::Int32 | Shape::Int64 => value.as_i64() == Some(0),
+            Shape::Double => value.as_f64() == Some(0.0),
+            _ => false,
+        };
+        is_zero && !self.is_pointer() && !self.is_required() && !self.is_zero_by_default()
     }
 
     #[must_use]

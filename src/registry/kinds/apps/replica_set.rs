@@ -56,11 +56,6 @@ impl Resource for ReplicaSet {
         self.status.as_ref().map(validate_status).unwrap_or_default()
     }
 
-    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
-        let replicas = self.status.as_ref().map_or(0, |status| status.replicas);
-        vec![("status.replicas", replicas.to_string())]
-    }
-
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
         let old = old.map(|old| &old.metadata);

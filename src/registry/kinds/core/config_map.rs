@@ -74,7 +74,7 @@ impl Resource for ConfigMap {
         let entries = self.data.as_ref().map_or(0, |data| data.len())
             + self.binary_data.as_ref().map_or(0, |data| data.len());
         let metadata = &self.metadata;
-        vec![cells::name(metadata), entries.to_string().into(), cells::age(metadata, now)]
+        vec![cells::name(metadata), entries.into(), cells::age(metadata, now)]
     }
 }
 

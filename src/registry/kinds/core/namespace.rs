@@ -90,10 +90,7 @@ impl Resource for Namespace {
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("status.phase", phase(self).to_owned()),
-            ("name", self.metadata.name.clone().unwrap_or_default()),
-        ]
+        vec![("status.phase", phase(self).to_owned())]
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {

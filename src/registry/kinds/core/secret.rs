@@ -75,7 +75,7 @@ impl Resource for Secret {
         vec![
             cells::name(&self.metadata),
             self.type_.clone().into(),
-            entries.to_string().into(),
+            entries.into(),
             cells::age(&self.metadata, now),
         ]
     }

@@ -1,9 +1,10 @@
 //! Events as newer clients name their fields. What is stored is the older one, of the core group.
 //!
-//! Follows upstream pkg/apis/events/v1/conversion.go and `ValidateEventCreate`
-//! (pkg/apis/core/validation/events.go, v1.35).
+//! Follows upstream pkg/apis/events/v1/conversion.go, and `ValidateEventCreate` and
+//! `ValidateEventUpdate` (pkg/apis/core/validation/events.go, v1.35).
 
 use crate::api::{FieldError, FieldPath};
+use crate::registry::checks::{immutable, to_value};
 use crate::registry::schema::{TypeRef, types};
 use crate::registry::{BuiltIn, Column, KindFacts, Resource, Version};
 use jiff::Timestamp;
@@ -28,8 +29,54 @@ impl Resource for Event {
     }
 
     fn validate_create(&self) -> Vec<FieldError> {
-        let path = FieldPath::new("eventTime");
-        self.event_time.is_none().then(|| FieldError::required(&path, "")).into_iter().collect()
+        let mut errors: Vec<_> = validate_series(self).into_iter().collect();
+        if self.event_time.is_none() {
+            errors.push(FieldError::required(&FieldPath::new("eventTime"), ""));
+        }
+        let kind = self.type_.as_deref().unwrap_or_default();
+        if !matches!(kind, "Normal" | "Warning") {
+            let detail = format!("has invalid value: {kind}");
+            errors.push(FieldError::invalid(&FieldPath::new("type"), "", detail));
+        }
+        let deprecated = [
+            ("firstTimestamp", self.deprecated_first_timestamp.is_some()),
+            ("lastTimestamp", self.deprecated_last_timestamp.is_some()),
+            ("count", self.deprecated_count.is_some_and(|count| count != 0)),
+            ("source", self.deprecated_source.as_ref().is_some_and(has_source)),
+        ];
+        let is_set = deprecated.into_iter().filter(|(_, is_set)| *is_set);
+        errors.extend(is_set.map(|(field, _)| {
+            FieldError::invalid(&FieldPath::new(field), "", "needs to be unset")
+        }));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if self.series != old.series {
+            errors.extend(validate_series(self));
+        }
+        let fixed: [(&str, fn(&Self) -> Value); 12] = [
+            ("involvedObject", |event| to_value(&event.regarding)),
+            ("reason", |event| to_value(&event.reason)),
+            ("message", |event| to_value(&event.note)),
+            ("source", |event| to_value(&event.deprecated_source)),
+            ("firstTimestamp", |event| to_value(&event.deprecated_first_timestamp)),
+            ("lastTimestamp", |event| to_value(&event.deprecated_last_timestamp)),
+            ("count", |event| to_value(&event.deprecated_count)),
+            ("type", |event| to_value(&event.type_)),
+            ("eventTime", |event| to_value(&event.event_time)),
+            ("action", |event| to_value(&event.action)),
+            ("related", |event| to_value(&event.related)),
+            ("reportingController", |event| to_value(&event.reporting_controller)),
+        ];
+        errors.extend(fixed.into_iter().filter_map(|(field, value)| {
+            immutable(&FieldPath::new(field), value(self), &value(old))
+        }));
+        let instance = |event: &Self| to_value(&event.reporting_instance);
+        let path = FieldPath::new("reportingInstance");
+        errors.extend(immutable(&path, instance(self), &instance(old)));
+        errors
     }
 
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
@@ -52,6 +99,18 @@ impl Resource for Event {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         self.clone().into_stored().row(now)
     }
+}
+
+fn has_source(source: &core::EventSource) -> bool {
+    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    is_set(&source.component) || is_set(&source.host)
+}
+
+/// Upstream `validateV1EventSeries`.
+fn validate_series(event: &Event) -> Option<FieldError> {
+    let is_short = event.series.as_ref().is_some_and(|series| series.count < 2);
+    let path = FieldPath::new("series.count");
+    is_short.then(|| FieldError::invalid(&path, "", "should be at least 2"))
 }
 
 impl Version for Event {

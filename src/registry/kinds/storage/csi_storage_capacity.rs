@@ -17,11 +17,8 @@ impl Resource for CSIStorageCapacity {
         ..BuiltIn::NAMESPACED
     });
     const SCHEMA: TypeRef = types::CSI_STORAGE_CAPACITY;
-    const COLUMNS: &'static [Column] = &[
-        Column::NAME,
-        Column::text("StorageClassName", "The class that the capacity is for."),
-        Column::text("Capacity", "How much could be made."),
-    ];
+    // Upstream has a printer for these, and does not ask it.
+    const COLUMNS: &'static [Column] = &[Column::NAME, Column::CREATED_AT];
     const UPDATES_UNCONDITIONALLY: bool = false;
 
     fn validate(&self) -> Vec<FieldError> {
@@ -67,8 +64,7 @@ impl Resource for CSIStorageCapacity {
     }
 
     fn row(&self, _now: Timestamp) -> Vec<Value> {
-        let capacity = self.capacity.as_ref().map_or("<unset>", |capacity| &capacity.0);
-        vec![cells::name(&self.metadata), self.storage_class_name.clone().into(), capacity.into()]
+        vec![cells::name(&self.metadata), cells::created_at(&self.metadata)]
     }
 }
 

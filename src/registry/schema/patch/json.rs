@@ -3,7 +3,7 @@
 use super::PatchError;
 use crate::registry::schema::DOCUMENT_DEPTH_MAX;
 use json_patch::jsonptr::Pointer;
-use json_patch::{PatchOperation, patch_unsafe};
+use json_patch::{AddOperation, PatchOperation, ReplaceOperation, patch_unsafe};
 use serde_json::Value;
 
 /// A JSON patch of more operations is refused, as upstream does (`maxJSONPatchOperations`,
@@ -32,7 +32,9 @@ pub fn json_patch(document: Value, patch: Value) -> Result<Value, PatchError> {
     }
     let mut patching = Patching { document, copied_bytes: 0, work: 0 };
     for (index, operation) in operations.into_iter().enumerate() {
-        let operation = read_operation(index, operation)?;
+        let Some(operation) = patching.as_upstream(read_operation(index, operation)?) else {
+            continue;
+        };
         patching.spend(&operation).map_err(|problem| {
             PatchError::does_not_apply(format!("operation {index} {problem}"))
         })?;
@@ -62,6 +64,24 @@ struct Patching {
 }
 
 impl Patching {
+    /// What upstream makes of an operation on a field that its object does not have: one that is
+    /// replaced is added, and it is the same as null (`replace` and `test`, evanphx/json-patch v4).
+    fn as_upstream(&self, operation: PatchOperation) -> Option<PatchOperation> {
+        match operation {
+            PatchOperation::Replace(ReplaceOperation { path, value }) if self.lacks(&path) => {
+                Some(PatchOperation::Add(AddOperation { path, value }))
+            }
+            PatchOperation::Test(test) if test.value.is_null() && self.lacks(&test.path) => None,
+            other => Some(other),
+        }
+    }
+
+    /// Whether the path leads to a field that there is not, of an object that there is.
+    fn lacks(&self, path: &Pointer) -> bool {
+        let object = path.parent().and_then(|parent| self.document.pointer(parent.as_str()));
+        object.is_some_and(Value::is_object) && self.document.pointer(path.as_str()).is_none()
+    }
+
     /// Adds what an operation is about to cost. A document never becomes deeper than one may be that
     /// is read: whoever walks it, or drops it, relies on that.
     fn spend(&mut self, operation: &PatchOperation) -> Result<(), String> {
@@ -190,7 +210,15 @@ mod tests {
         );
         refused(json!([{"op": "remove", "path": "/x"}]), "operation 0 at /x: path is invalid");
         refused(
-            json!([{"op": "replace", "path": "/a/x", "value": 1}]),
+            json!([{"op": "replace", "path": "/x/y", "value": 1}]),
+            "operation 0 at /x/y: path is invalid",
+        );
+        refused(
+            json!([{"op": "replace", "path": "/list/2", "value": 1}]),
+            "operation 0 at /list/2: path is invalid",
+        );
+        refused(
+            json!([{"op": "test", "path": "/a/x", "value": 1}]),
             "operation 0 at /a/x: path is invalid",
         );
         refused(
@@ -202,6 +230,17 @@ mod tests {
             "operation 0 at /a/b/c: cannot move the value inside itself",
         );
         refused(json!([{"op": "add", "path": "/x"}]), "operation 0: missing field `value`");
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_is_as_good_as_null() {
+        check(
+            json!([
+                {"op": "test", "path": "/a/x", "value": null},
+                {"op": "replace", "path": "/a/x", "value": 2},
+            ]),
+            json!({"a": {"b": 1, "x": 2}, "list": [1, 2]}),
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod strategic_tests;
 pub use json::{
     JSON_PATCH_COPIED_BYTES_MAX, JSON_PATCH_OPERATIONS_MAX, JSON_PATCH_WORK_MAX, json_patch,
 };
-pub use strategic::{STRATEGIC_WORK_MAX, strategic_merge_patch, strategic_merge_patch_in};
+pub use strategic::{STRATEGIC_WORK_MAX, go_text, strategic_merge_patch, strategic_merge_patch_in};
 
 use crate::api::Status;
 use crate::api::status::Reason;

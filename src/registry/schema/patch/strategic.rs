@@ -535,7 +535,8 @@ fn without_directives(object: Object) -> Object {
 }
 
 /// A value as Go prints it with `%v`.
-fn go_text(value: &Value) -> String {
+#[must_use]
+pub fn go_text(value: &Value) -> String {
     let mut out = String::new();
     write_go_text(&mut out, value);
     out

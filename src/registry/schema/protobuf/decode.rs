@@ -94,21 +94,6 @@ fn text(bytes: &[u8], path: &Path<'_>) -> Result<String, DecodeError> {
     String::from_utf8(bytes.to_vec()).map_err(|_| problem(path, &"the text is not UTF-8"))
 }
 
-/// Whether zero is a value of this field, and not the same as absence.
-fn keeps_zero(field: FieldView<'_>) -> bool {
-    field.is_pointer() || field.is_required() || field.is_zero_by_default()
-}
-
-fn is_zero(shape: Shape, value: &Value) -> bool {
-    match shape {
-        Shape::String | Shape::Bytes => value == "",
-        Shape::Bool => value == &Value::Bool(false),
-        Shape::Int32 | Shape::Int64 => value.as_i64() == Some(0),
-        Shape::Double => value.as_f64() == Some(0.0),
-        _ => false,
-    }
-}
-
 impl Walker<'_> {
     /// The object of one message.
     fn object(
@@ -193,7 +178,7 @@ impl Walker<'_> {
             }
             shape => {
                 let value = self.value(shape, payload, path)?;
-                if value.is_null() || is_zero(shape, &value) && !keeps_zero(field) {
+                if value.is_null() || field.is_left_out(&value) {
                     object.remove(name);
                 } else {
                     object.insert(name.to_owned(), value);

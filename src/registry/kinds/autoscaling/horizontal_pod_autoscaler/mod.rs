@@ -69,6 +69,19 @@ impl Resource for HorizontalPodAutoscaler {
         validate_spec(&spec, &FieldPath::new("spec"))
     }
 
+    fn validate_create(&self) -> Vec<FieldError> {
+        validate_group(self.spec.as_ref()).into_iter().collect()
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        let target = |one: &Self| {
+            let target = one.spec.as_ref().map(|spec| &spec.scale_target_ref);
+            target.map(|target| (target.kind.clone(), target.api_version.clone()))
+        };
+        let is_same = target(self) == target(old);
+        validate_group(self.spec.as_ref()).filter(|_| !is_same).into_iter().collect()
+    }
+
     fn validate_status_update(&self, _old: &Self) -> Vec<FieldError> {
         let status = self.status.clone().unwrap_or_default();
         let path = FieldPath::new("status");
@@ -155,6 +168,18 @@ fn validate_reference(
         errors.push(FieldError::invalid(&path.child("apiVersion"), version, detail));
     }
     errors
+}
+
+/// What is scaled is of a group, but for what only the core has (upstream
+/// `validationOptionsForHorizontalPodAutoscaler`).
+fn validate_group(spec: Option<&HorizontalPodAutoscalerSpec>) -> Option<FieldError> {
+    let target = &spec?.scale_target_ref;
+    let version = target.api_version.as_deref().unwrap_or_default();
+    let has_group = version.contains('/') && !version.starts_with('/');
+    let path = FieldPath::new("spec").child("scaleTargetRef").child("apiVersion");
+    let detail = "apiVersion must specify API group";
+    (!has_group && target.kind != "ReplicationController")
+        .then(|| FieldError::invalid(&path, version, detail))
 }
 
 fn validate_rules(rules: &HPAScalingRules, path: &FieldPath) -> Vec<FieldError> {

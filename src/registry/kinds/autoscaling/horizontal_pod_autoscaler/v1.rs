@@ -47,6 +47,15 @@ impl Resource for HorizontalPodAutoscaler {
         Resource::validate(&self.clone().into_stored())
     }
 
+    fn validate_create(&self) -> Vec<FieldError> {
+        Resource::validate_create(&self.clone().into_stored())
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        let old = old.clone().into_stored();
+        Resource::validate_update(&self.clone().into_stored(), &old)
+    }
+
     fn validate_status_update(&self, old: &Self) -> Vec<FieldError> {
         let old = old.clone().into_stored();
         Resource::validate_status_update(&self.clone().into_stored(), &old)

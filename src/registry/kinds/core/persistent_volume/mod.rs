@@ -86,10 +86,6 @@ impl Resource for PersistentVolume {
         changes::validate(new, &old)
     }
 
-    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
-        vec![("name", self.metadata.name.clone().unwrap_or_default())]
-    }
-
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         warnings::warnings(self)
     }

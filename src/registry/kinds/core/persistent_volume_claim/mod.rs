@@ -81,10 +81,6 @@ impl Resource for PersistentVolumeClaim {
         status::validate(&self.status.clone().unwrap_or_default())
     }
 
-    fn selectable_fields(&self) -> Vec<(&'static str, String)> {
-        vec![("name", self.metadata.name.clone().unwrap_or_default())]
-    }
-
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         let path = FieldPath::new("metadata").child("annotations");
         let class = "volume.beta.kubernetes.io/storage-class";
