@@ -190,7 +190,7 @@ pub(super) async fn answer(
 fn namespace<'a>(kind: &Kind, path: &'a ResourcePath) -> Result<Option<&'a str>, Status> {
     match (kind.facts.is_namespaced(), path.namespace.as_deref()) {
         (true, Some(namespace)) => Ok(Some(namespace)),
-        (true, None) if path.name.is_some() => Err(no_such_path()),
+        (true, None) if path.name.is_some() && path.subresource.is_some() => Err(no_such_path()),
         (true, None) => Ok(None),
         // The path of a namespace itself names it as its own namespace. No other cluster-scoped
         // kind is in one, whatever its name.
@@ -255,6 +255,7 @@ async fn dispatch_object(call: &Call<'_>) -> Result<Response, Status> {
             };
             Ok(websocket::carry(call, watch::watch(call).await?, unit))
         }
+        _ if !is_inside && call.name.is_some() => Err(no_such_path()),
         _ if !is_inside => Err(not_allowed()),
         (Verb::Create, None) => create::create(call).await,
         (Verb::Get, Some(_)) => get::get(call).await,
