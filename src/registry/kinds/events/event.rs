@@ -56,26 +56,12 @@ impl Resource for Event {
         if self.series != old.series {
             errors.extend(validate_series(self));
         }
-        let fixed: [(&str, fn(&Self) -> Value); 12] = [
-            ("involvedObject", |event| to_value(&event.regarding)),
-            ("reason", |event| to_value(&event.reason)),
-            ("message", |event| to_value(&event.note)),
-            ("source", |event| to_value(&event.deprecated_source)),
-            ("firstTimestamp", |event| to_value(&event.deprecated_first_timestamp)),
-            ("lastTimestamp", |event| to_value(&event.deprecated_last_timestamp)),
-            ("count", |event| to_value(&event.deprecated_count)),
-            ("type", |event| to_value(&event.type_)),
-            ("eventTime", |event| to_value(&event.event_time)),
-            ("action", |event| to_value(&event.action)),
-            ("related", |event| to_value(&event.related)),
-            ("reportingController", |event| to_value(&event.reporting_controller)),
-        ];
-        errors.extend(fixed.into_iter().filter_map(|(field, value)| {
-            immutable(&FieldPath::new(field), value(self), &value(old))
-        }));
-        let instance = |event: &Self| to_value(&event.reporting_instance);
-        let path = FieldPath::new("reportingInstance");
-        errors.extend(immutable(&path, instance(self), &instance(old)));
+        let changes = fixed(self).into_iter().zip(fixed(old));
+        errors.extend(
+            changes.filter_map(|((field, new), (_, old))| {
+                immutable(&FieldPath::new(field), new, &old)
+            }),
+        );
         errors
     }
 
@@ -99,6 +85,25 @@ impl Resource for Event {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         self.clone().into_stored().row(now)
     }
+}
+
+/// What nobody changes, by the names that upstream tells them by.
+fn fixed(event: &Event) -> [(&'static str, Value); 13] {
+    [
+        ("involvedObject", to_value(&event.regarding)),
+        ("reason", to_value(&event.reason)),
+        ("message", to_value(&event.note)),
+        ("source", to_value(&event.deprecated_source)),
+        ("firstTimestamp", to_value(&event.deprecated_first_timestamp)),
+        ("lastTimestamp", to_value(&event.deprecated_last_timestamp)),
+        ("count", to_value(&event.deprecated_count)),
+        ("type", to_value(&event.type_)),
+        ("eventTime", to_value(&event.event_time)),
+        ("action", to_value(&event.action)),
+        ("related", to_value(&event.related)),
+        ("reportingController", to_value(&event.reporting_controller)),
+        ("reportingInstance", to_value(&event.reporting_instance)),
+    ]
 }
 
 fn has_source(source: &core::EventSource) -> bool {
@@ -161,6 +166,63 @@ impl Version for Event {
             series,
             source: self.deprecated_source,
             type_: self.type_,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::kinds::testing::compare;
+    use serde_json::json;
+
+    fn event(change: Value) -> Event {
+        let mut event = json!({
+            "metadata": {"name": "a", "namespace": "default"},
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+            "type": "Normal",
+            "reason": "Started",
+            "action": "Start",
+            "reportingController": "example.com/c",
+            "reportingInstance": "c-1",
+            "regarding": {"namespace": "default"},
+        });
+        event.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value(event).unwrap()
+    }
+
+    #[track_caller]
+    fn check_new(change: Value, expected: &[&str]) {
+        compare(event(change).validate_create(), expected);
+    }
+
+    #[test]
+    fn a_new_event_says_what_newer_clients_say() {
+        check_new(json!({}), &[]);
+        check_new(json!({"type": "Odd"}), &["type: Invalid value: \"\": has invalid value: Odd"]);
+        check_new(json!({"eventTime": null}), &["eventTime: Required value"]);
+        let series = json!({"count": 1, "lastObservedTime": "2026-01-01T00:00:00.000000Z"});
+        let expected = ["series.count: Invalid value: \"\": should be at least 2"];
+        check_new(json!({"series": series}), &expected);
+        check_new(
+            json!({"deprecatedCount": 1, "deprecatedSource": {"host": "h"}}),
+            &[
+                "count: Invalid value: \"\": needs to be unset",
+                "source: Invalid value: \"\": needs to be unset",
+            ],
+        );
+        check_new(json!({"deprecatedCount": 0, "deprecatedSource": {}}), &[]);
+    }
+
+    #[test]
+    fn only_its_series_and_its_metadata_change() {
+        let old = event(json!({}));
+        let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:00.000000Z"});
+        compare(event(json!({"series": series})).validate_update(&old), &[]);
+        for (field, told) in [("note", "message"), ("reason", "reason"), ("action", "action")] {
+            let errors = event(json!({field: "Other"})).validate_update(&old);
+            let [error] = errors.as_slice() else { panic!("{field}: {errors:?}") };
+            assert!(error.to_string().starts_with(&format!("{told}: Invalid value")), "{error}");
         }
     }
 }

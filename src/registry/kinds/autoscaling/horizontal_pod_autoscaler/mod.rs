@@ -236,7 +236,7 @@ fn validate_policy(policy: &HPAScalingPolicy, path: &FieldPath) -> Vec<FieldErro
 
 #[cfg(test)]
 mod tests {
-    use crate::registry::kinds::testing::{Case, check};
+    use crate::registry::kinds::testing::{Case, check, check_update};
     use serde_json::{Value, json};
 
     fn autoscaler(spec: Value) -> Case {
@@ -283,6 +283,21 @@ mod tests {
             &autoscaler(json!({"minReplicas": 5})),
             &["spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"],
         );
+    }
+
+    #[test]
+    fn what_is_scaled_is_of_a_group() {
+        let target = |kind: &str, version: &str| {
+            let target = json!({"kind": kind, "apiVersion": version});
+            autoscaler(json!({"scaleTargetRef": target}))
+        };
+        let without = target("Deployment", "v1");
+        let expected = ["spec.scaleTargetRef.apiVersion: Invalid value: \"v1\": apiVersion must"];
+        check(&without, &expected);
+        check(&target("ReplicationController", "v1"), &[]);
+        // What was stored before is not judged anew, unless it changes.
+        check_update(&without, &without.with(json!({"spec": {"maxReplicas": 9}})), &[]);
+        check_update(&target("Deployment", "apps/v1"), &without, &expected);
     }
 
     #[test]
