@@ -12,7 +12,7 @@ use kinglet::registry::schema::structural::{
     Structural, defaults, lists, prune, validate, validate_structure, validate_update,
     validations::{BUDGET, Before, Rules, Subject},
 };
-use kinglet::registry::schema::{BUILT_IN, Shape, TypeRef, check, types};
+use kinglet::registry::schema::{BUILT_IN, TypeRef, check};
 use libfuzzer_sys::fuzz_target;
 
 /// The type of schemas.
