@@ -3,9 +3,12 @@
 //! set.
 
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::ptr;
+use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,17 +20,8 @@ impl ClockWatch {
     /// # Errors
     /// Where the kernel has no more timers to give.
     pub fn open() -> io::Result<Self> {
-        // SAFETY: the call takes two numbers.
-        #[expect(unsafe_code, reason = "no crate here has this call")]
-        let made = unsafe {
-            libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
-        };
-        if made < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made, and nobody else knows of it.
-        #[expect(unsafe_code, reason = "a number becomes a descriptor that is owned")]
-        let timer = unsafe { OwnedFd::from_raw_fd(made) };
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Realtime, flags)?;
         arm(&timer)?;
         // SAFETY: the descriptor was just made and is owned by the `AsyncFd` from here on, which
         // gives it away to nobody who could close or replace it.
@@ -56,17 +50,11 @@ impl ClockWatch {
 
 /// Waits for a moment that never comes, unless the clock is set.
 fn arm(timer: &OwnedFd) -> io::Result<()> {
-    let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
-    let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let wanted = libc::itimerspec { it_interval: once, it_value: never };
-    let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
-    // SAFETY: the descriptor is a timer, `wanted` lives until the call returns, and what was set
-    // before is not asked for.
-    #[expect(unsafe_code, reason = "no crate here has this call")]
-    let answer = unsafe {
-        libc::timerfd_settime(timer.as_raw_fd(), flags, &raw const wanted, ptr::null_mut())
-    };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let never = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
+    let wanted = Itimerspec { it_interval: Timespec::default(), it_value: never };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(timer, flags, &wanted)?;
+    Ok(())
 }
 
 #[cfg(test)]
