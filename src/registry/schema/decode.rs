@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn many_fields_that_come_twice_below_a_long_name_are_not_all_written() {
         let key = "k".repeat(1 << 20);
-        let fields = vec![r#""a":1"#; 300_000].join(",");
+        let fields = vec![r#""a":1"#; 250_000].join(",");
         let text = format!(r#"{{"{key}":{{{fields}}}}}"#);
         let decoded = decode(text.as_bytes(), Format::Json).unwrap();
         let shown = format!("duplicate field \"{}... (1048576 bytes).a\"", "k".repeat(1_024));
