@@ -4,7 +4,7 @@
 //! v1.35), because users search for them and clients match them.
 
 use crate::stdx::quoted;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -158,8 +158,15 @@ impl Problem {
     }
 }
 
-/// After so many errors walkers over objects that users define look for no more.
+/// After so many errors walkers over objects that users define look for no more, nor do those over labels.
 pub const ERRORS_MAX: usize = 1_000;
+
+/// Of a list or object that an error shows, only so many values are: one error for each of a hundred
+/// thousand elements may show all of them.
+const SHOWN_VALUES_MAX: usize = 1_000;
+
+/// Of a value or a detail that an error shows, only so much text is.
+const SHOWN_TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// One problem with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +179,11 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(path: &FieldPath, problem: Problem, value: Option<Value>, detail: String) -> Self {
+    fn new(path: &FieldPath, problem: Problem, mut value: Option<Value>, detail: String) -> Self {
+        if let Some(value) = &mut value {
+            let mut left = SHOWN_VALUES_MAX;
+            shorten(value, &mut left);
+        }
         Self { path: path.clone(), problem, value, detail }
     }
 
@@ -236,14 +247,62 @@ impl FieldError {
             text.push_str(": ");
             // Go prints strings quoted and everything else as it is.
             let shown = value.as_str().map_or_else(|| value.to_string(), quoted);
-            text.push_str(&shown);
+            push_shown(&mut text, &shown);
         }
         if !self.detail.is_empty() {
             text.push_str(": ");
-            text.push_str(&self.detail);
+            push_shown(&mut text, &self.detail);
         }
         text
     }
+}
+
+fn push_shown(text: &mut String, shown: &str) {
+    if shown.len() <= SHOWN_TEXT_BYTES_MAX {
+        text.push_str(shown);
+        return;
+    }
+    text.push_str(&shown[..shown.floor_char_boundary(SHOWN_TEXT_BYTES_MAX)]);
+    text.push_str(&format!("... ({} bytes)", shown.len()));
+}
+
+/// Takes out what is beyond so many values, which begin with the first, and says how much it was.
+fn shorten(value: &mut Value, left: &mut usize) {
+    *left = left.saturating_sub(1);
+    match value {
+        Value::Array(list) => {
+            let shown = shorten_each(list.iter_mut(), left);
+            let more = list.len() - shown;
+            if more > 0 {
+                list.truncate(shown);
+                list.push(Value::String(format!("and {more} more")));
+                list.shrink_to_fit();
+            }
+        }
+        Value::Object(map) => {
+            let shown = shorten_each(map.values_mut(), left);
+            let more = map.len() - shown;
+            if more > 0 {
+                let mut kept: Map<_, _> = std::mem::take(map).into_iter().take(shown).collect();
+                kept.insert("...".to_owned(), Value::String(format!("and {more} more")));
+                *map = kept;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// How many of the values are shown.
+fn shorten_each<'v>(values: impl Iterator<Item = &'v mut Value>, left: &mut usize) -> usize {
+    let mut shown = 0;
+    for value in values {
+        if *left == 0 {
+            break;
+        }
+        shorten(value, left);
+        shown += 1;
+    }
+    shown
 }
 
 impl fmt::Display for FieldError {
@@ -255,6 +314,7 @@ impl fmt::Display for FieldError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn messages_are_upstreams() {
@@ -272,6 +332,23 @@ mod tests {
         ] {
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn of_long_values_the_beginning_is_shown() {
+        let path = FieldPath::new("spec");
+        let of = |value: Value| FieldError::invalid(&path, value, "no").body();
+        let list = of(json!(vec![0; 100_000]));
+        assert!(list.ends_with("0,0,\"and 99001 more\"]: no"), "{}", list.len());
+        let nested = of(json!(vec![vec![0; 400]; 400]));
+        assert!(nested.ends_with("0,\"and 204 more\"],\"and 397 more\"]: no"));
+        let object: Map<_, _> = (0..2_000).map(|it| (format!("k{it:04}"), json!(1))).collect();
+        let object = of(Value::Object(object));
+        assert!(object.starts_with("Invalid value: {\"...\":\"and 1001 more\",\"k0000\":1"));
+        assert!(object.ends_with("\"k0998\":1}: no"));
+        let text = of(json!("v".repeat(2 << 20)));
+        assert!(text.ends_with("vvv... (2097154 bytes): no"));
+        assert_eq!(of(json!([0, {"a": "b"}])), "Invalid value: [0,{\"a\":\"b\"}]: no");
     }
 
     #[test]

@@ -40,6 +40,23 @@ impl Config {
 /// A request with a larger body is refused with 413 (upstream `MaxRequestBodyBytes`).
 pub(super) const REQUEST_BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// A larger body takes turns with others, and its bytes are counted; smaller ones never wait.
+pub(super) const LARGE_BODY_BYTES: usize = 16 * 1024;
+
+/// Large bodies of all requests at once, from when their bytes arrive until they are answered. More are
+/// told to come again: 429. The cluster's own have as much again.
+pub(super) const BODIES_HELD_BYTES_MAX: usize = 48 * 1024 * 1024;
+
+/// As [`BODIES_HELD_BYTES_MAX`], of one user.
+pub(super) const BODIES_OF_ONE_HELD_BYTES_MAX: usize = BODIES_HELD_BYTES_MAX / 2;
+
+/// Large bodies of which something is made at once: two of the largest, and what they take in memory.
+/// More wait for their turn. The cluster's own have as much again.
+pub(super) const BODIES_JUDGED_BYTES_MAX: usize = 2 * REQUEST_BODY_BYTES_MAX;
+
+/// As [`BODIES_JUDGED_BYTES_MAX`], of one user.
+pub(super) const BODIES_OF_ONE_JUDGED_BYTES_MAX: usize = REQUEST_BODY_BYTES_MAX;
+
 /// A request whose body has not arrived after this long is refused with 408.
 pub(super) const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 

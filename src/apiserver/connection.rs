@@ -3,6 +3,7 @@
 use super::activity::{Activity, End};
 use super::authn::{Peer, authenticate};
 use super::authz::authorize;
+use super::bodies::{Full, Room};
 use super::config::{
     CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX, REQUEST_BODY_BYTES_MAX,
     REQUEST_BODY_TIMEOUT, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_HEADERS_MAX,
@@ -22,7 +23,7 @@ use crate::pki::{Acceptor, ClientProof, Untimely};
 use crate::stdx::http::{Response, Upgrade};
 use crate::stdx::{chain, monotonic};
 use crate::sys::tcp;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -226,7 +227,8 @@ impl Connection {
         })
     }
 
-    /// The body is read before a place is taken: a slow sender takes none from others.
+    /// The body is read before a place is taken: a slow sender takes none from others. A large one
+    /// has to be its turn besides.
     async fn answer(&self, asked: &Asked, body: Incoming) -> Result<Served, Status> {
         let Server { tokens, tally, .. } = &*self.server;
         let began = monotonic();
@@ -242,17 +244,22 @@ impl Connection {
         tally.authorization.note(began, &allowed);
         allowed?;
         // What only reads has no use for a body, and does not wait for one.
+        let mut room = self.server.bodies.room(&identity);
         let body = match asked.info.is_mutating() {
-            true => read_body(body).await?,
+            true => read_body(body, &mut room).await?,
             false => Bytes::new(),
         };
         let patience = bounded_patience(asked) / WAIT_PART;
         let comer =
             Comer { identity: &identity, request: &asked.info, bytes: body.len(), patience };
         let mut turn = self.server.in_flight.enter(comer).await;
-        let mut served = match turn.place.take() {
-            None => Served { is_cut: true, ..Served::refused(&too_many_requests(), asked) },
-            Some(mut place) => {
+        let called = match turn.place.take() {
+            Some(place) => room.turn(patience).await.map(|()| place),
+            None => Err(Full),
+        };
+        let mut served = match called {
+            Err(Full) => Served { is_cut: true, ..Served::refused(&too_many_requests(), asked) },
+            Ok(mut place) => {
                 let response = self.server.answer(asked, &identity, body).await;
                 if asked.info.is_long_running() {
                     place.leave_seat();
@@ -329,18 +336,34 @@ fn took_too_long() -> Status {
     Status::new(Reason::Timeout, "request did not complete within the allowed duration")
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, Status> {
-    let whole = Limited::new(body, REQUEST_BODY_BYTES_MAX).collect();
-    match timeout(REQUEST_BODY_TIMEOUT, whole).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(body_too_large()),
-        Ok(Err(error)) => {
-            Err(Status::bad_request(format!("the body of the request broke off: {error}")))
+async fn read_body(body: Incoming, room: &mut Room<'_>) -> Result<Bytes, Status> {
+    timeout(REQUEST_BODY_TIMEOUT, collect(body, room)).await.unwrap_or_else(|_elapsed| {
+        let message = "the body of the request did not arrive in time";
+        let code = http::StatusCode::REQUEST_TIMEOUT.as_u16();
+        Err(Status { code, ..Status::new(Reason::Timeout, message) })
+    })
+}
+
+async fn collect(body: Incoming, room: &mut Room<'_>) -> Result<Bytes, Status> {
+    let mut body = Limited::new(body, REQUEST_BODY_BYTES_MAX);
+    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+            true => body_too_large(),
+            false => Status::bad_request(format!("the body of the request broke off: {error}")),
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let here = first.len().max(whole.len()) + data.len();
+        room.hold(here).map_err(|Full| too_many_requests())?;
+        // Most come in one piece, which is not copied.
+        if first.is_empty() {
+            first = data;
+            continue;
         }
-        Err(_elapsed) => {
-            let message = "the body of the request did not arrive in time";
-            let code = http::StatusCode::REQUEST_TIMEOUT.as_u16();
-            Err(Status { code, ..Status::new(Reason::Timeout, message) })
+        if whole.is_empty() {
+            whole.extend_from_slice(&first);
         }
+        whole.extend_from_slice(&data);
     }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }

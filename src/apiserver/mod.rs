@@ -11,6 +11,7 @@ mod admission;
 mod allocate;
 mod authn;
 mod authz;
+mod bodies;
 mod bootstrap;
 mod config;
 mod connection;

@@ -6,6 +6,7 @@
 
 use super::admission::{NodeTopology, Remembered, Turns};
 use super::authz::Authorizer;
+use super::bodies::Bodies;
 use super::config::{Config, REQUEST_BODY_BYTES_MAX};
 use super::definitions::Definitions;
 use super::discovery::Documents;
@@ -73,6 +74,7 @@ pub struct Server {
     definitions: Arc<Definitions>,
     pub(super) nodes: Arc<dyn NodeService>,
     pub(super) in_flight: InFlight,
+    pub(super) bodies: Bodies,
     pub(super) pod_client: verbs::PodClient,
     pub(super) hooks: Hooks,
     pub(super) documents: Documents,
@@ -161,6 +163,7 @@ impl Server {
             definitions,
             nodes,
             in_flight,
+            bodies: Bodies::new(),
             pod_client: verbs::PodClient::default(),
             hooks: Hooks::new(network),
             documents: Documents::default(),

@@ -1,6 +1,7 @@
 //! Checks of single fields, shared by the kinds.
 
 use super::schema::ZERO_TIME_SECONDS;
+use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath, names};
 use crate::stdx::json;
 use ipnet::IpNet;
@@ -132,13 +133,16 @@ pub(super) fn finalizer_domain(path: &FieldPath, name: &str) -> Option<FieldErro
     (!is_known).then(|| FieldError::invalid(path, name, detail))
 }
 
-/// Upstream `ValidateLabels`.
+/// Upstream `ValidateLabels`, up to [`ERRORS_MAX`].
 pub(super) fn labels(
     labels: Option<&BTreeMap<String, String>>,
     path: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (key, value) in labels.into_iter().flatten() {
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
         errors.extend(invalid(path, key, names::qualified_name(key)));
         errors.extend(invalid(path, value, names::label_value(value)));
     }

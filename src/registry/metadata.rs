@@ -6,6 +6,7 @@
 
 use super::checks::{self, to_value};
 use super::kind::Scope;
+use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
@@ -114,7 +115,9 @@ pub fn validate_annotations(
     let mut total_bytes = 0;
     for (key, value) in annotations.into_iter().flatten() {
         // Keys of annotations are qualified names in any case.
-        errors.extend(checks::invalid(path, key, names::qualified_name(&key.to_lowercase())));
+        if errors.len() < ERRORS_MAX {
+            errors.extend(checks::invalid(path, key, names::qualified_name(&key.to_lowercase())));
+        }
         total_bytes += key.len() + value.len();
     }
     if total_bytes > ANNOTATIONS_BYTES_MAX {

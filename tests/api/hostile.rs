@@ -107,7 +107,9 @@ async fn documents_are_read_in_time() {
         ("[".repeat(BYTES), 400, 400),
         (r#"{"a":"#.repeat(BYTES / 5), 400, 400),
         (format!(r#"{{"data":{}}}"#, "1".repeat(BYTES)), 400, 400),
-        (format!("[{}]", list(BYTES, |_| "0".to_owned())), 400, 400),
+        (format!("[{}]", list(500_000, |_| "0".to_owned())), 400, 400),
+        (format!("[{}]", list(BYTES, |_| "0".to_owned())), 413, 413),
+        (format!("{{{}}}", list(BYTES, |_| r#""a":1"#.to_owned())), 413, 413),
         (format!("[{}]", list(BYTES, |_| "{}".to_owned())), 413, 413),
         (format!(r#"{{"{}":{{{repeated}}}}}"#, long_name()), 422, 400),
     ] {
@@ -131,6 +133,8 @@ async fn yaml_is_read_in_time() {
     for (text, code) in [
         ("[".repeat(BYTES), 400),
         ("- ".repeat(BYTES / 2), 400),
+        ("- 0\n".repeat(BYTES / 4), 413),
+        ("a: 0\n".repeat(BYTES / 5), 413),
         (laughs, 400),
         ("%FOO a\n".repeat(BYTES / 8), 400),
         ("#\n".repeat(BYTES / 2), 422),
@@ -146,7 +150,7 @@ async fn yaml_is_read_in_time() {
 #[tokio::test]
 async fn json_patches_neither_take_long_nor_nest_without_end() {
     let api = with_map().await;
-    let zeros = list(2_300_000, |_| "0".to_owned());
+    let zeros = list(400_000, |_| "0".to_owned());
     let first = format!(r#"{{"op":"add","path":"/l","value":[{zeros}]}}"#);
     for again in [
         r#"{"op":"add","path":"/l/0","value":0}"#,
@@ -223,10 +227,36 @@ async fn lists_of_objects_are_judged_in_time() {
     post(&api, "/api/v1/namespaces/default/resourcequotas", body, 422).await;
 }
 
+/// Each would be an error with its path and what it should be, and a copy of all of them besides.
+#[tokio::test]
+async fn values_that_are_all_wrong_are_told_in_time() {
+    let api = Api::start().await;
+    let service = |field: &str, bytes| {
+        let empty = list(bytes, |_| r#""""#.to_owned());
+        let spec = format!(r#""ports":[{{"port":1}}],"{field}":[{empty}]"#);
+        format!(r#"{{"metadata":{{"name":"s"}},"spec":{{{spec}}}}}"#)
+    };
+    let services = "/api/v1/namespaces/default/services";
+    for field in ["clusterIPs", "externalIPs", "loadBalancerSourceRanges", "ipFamilies"] {
+        let told = post(&api, services, service(field, 750_000), 422).await.text().len();
+        assert!(told < 5 << 20, "{field}: {told}");
+        post(&api, services, service(field, 1_000_000), 413).await;
+    }
+    let labels = list(2_000_000, |index| format!(r#""{index}=":"=""#));
+    for field in ["labels", "annotations"] {
+        let body = format!(r#"{{"metadata":{{"name":"a","{field}":{{{labels}}}}}}}"#);
+        let told = post(&api, CONFIG_MAPS, body, 422).await.text().len();
+        assert!(told < 2 << 20, "{field}: {told}");
+    }
+    let long = format!(r#"{{"type":"string","pattern":"({}"}}"#, "a".repeat(BYTES - 1_024));
+    let told = post(&api, DEFINITIONS, definition(&long), 422).await.text().len();
+    assert!(told < 5 << 20, "{told}");
+}
+
 #[tokio::test]
 async fn nothing_is_not_many_structs() {
     let api = with_pod().await;
-    let nothing = list(BYTES - 1_024, |_| "null".to_owned());
+    let nothing = list(1_200_000, |_| "null".to_owned());
     post(&api, PODS, pod(&nothing), 413).await;
     let properties = list(BYTES - 1_024, |index| format!(r#""a{index}":null"#));
     let schema = format!(r#"{{"type":"object","properties":{{{properties}}}}}"#);

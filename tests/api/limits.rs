@@ -3,8 +3,9 @@
 use super::support::{Api, DEADLINE, config, eventually, store};
 use super::tls::{Served, drive, serve_api};
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -21,6 +22,7 @@ use kinglet::storage::{
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -34,6 +36,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 struct Stalled {
     store: Arc<Sqlite>,
     gate: tokio::sync::RwLock<()>,
+    /// How many commits wait.
+    waiting: AtomicUsize,
 }
 
 impl Store for Stalled {
@@ -55,7 +59,9 @@ impl Store for Stalled {
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, CommitError>> {
         Box::pin(async move {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             let _open = self.gate.read().await;
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.store.commit(commit).await
         })
     }
@@ -129,13 +135,99 @@ pub(super) async fn limit(served: &Served, connection: &mut Connection, limited:
     .await;
 }
 
-#[tokio::test]
-async fn writes_beyond_the_limit_are_told_to_come_again() {
+/// A server over a store that can be made to commit nothing.
+async fn serve_stalled() -> (Arc<Stalled>, Served) {
     let sqlite = store();
-    let stalled =
-        Arc::new(Stalled { store: Arc::clone(&sqlite), gate: tokio::sync::RwLock::default() });
+    let (gate, waiting) = (tokio::sync::RwLock::default(), AtomicUsize::default());
+    let stalled = Arc::new(Stalled { store: Arc::clone(&sqlite), gate, waiting });
     let shared: Arc<dyn Store> = Arc::<Stalled>::clone(&stalled);
     let served = serve_api(Api::over(shared, sqlite, config()).await).await;
+    (stalled, served)
+}
+
+fn large_map(name: &str, bytes: usize) -> String {
+    json!({"metadata": {"name": name}, "data": {"a": "x".repeat(bytes)}}).to_string()
+}
+
+#[tokio::test]
+async fn large_bodies_take_turns_and_small_ones_do_not_wait_for_them() {
+    let (stalled, served) = serve_stalled().await;
+    let mut connections = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        let user = served.colleague(user).await;
+        connections.push(Connection::open(&served, &user).await);
+    }
+    connections.push(Connection::open(&served, &served.admin()).await);
+    let gate = stalled.gate.write().await;
+    let mut all = FuturesUnordered::new();
+    let mut judged = 0;
+    // Whose bodies, how large, how many of them, and how many of those are judged at once.
+    for (user, bytes, sent, together) in [
+        (0, 1_000_000, 4, 3),
+        (1, 1_000_000, 3, 3),
+        // There is no room left; for small ones there is, and for administrators.
+        (2, 1_000_000, 1, 0),
+        (2, 10_000, 3, 3),
+        (3, 1_000_000, 4, 3),
+    ] {
+        for index in 0..sent {
+            let map = large_map(&format!("m-{user}-{bytes}-{index}"), bytes);
+            let body = Full::new(Bytes::from(map)).boxed_unsync();
+            let connection: &mut Connection = &mut connections[user];
+            let request = connection.request(Method::POST, CONFIG_MAPS, body);
+            all.push(connection.sender.send_request(request));
+        }
+        judged += together;
+        eventually(&format!("{judged} are judged, with those of {user}"), async || {
+            assert!(all.next().now_or_never().is_none(), "nothing is stored");
+            (stalled.waiting.load(Ordering::Relaxed) == judged).then_some(())
+        })
+        .await;
+    }
+    drop(gate);
+    while let Some(answer) = tokio::time::timeout(DEADLINE, all.next()).await.expect("in time") {
+        assert_eq!(answer.unwrap().status(), 201);
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_beyond_the_limit_are_told_to_come_again() {
+    let (stalled, served) = serve_stalled().await;
+    let (alice, bob) = (served.colleague("alice").await, served.colleague("bob").await);
+    let mut alice = Connection::open(&served, &alice).await;
+    let mut bob = Connection::open(&served, &bob).await;
+    let gate = stalled.gate.write().await;
+    let mut all = FuturesUnordered::new();
+    // A user's bodies have 24 MiB.
+    for index in 0..30 {
+        let map = large_map(&format!("m-{index}"), 1_000_000);
+        let body = Full::new(Bytes::from(map)).boxed_unsync();
+        let request = alice.request(Method::POST, CONFIG_MAPS, body);
+        all.push(alice.sender.send_request(request));
+    }
+    let refused = tokio::time::timeout(DEADLINE, all.next()).await.expect("an answer in time");
+    let refused = refused.unwrap().unwrap();
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["retry-after"]),
+        (429, &"1".parse().unwrap())
+    );
+    // Small ones are not counted, and others have room of their own.
+    let dry = format!("{CONFIG_MAPS}?dryRun=All");
+    assert_eq!(alice.send(Method::POST, &dry, &large_map("a", 1_000)).await.status(), 201);
+    assert_eq!(bob.send(Method::POST, &dry, &large_map("a", 1_000_000)).await.status(), 201);
+    drop(gate);
+    let mut stored = 0;
+    while let Some(answer) = tokio::time::timeout(DEADLINE, all.next()).await.expect("in time") {
+        let code = answer.unwrap().status().as_u16();
+        assert!(matches!(code, 201 | 429), "{code}");
+        stored += usize::from(code == 201);
+    }
+    assert!((1..=25).contains(&stored), "{stored}");
+}
+
+#[tokio::test]
+async fn writes_beyond_the_limit_are_told_to_come_again() {
+    let (stalled, served) = serve_stalled().await;
     let (alice, bob) = (served.colleague("alice").await, served.colleague("bob").await);
     let mut connection = Connection::open(&served, &alice).await;
     let reject = json!({"type": "Reject"});

@@ -182,7 +182,7 @@ pub(super) fn no_object(value: &Value) -> Option<&'static str> {
 
 fn unreadable(error: DecodeError) -> Status {
     let why = match &error {
-        DecodeError::TooLarge | DecodeError::TooManyObjects => {
+        DecodeError::TooLarge | DecodeError::TooManyObjects | DecodeError::TooManyValues => {
             let why = format!("Request entity too large: {error}");
             return Status::new(Reason::RequestEntityTooLarge, why);
         }

@@ -25,6 +25,11 @@ pub(super) const PROBLEMS_MAX: usize = 100;
 /// and up to 2,000 as what it stands for, even where it is written in two. Upstream has no such limit.
 pub const DOCUMENT_OBJECTS_MAX: usize = 65_536;
 
+/// A document of more values than this, in lists and as fields, is refused: `0,` takes 32 bytes as a
+/// value, twice that while its list grows, as much again as what it stands for, and several hundred
+/// where it is wrong. Upstream has no such limit.
+pub const DOCUMENT_VALUES_MAX: usize = 262_144;
+
 /// In which language a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -48,6 +53,8 @@ pub enum DecodeError {
     TooLarge,
     #[error("the document has more than {DOCUMENT_OBJECTS_MAX} objects")]
     TooManyObjects,
+    #[error("the document has more than {DOCUMENT_VALUES_MAX} values")]
+    TooManyValues,
     #[error("json: {problem}")]
     Json { problem: String },
     #[error("yaml: line {line}: {problem}")]
@@ -66,28 +73,58 @@ pub fn decode(bytes: &[u8], format: Format) -> Result<Decoded, DecodeError> {
         return Err(DecodeError::TooLarge);
     }
     match format {
-        Format::Json => decode_json(bytes),
+        Format::Json => decode_json(bytes, &mut Counts::default()),
         Format::Yaml => yaml::decode(bytes),
     }
 }
 
-fn decode_json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    let mut reading = Reading::default();
+/// Reads JSON, be it a part of a document of which so much was read before.
+pub(super) fn decode_json(bytes: &[u8], counts: &mut Counts) -> Result<Decoded, DecodeError> {
+    let mut reading = Reading { duplicates: Problems::default(), counts };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = ValueSeed { path: &Path::Root, reading: &mut reading };
     let read = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    if reading.objects > DOCUMENT_OBJECTS_MAX {
-        return Err(DecodeError::TooManyObjects);
-    }
+    reading.counts.check()?;
     let value = read.map_err(|error| DecodeError::Json { problem: error.to_string() })?;
     Ok(Decoded { value, duplicates: reading.duplicates.into_texts() })
 }
 
-/// What is found out about a document while it is read.
+/// How much of what a document may have only so much was read of it.
 #[derive(Debug, Default)]
-struct Reading {
-    duplicates: Problems,
+pub(super) struct Counts {
     objects: usize,
+    values: usize,
+}
+
+impl Counts {
+    /// Another object begins.
+    pub(super) fn add_object(&mut self) -> Result<(), DecodeError> {
+        self.objects += 1;
+        self.check()
+    }
+
+    /// Another element of a list or value of a field begins.
+    pub(super) fn add_value(&mut self) -> Result<(), DecodeError> {
+        self.values += 1;
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        match self {
+            Self { objects, .. } if *objects > DOCUMENT_OBJECTS_MAX => {
+                Err(DecodeError::TooManyObjects)
+            }
+            Self { values, .. } if *values > DOCUMENT_VALUES_MAX => Err(DecodeError::TooManyValues),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is found out about a document while it is read.
+#[derive(Debug)]
+struct Reading<'c> {
+    duplicates: Problems,
+    counts: &'c mut Counts,
 }
 
 /// After so much text no more problems are written, be they told or known already: a field's name may
@@ -120,12 +157,12 @@ impl Problems {
 }
 
 /// Builds a [`Value`] as `serde_json` does, watching for names that come twice.
-struct ValueSeed<'a> {
+struct ValueSeed<'a, 'c> {
     path: &'a Path<'a>,
-    reading: &'a mut Reading,
+    reading: &'a mut Reading<'c>,
 }
 
-impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -133,7 +170,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for ValueSeed<'_> {
+impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,19 +211,20 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             let path = self.path.index(list.len());
             let seed = ValueSeed { path: &path, reading: self.reading };
             match access.next_element_seed(seed)? {
-                Some(element) => list.push(element),
+                Some(element) => {
+                    self.reading.counts.add_value().map_err(serde::de::Error::custom)?;
+                    list.push(element);
+                }
                 None => return Ok(Value::Array(list)),
             }
         }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        self.reading.objects += 1;
-        if self.reading.objects > DOCUMENT_OBJECTS_MAX {
-            return Err(serde::de::Error::custom("too many objects"));
-        }
+        self.reading.counts.add_object().map_err(serde::de::Error::custom)?;
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
+            self.reading.counts.add_value().map_err(serde::de::Error::custom)?;
             let path = self.path.key(&key);
             if map.contains_key(&key) {
                 let problem = || format!("duplicate field {:?}", path.to_string());
@@ -327,6 +365,15 @@ mod tests {
             let refused = decode(many(DOCUMENT_OBJECTS_MAX + 1).as_bytes(), format);
             assert!(matches!(refused, Err(DecodeError::TooManyObjects)), "{refused:?}");
         }
+        for format in [Format::Json, Format::Yaml] {
+            let list = |times: usize| format!("[{}]", vec!["0"; times].join(","));
+            let fields = |times: usize| format!("{{{}}}", vec!["\"a\": 0"; times].join(","));
+            for of in [list, fields] {
+                assert!(decode(of(DOCUMENT_VALUES_MAX).as_bytes(), format).is_ok());
+                let refused = decode(of(DOCUMENT_VALUES_MAX + 1).as_bytes(), format);
+                assert!(matches!(refused, Err(DecodeError::TooManyValues)), "{refused:?}");
+            }
+        }
         let mut laughs = String::from("a0: &a0 [lol, lol, lol, lol]\n");
         for level in 1..20 {
             let below = format!("*a{}", level - 1);
@@ -340,7 +387,7 @@ mod tests {
     #[test]
     fn many_fields_that_come_twice_below_a_long_name_are_not_all_written() {
         let key = "k".repeat(1 << 20);
-        let fields = vec![r#""a":1"#; 300_000].join(",");
+        let fields = vec![r#""a":1"#; 250_000].join(",");
         let text = format!(r#"{{"{key}":{{{fields}}}}}"#);
         let decoded = decode(text.as_bytes(), Format::Json).unwrap();
         let shown = format!("duplicate field \"{}... (1048576 bytes).a\"", "k".repeat(1_024));

@@ -35,7 +35,9 @@ pub mod types;
 mod yaml;
 
 pub use check::{Checked, Mistyped, check, check_in};
-pub use decode::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX};
+pub use decode::{
+    DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX, DOCUMENT_VALUES_MAX,
+};
 pub use decode::{DecodeError, Decoded, Format, decode};
 pub use defaults::{apply_defaults, apply_defaults_in};
 pub use descriptions::Descriptions;

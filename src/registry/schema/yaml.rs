@@ -5,7 +5,7 @@
 //! mean is in [`scalar`](super::scalar). The parser gives events with positions; no library that
 //! reads YAML into values has these rules and names the line of a key that comes twice.
 
-use super::decode::{DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX, DecodeError, Decoded, Problems};
+use super::decode::{Counts, DOCUMENT_DEPTH_MAX, DecodeError, Decoded, Problems};
 use super::scalar::{Scalar, resolve};
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Value};
@@ -51,8 +51,8 @@ struct Reader<'t> {
     /// By the parser's number of the anchor. One that is missing is still being read.
     anchors: HashMap<usize, Anchored>,
     copied_bytes: usize,
-    /// Mappings, without those that are copied.
-    objects: usize,
+    /// Without what is copied.
+    counts: Counts,
     duplicates: Problems,
 }
 
@@ -66,7 +66,7 @@ impl<'t> Reader<'t> {
             events: Parser::new_from_str_with_options(text, options),
             anchors: HashMap::new(),
             copied_bytes: 0,
-            objects: 0,
+            counts: Counts::default(),
             duplicates: Problems::default(),
         }
     }
@@ -119,22 +119,23 @@ impl<'t> Reader<'t> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(Value::Array(list)),
-                node => list.push(self.node(node, depth + 1)?),
+                node => {
+                    self.counts.add_value()?;
+                    list.push(self.node(node, depth + 1)?);
+                }
             }
         }
     }
 
     fn mapping(&mut self, depth: usize) -> Result<Value, DecodeError> {
-        self.objects += 1;
-        if self.objects > DOCUMENT_OBJECTS_MAX {
-            return Err(DecodeError::TooManyObjects);
-        }
+        self.counts.add_object()?;
         let mut map = Map::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
                 return Ok(Value::Object(map));
             }
+            self.counts.add_value()?;
             let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, tag)
                 if text == "<<" && tag.is_none());
             if is_merge {

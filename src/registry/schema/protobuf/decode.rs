@@ -5,7 +5,7 @@
 //! way they came. Unlike upstream, texts that are not UTF-8 are refused.
 
 use super::super::decode::{
-    DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_OBJECTS_MAX, DecodeError,
+    Counts, DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DecodeError, decode_json,
 };
 use super::super::path::Path;
 use super::super::table::{BUILT_IN, FieldView, Shape, Table, TypeRef, TypeView};
@@ -28,7 +28,7 @@ pub fn decode(of: TypeRef, message: &[u8]) -> Result<Value, DecodeError> {
     if message.len() > DOCUMENT_BYTES_MAX {
         return Err(DecodeError::TooLarge);
     }
-    let mut walker = Walker { table: &BUILT_IN, depth: 0, objects: 0 };
+    let mut walker = Walker { table: &BUILT_IN, depth: 0, counts: Counts::default() };
     walker.object(of, message, &Path::Root)
 }
 
@@ -45,8 +45,7 @@ struct Walker<'t> {
     table: &'t Table,
     /// How many objects and lists are around the place that is read.
     depth: usize,
-    /// How many messages were read that stand for objects.
-    objects: usize,
+    counts: Counts,
 }
 
 /// What a field number means inside a type.
@@ -267,6 +266,7 @@ impl Walker<'_> {
         payload: Payload<'_>,
         path: &Path<'_>,
     ) -> Result<Value, DecodeError> {
+        self.counts.add_value()?;
         let bytes = match (shape, payload) {
             (Shape::Bool, Payload::Varint(number)) => return Ok(Value::Bool(number != 0)),
             (Shape::Int32, Payload::Varint(number)) => return Ok(Value::from(low_half(number))),
@@ -334,12 +334,17 @@ impl Walker<'_> {
         Ok(if list.is_empty() { value } else { Value::Array(list) })
     }
 
-    fn json(&self, json: &[u8], path: &Path<'_>) -> Result<Value, DecodeError> {
+    fn json(&mut self, json: &[u8], path: &Path<'_>) -> Result<Value, DecodeError> {
         if json.is_empty() {
             return Ok(Value::Null);
         }
-        let value = serde_json::from_slice(json)
-            .map_err(|error| problem(path, &format_args!("the JSON in it: {error}")))?;
+        let decoded = decode_json(json, &mut self.counts);
+        let value = decoded.map(|decoded| decoded.value).map_err(|error| match error {
+            DecodeError::Json { problem: why } => {
+                problem(path, &format_args!("the JSON in it: {why}"))
+            }
+            other => other,
+        })?;
         if self.depth + depth(&value) > DOCUMENT_DEPTH_MAX {
             return Err(too_deep());
         }
@@ -352,10 +357,7 @@ impl Walker<'_> {
     }
 
     fn enter_object(&mut self) -> Result<(), DecodeError> {
-        self.objects += 1;
-        if self.objects > DOCUMENT_OBJECTS_MAX {
-            return Err(DecodeError::TooManyObjects);
-        }
+        self.counts.add_object()?;
         self.enter()
     }
 

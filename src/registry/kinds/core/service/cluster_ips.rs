@@ -3,6 +3,7 @@
 //! Follows upstream `ValidateServiceClusterIPsRelatedFields` (pkg/apis/core/validation, v1.35).
 
 use super::{HEADLESS, Type, cluster_ips, is_headless, type_of};
+use crate::api::field::ERRORS_MAX;
 use crate::api::{FieldError, FieldPath};
 use crate::registry::checks::{ip, one_of, parse_ip, to_value};
 use k8s_openapi::api::core::v1::ServiceSpec;
@@ -59,6 +60,9 @@ fn validate_families(spec: &ServiceSpec, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
     for (index, family) in spec.ip_families.iter().flatten().enumerate() {
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
         errors.extend(one_of(&path.index(index), family, &["IPv4", "IPv6"]));
         if !seen.insert(family) {
             errors.push(FieldError::duplicate(&path.index(index), family.as_str()));
@@ -70,6 +74,9 @@ fn validate_families(spec: &ServiceSpec, path: &FieldPath) -> Vec<FieldError> {
 fn validate_addresses(ips: &[String], path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, address) in ips.iter().enumerate() {
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
         if index == 0 && address == HEADLESS {
             if ips.len() > 1 {
                 let detail = "'None' must be the first and only value";
