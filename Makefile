@@ -77,7 +77,7 @@ else
 endif
 
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/targets/*.rs)))
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/targets/*.rs)))
 # One codegen unit, which is what cargo-fuzz takes where it is not told, takes ten GiB and half an hour.
 FUZZ_BUILD := --sanitizer none --codegen-units 32
 # Requests may ask for webhooks anywhere: nothing gets anywhere.
