@@ -8,41 +8,10 @@ use kinglet::api::cron::ZonedSchedule;
 use kinglet::api::names;
 use kinglet::pki::{BootstrapToken, CertificateRequest, JoinToken};
 use kinglet::registry::schema::structural::{
-    Structural, is_valid_format, validate, validate_structure,
+    Structural, is_valid_format, known_formats, validate, validate_structure,
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-
-const FORMATS: [&str; 28] = [
-    "bsonobjectid",
-    "uri",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "cidr",
-    "mac",
-    "uuid",
-    "uuid3",
-    "uuid4",
-    "uuid5",
-    "isbn",
-    "isbn10",
-    "isbn13",
-    "creditcard",
-    "ssn",
-    "hexcolor",
-    "rgbcolor",
-    "byte",
-    "password",
-    "date",
-    "date-time",
-    "duration",
-    "k8s-short-name",
-    "k8s-long-name",
-    "datetime",
-    "other",
-];
 
 /// The tests of names.
 const NAMES: [fn(&str) -> Vec<String>; 14] = [
@@ -63,7 +32,7 @@ const NAMES: [fn(&str) -> Vec<String>; 14] = [
 ];
 
 fuzz_target!(|text: &str| {
-    for format in FORMATS {
+    for format in known_formats() {
         let _ = is_valid_format(format, text);
     }
     for name in NAMES {

@@ -30,7 +30,9 @@ pub mod validations;
 
 pub use build::{DEPTH_MAX, NODES_MAX, NotStructural};
 pub use field_path::{FoundField, find_field};
-pub use formats::{is_known as is_known_format, is_valid as is_valid_format};
+pub use formats::{
+    is_known as is_known_format, is_valid as is_valid_format, known as known_formats,
+};
 pub use node::{Additional, Checks, ListType, MapType, Rule, Structural, Type};
 pub use pattern::{BadPattern, Pattern};
 pub use prune::{prune, prune_as};
