@@ -5,7 +5,6 @@ SHELL := /bin/bash
 .PHONY: help run test check fmt lint deny advisories doc build static bench fuzz golden deps clean
 
 CARGO ?= cargo
-MUSL := x86_64-unknown-linux-musl
 IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 
 help: ## List the tasks
@@ -55,11 +54,11 @@ doc: ## Check the documentation
 build: ## Build the release executable
 	$(CARGO) build --release
 
-static: ## Build a static executable (musl)
-	@packaging/deps.sh static
-	rustup target add $(MUSL)
-	$(CARGO) build --release --target $(MUSL)
-	@ls -l target/$(MUSL)/release/kinglet
+# For which machines: amd64, arm64.
+STATIC ?= amd64
+
+static: ## Build static executables (musl), for STATIC="amd64 arm64"
+	@packaging/static.sh $(STATIC)
 
 bench: ## Measure what DESIGN asks for, on the release build (root)
 ifeq ($(IS_ROOT),yes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static
+# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static|static-arm64
 set -euo pipefail
 
 task=${1:?run, test, bench or static}
@@ -20,19 +20,22 @@ test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry
 # What the ingress is measured with and beside.
 bench=("${test[@]}" wrk:wrk nginx:nginx-light haproxy:haproxy)
 static=("${build[@]}" musl-gcc:musl-tools)
+static_arm64=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu kernel-arm64:linux-libc-dev-arm64-cross)
 case $task in
   run) wanted=("${run[@]}") ;;
   test) wanted=("${test[@]}") ;;
   bench) wanted=("${bench[@]}") ;;
   static) wanted=("${static[@]}") ;;
+  static-arm64) wanted=("${static_arm64[@]}") ;;
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
-case $task in run | static) old_kubectl='' python='' ;; esac
+case $task in run | static*) old_kubectl='' python='' ;; esac
 
 is_there() {
   case $1 in
     # What the C compiler needs beside itself.
     libc) printf 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null ;;
+    kernel-arm64) [ -d /usr/aarch64-linux-gnu/include/linux ] ;;
     # Plugins are not on the path of programs.
     cni) [ -x /usr/lib/cni/bridge ] ;;
     # Only the library: what it does is asked for by the tests themselves.
