@@ -40,7 +40,6 @@ say() { echo "kinglet: $*"; }
 warn() { echo "kinglet: $*" >&2; }
 fail() {
   warn "$*"
-  warn "nothing was installed"
   exit 1
 }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -276,7 +275,6 @@ sum_in() { awk -v name="$2" '{ sub(/^\*/, "", $2); sub(/.*\//, "", $2) } $2 == n
 
 # Where this works until everything is known to be well: executables run there, and renaming is one step.
 make_room() {
-  made_bin_dir=
   if ! [ -d "$bin_dir" ]; then
     mkdir -p "$bin_dir" || fail "$bin_dir cannot be made; INSTALL_KINGLET_BIN_DIR names another place"
     made_bin_dir=true
@@ -284,14 +282,17 @@ make_room() {
   rm -rf "$bin_dir"/.kinglet-install.*
   room=$(mktemp -d "$bin_dir/.kinglet-install.XXXXXX") ||
     fail "nothing can be written to $bin_dir; INSTALL_KINGLET_BIN_DIR names another place"
-  trap clean EXIT
-  trap 'fail interrupted' INT TERM HUP
 }
 
+# However this ends: see the trap.
+# shellcheck disable=SC2317,SC2329
 clean() {
-  rm -rf "$room"
-  for file in ${pending:-}; do rm -f "$file.new"; done
+  status=$?
+  trap '' INT TERM HUP
+  [ -z "$room" ] || rm -rf "$room"
+  for file in $pending; do rm -f "$file.new"; done
   [ -z "$made_bin_dir" ] || rmdir "$bin_dir" 2>/dev/null || true
+  if [ "$status" != 0 ] && [ -z "$is_installed" ]; then warn "nothing was installed"; fi
 }
 
 # Puts the executable at $room/kinglet, once it is what its sum says and runs here.
@@ -426,7 +427,7 @@ stage() {
 
 # Everything as it will be, beside where it will be. Sets `changed` where the service is another then.
 stage_all() {
-  pending='' changed=''
+  changed=
   stage "$room/kinglet" "$bin_dir/kinglet" 755
   changed=$changed$is_new
   for script in killall uninstall; do
@@ -466,8 +467,19 @@ command_line() {
   for word in "$@"; do printf ' %s' "$(for_unit "$word")"; done
 }
 
+# openrc_words WORDS: as command_args= takes them. Blanks part words there whatever is around them.
+openrc_words() {
+  tab=$(printf '\t')
+  eval "set -- $1"
+  printf '%s' "$1"
+  shift
+  for word in "$@"; do
+    printf ' %s' "$(for_shell "$word" | sed -e "s/ /'\"\$space\"'/g" -e "s/$tab/'\"\$tab\"'/g")"
+  done
+}
+
 stage_openrc() {
-  packaged openrc "command=$bin_dir/kinglet${newline}command_args=$(for_shell "$words")$newline\
+  packaged openrc "command=$bin_dir/kinglet${newline}command_args=$(for_shell "$(openrc_words "$words")")${newline}\
 environment_file=$environment_file"
   stage "$room/filled" "/etc/init.d/$name" 755
   changed=$changed$is_new
@@ -487,7 +499,7 @@ commit() {
   # A power cut after the renaming must not find empty files.
   [ -z "$pending" ] || sync
   for file in $pending; do mv -f "$file.new" "$file"; done
-  pending=
+  pending='' is_installed=true
   trap 'exit 1' INT TERM HUP
 }
 
@@ -541,6 +553,9 @@ not_started() {
 }
 
 main() {
+  room='' pending='' made_bin_dir='' is_installed=''
+  trap clean EXIT
+  trap 'fail interrupted' INT TERM HUP
   find_host
   find_service "$@"
   make_room
@@ -556,4 +571,4 @@ main() {
 }
 
 # The last line: of a script that was cut off on its way, nothing is done.
-main "$@"
+{ main "$@"; exit; }

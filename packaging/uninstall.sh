@@ -101,4 +101,4 @@ main() {
 }
 
 # The last line: the script may be gone when this has ended.
-main "$@"; exit
+{ main "$@"; exit; }
