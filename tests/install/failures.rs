@@ -110,7 +110,7 @@ fn a_script_that_was_cut_off_does_nothing() {
     let before = host.files();
     let url = [("INSTALL_KINGLET_URL", "file:///release")];
     let cut = tempfile::NamedTempFile::new().unwrap();
-    for count in (1..lines.len()).rev().step_by(9) {
+    for count in (1..lines.len()).rev().step_by(23) {
         let half = lines[count].len() / 2;
         let text = [&lines[..count].concat(), &lines[count][..half]].concat();
         std::fs::write(cut.path(), text).unwrap();

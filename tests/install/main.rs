@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "programs are what is tested")]
 #![expect(unreachable_pub, reason = "modules of a test")]
 
+mod download;
 mod environment;
 mod failures;
 mod host;
