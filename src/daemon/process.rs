@@ -72,13 +72,14 @@ pub(super) fn run<R: Role>(start: impl Future<Output = anyhow::Result<R>>) -> an
             _ = interrupt.recv() => End::Interrupted,
             _ = power_failure.recv() => End::PowerFailure,
         };
-        reports.end().await;
+        reports.tell_stopping();
         tokio::select! {
             () = end_pods_before_machine(&role, &end) => {}
             // Somebody does not want to wait for that.
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        reports.end().await;
         let stopped = role.stop().await;
         match end {
             End::Failure(failure) => Err(failure),

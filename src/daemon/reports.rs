@@ -54,9 +54,13 @@ impl Reports {
         Self { manager, tasks }
     }
 
-    /// Says that this process ends, and nothing after that.
-    pub(super) async fn end(self) {
+    /// Says that this process ends. It goes on showing that it lives: pods may take their time.
+    pub(super) fn tell_stopping(&self) {
         tell(self.manager.tell_stopping());
+    }
+
+    /// Says nothing from now on.
+    pub(super) async fn end(self) {
         if let Err(error) = self.tasks.stop(STOP_DEADLINE).await {
             warn!(error = chain(&error), "what tells the service manager did not end as it should");
         }
