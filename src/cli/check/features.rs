@@ -10,35 +10,47 @@ use std::path::Path;
 pub(super) struct Feature {
     pub(super) name: &'static str,
     pub(super) what_for: &'static str,
+    /// Whether a machine that is alone cannot do without either.
+    pub(super) is_vital: bool,
     pub(super) module: &'static str,
     /// Of the kernel's configuration.
     pub(super) option: &'static str,
 }
 
-/// br_netfilter is not here: what pods of one node say to each other passes the rules all the same.
+/// br_netfilter is not here: nothing of kinglet asks for it.
 pub(super) const FEATURES: [Feature; 5] = [
     Feature {
         name: "overlayfs",
         what_for: "keeps what containers write",
+        is_vital: true,
         module: "overlay",
         option: "CONFIG_OVERLAY_FS",
     },
     Feature {
         name: "nf_tables",
         what_for: "applies network rules",
+        is_vital: true,
         module: "nf_tables",
         option: "CONFIG_NF_TABLES",
     },
-    Feature { name: "veth", what_for: "connects pods", module: "veth", option: "CONFIG_VETH" },
+    Feature {
+        name: "veth",
+        what_for: "connects pods",
+        is_vital: true,
+        module: "veth",
+        option: "CONFIG_VETH",
+    },
     Feature {
         name: "bridge",
         what_for: "connects pods",
+        is_vital: true,
         module: "bridge",
         option: "CONFIG_BRIDGE",
     },
     Feature {
         name: "vxlan",
         what_for: "connects pods of several nodes (or --flannel-backend host-gw)",
+        is_vital: false,
         module: "vxlan",
         option: "CONFIG_VXLAN",
     },

@@ -140,14 +140,14 @@ fn ports(args: &Args) -> Vec<Port> {
         protocol: "tcp",
         what_for,
         flag,
-        is_free: every_address(|address| TcpListener::bind((address, number)).map(drop)),
+        is_free: is_free(|address| TcpListener::bind((address, number)).map(drop)),
     };
     let udp = |number, what_for, flag| Port {
         number,
         protocol: "udp",
         what_for,
         flag,
-        is_free: every_address(|address| UdpSocket::bind((address, number)).map(drop)),
+        is_free: is_free(|address| UdpSocket::bind((address, number)).map(drop)),
     };
     let mut ports = vec![
         tcp(args.https_listen_port, "the API server", "--https-listen-port"),
@@ -170,7 +170,7 @@ fn ports(args: &Args) -> Vec<Port> {
 }
 
 /// Whether nobody has it, by IPv4 or by IPv6. Who may not have it at all does not know.
-fn every_address(bind: impl Fn(IpAddr) -> std::io::Result<()>) -> bool {
+fn is_free(bind: impl Fn(IpAddr) -> std::io::Result<()>) -> bool {
     let addresses: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let is_taken =
         |address| bind(address).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);

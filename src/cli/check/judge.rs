@@ -148,7 +148,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
                 "{}; `modprobe {}`, or a kernel with {}",
                 feature.what_for, feature.module, feature.option
             );
-            Some(finding(feature.name, Verdict::Missing, false, &remedy))
+            let verdict = if feature.is_vital { Verdict::Missing } else { Verdict::Warning };
+            Some(finding(feature.name, verdict, false, &remedy))
         }
     }));
     findings.extend(facts.wireguard.as_ref().map(|there| {
