@@ -16,7 +16,7 @@ build=(cc:gcc libc:libc6-dev)
 run=("${build[@]}" containerd-shim-runc-v2:containerd runc:runc nft:nftables busybox:busybox-static
   kubectl:kubernetes-client curl:curl)
 test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry htpasswd:apache2-utils
-  cni:containernetworking-plugins faketime:libfaketime venv:python3-venv)
+  cni:containernetworking-plugins faketime:libfaketime venv:python3-venv shellcheck:shellcheck)
 # What the ingress is measured with and beside.
 bench=("${test[@]}" wrk:wrk nginx:nginx-light haproxy:haproxy)
 static=("${build[@]}" musl-gcc:musl-tools)

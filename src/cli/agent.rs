@@ -2,7 +2,7 @@
 
 use super::logs::LogArgs;
 use super::node::{FileArgs, NodeArgs};
-use crate::daemon::{self, AgentConfig};
+use crate::daemon::{self, AgentConfig, Places};
 use crate::pki::JoinToken;
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
@@ -11,14 +11,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A server of the cluster, https://NAME-OR-ADDRESS:6443, or several: whichever answers is asked
-    #[arg(
-        long,
-        short = 's',
-        env = "KINGLET_URL",
-        value_name = "URL",
-        value_delimiter = ',',
-        required = true
-    )]
+    #[arg(long, short = 's', env = "KINGLET_URL", value_name = "URL", value_delimiter = ',')]
     server: Vec<String>,
     /// What `kinglet token create` has printed; needed once
     #[arg(long, short = 't', env = "KINGLET_TOKEN", hide_env_values = true)]
@@ -42,8 +35,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    /// Where this agent has its things.
+    pub(super) fn places(self) -> anyhow::Result<Places> {
+        self.files.places(None)
+    }
+
     fn into_config(self) -> anyhow::Result<AgentConfig> {
         let Self { server: servers, token, token_file, files, node, logs: _ } = self;
+        if servers.is_empty() {
+            bail!("--server is missing: KINGLET_URL, or `server` in the configuration file");
+        }
         if let Some(server) = servers.iter().find(|server| !server.starts_with("https://")) {
             bail!("--server {server:?}: https://NAME-OR-ADDRESS:6443 is wanted");
         }
@@ -88,6 +89,7 @@ mod tests {
         let both = "servers: [\"https://192.0.2.10:6443\", \"https://edge:6443\"]";
         check(&with(&["--server", "https://edge:6443"]), both);
         check(&["--server", "https://192.0.2.10:6443,https://edge:6443"], both);
+        check(&[], "--server is missing");
         check(&["--server", "192.0.2.10"], "https://NAME-OR-ADDRESS:6443 is wanted");
     }
 }

@@ -9,10 +9,14 @@ mod check;
 mod config_file;
 mod image;
 mod ingress;
+mod killall;
 mod logs;
 mod node;
+mod packaged;
 mod server;
+mod service;
 mod token;
+mod uninstall;
 mod values;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -46,7 +50,12 @@ enum Command {
     /// Say what this host lacks, and how to get it
     Check(check::Args),
     /// Stop all pods of a data directory and remove their mounts, interfaces and cgroups
-    Killall(server::KillallArgs),
+    Killall(killall::Args),
+    /// Remove kinglet from this machine, with its pods, data and configuration
+    Uninstall(uninstall::Args),
+    /// Print a file that install.sh and packages install beside the executable
+    #[command(hide = true)]
+    Packaged(packaged::Args),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -86,7 +95,9 @@ fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Server(args) => server::run(*args),
         Command::Agent(args) => agent::run(*args),
         Command::Token(args) => token::run(args),
-        Command::Killall(args) => server::killall(args),
+        Command::Killall(args) => killall::run(args),
+        Command::Uninstall(args) => uninstall::run(&args),
+        Command::Packaged(args) => packaged::run(&args),
         Command::Image(args) => image::run(args),
         Command::Certificate(args) => certificate::run(args),
         Command::Check(args) => check::run(&args),

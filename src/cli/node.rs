@@ -6,7 +6,7 @@ use super::ingress::IngressArgs;
 use super::values;
 use crate::api::Quantity;
 use crate::api::pod::Amounts;
-use crate::daemon::{Component, NodeConfig, PodNetworkKind};
+use crate::daemon::{Component, NodeConfig, Places, PodNetworkKind};
 use crate::kubelet::eviction::EvictionConfig;
 use crate::kubelet::eviction::plan::{Threshold, Thresholds};
 use crate::kubelet::images::garbage::ImageGarbage;
@@ -47,6 +47,17 @@ pub(super) struct FileArgs {
     /// Where the logs of pods are kept
     #[arg(long, env = "KINGLET_POD_LOGS_DIR", default_value = "/var/log/pods")]
     pod_logs_dir: PathBuf,
+}
+
+impl FileArgs {
+    /// Where a process with these has its things.
+    pub(super) fn places(&self, kubeconfig: Option<PathBuf>) -> anyhow::Result<Places> {
+        Ok(Places {
+            data_dir: absolute(&self.data.data_dir)?,
+            pod_logs_dir: absolute(&self.pod_logs_dir)?,
+            kubeconfig,
+        })
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,12 @@
-//! `kinglet server` and `kinglet killall`: what a cluster of one needs to know.
+//! `kinglet server`: what a cluster of one needs to know.
 //!
 //! Names and meanings of the flags are k3s's where k3s has them.
 
 use super::logs::LogArgs;
-use super::node::{DataDir, FileArgs, NodeArgs, absolute};
+use super::node::{FileArgs, NodeArgs, absolute};
 use super::values;
 use crate::api::ranges::address_at;
-use crate::daemon::{self, ClusterConfig, NodePortRange, ServerConfig};
+use crate::daemon::{self, ClusterConfig, NodePortRange, Places, ServerConfig};
 use crate::network::overlay::Backend;
 use anyhow::bail;
 use clap::ValueEnum;
@@ -122,21 +122,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct KillallArgs {
-    #[command(flatten)]
-    data: DataDir,
-    #[command(flatten)]
-    logs: LogArgs,
-}
-
-pub(super) fn killall(args: KillallArgs) -> anyhow::Result<ExitCode> {
-    args.logs.start();
-    daemon::remove_everything(&absolute(&args.data.data_dir)?)?;
-    Ok(ExitCode::SUCCESS)
-}
-
 impl Args {
+    /// Where this server has its things.
+    pub(super) fn places(self) -> anyhow::Result<Places> {
+        self.files.places(Some(kubeconfig_path(self.kubeconfig.write_kubeconfig)?))
+    }
+
     fn into_config(self) -> anyhow::Result<ServerConfig> {
         let Self { files, kubeconfig, listen, node, network, logs: _ } = self;
         let (cluster_cidrs, service_cidrs) = ranges(&network)?;

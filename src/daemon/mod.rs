@@ -21,7 +21,9 @@ mod overlay;
 mod ports;
 mod process;
 mod proxy;
+mod purge;
 mod removal;
+mod reports;
 mod role;
 mod rotation;
 mod scheduler_caches;
@@ -41,6 +43,7 @@ pub use config::{
 pub use ingress::IngressConfig;
 pub use join_tokens::{JOIN_GROUP, NewToken, TokenAnswer, TokenCommand, TokenFacts, manage_tokens};
 pub use node_role::{AgentNode, run_agent};
+pub use purge::{Places, purge};
 pub use removal::remove_everything;
 pub use rotation::{Renewal, Rotated, rotate_certificates};
 pub use server::{Server, run_server};

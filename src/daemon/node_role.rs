@@ -174,6 +174,10 @@ impl Role for AgentNode {
         Some(&self.agent)
     }
 
+    fn api(&self) -> Option<Client> {
+        None
+    }
+
     async fn stop(self) -> anyhow::Result<()> {
         let agent = self.agent.stop().await;
         let tasks = self.tasks.stop(STOP_DEADLINE).await;

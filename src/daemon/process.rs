@@ -1,6 +1,8 @@
 //! The process of a server or an agent, from its start to its end.
 
 use super::agent::Agent;
+use super::reports::Reports;
+use crate::client::Client;
 use crate::stdx::chain;
 use crate::sys::going_down::machine_is_going_down;
 use crate::sys::service_manager::ServiceManager;
@@ -22,6 +24,9 @@ pub(super) trait Role: Sized {
 
     /// The part that runs pods, where there is one.
     fn agent(&self) -> Option<&Agent>;
+
+    /// A way to the API server of this process, where there is one.
+    fn api(&self) -> Option<Client>;
 
     /// Stops everything. Containers run on.
     async fn stop(self) -> anyhow::Result<()>;
@@ -60,18 +65,21 @@ pub(super) fn run<R: Role>(start: impl Future<Output = anyhow::Result<R>>) -> an
             _ = power_failure.recv() => return Ok(()),
         };
         tell_what_ending_needs(&role);
+        let reports = Reports::start(&role);
         let end = tokio::select! {
             failure = role.first_failure() => End::Failure(failure),
             _ = terminate.recv() => End::Terminated,
             _ = interrupt.recv() => End::Interrupted,
             _ = power_failure.recv() => End::PowerFailure,
         };
+        reports.tell_stopping();
         tokio::select! {
             () = end_pods_before_machine(&role, &end) => {}
             // Somebody does not want to wait for that.
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        reports.end().await;
         let stopped = role.stop().await;
         match end {
             End::Failure(failure) => Err(failure),

@@ -89,7 +89,8 @@ fn remove_cgroups(layout: &Layout) -> anyhow::Result<()> {
     cgroups.kill(&path).and_then(|()| cgroups.remove(&path)).context("removing the pods' cgroups")
 }
 
-fn gone(result: io::Result<()>) -> io::Result<()> {
+/// That there is nothing to remove is what was wanted.
+pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

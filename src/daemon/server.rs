@@ -4,6 +4,8 @@ use super::agent::Agent;
 use super::config::{Component, ServerConfig};
 use super::control_plane::ControlPlane;
 use super::process::{self, Role};
+use crate::apiserver::Identity;
+use crate::client::Client;
 use crate::stdx::{Clock, TasksError, monotonic};
 use std::time::Duration;
 use tracing::info;
@@ -33,6 +35,10 @@ impl Role for Server {
 
     fn agent(&self) -> Option<&Agent> {
         self.agent.as_ref()
+    }
+
+    fn api(&self) -> Option<Client> {
+        Some(self.control_plane.client(Identity::api_server()))
     }
 
     async fn stop(self) -> anyhow::Result<()> {

@@ -123,6 +123,11 @@ impl Kubelet {
         &self.node_name
     }
 
+    /// Waits until the API server has the node of this kubelet and it is ready.
+    pub async fn ready(&self) {
+        self.keeper.ready().await;
+    }
+
     /// Waits until this node's name is another machine's, and says what was said of it.
     pub async fn name_lost(&self) -> String {
         self.keeper.name_lost().await

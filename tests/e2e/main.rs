@@ -37,6 +37,7 @@ mod push;
 mod reboot;
 mod remote_kubelet;
 mod restart;
+mod service;
 mod services;
 mod shutdown;
 mod storage;

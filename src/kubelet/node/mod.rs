@@ -10,7 +10,7 @@ pub use facts::{Cloud, NodeSettings};
 pub(super) use plan::KUBELET_VERSION;
 
 use crate::api::ObjectKey;
-use crate::api::node::name_taken;
+use crate::api::node::{name_taken, ready_status};
 use crate::client::{Cache, Client, ClientError, Content, Patch, Selection};
 use crate::kubelet::eviction::plan::Pressure;
 use crate::network::{NetworkError, PodNetwork};
@@ -70,6 +70,8 @@ struct Keeper {
     is_going_down: AtomicBool,
     changed: Notify,
     is_registered: watch::Sender<bool>,
+    /// Whether it says of itself that it is ready.
+    is_ready: watch::Sender<bool>,
     /// What was said when the name turned out to be another machine's.
     name_lost: watch::Sender<Option<String>>,
     network_ready: watch::Sender<bool>,
@@ -101,6 +103,7 @@ impl NodeKeeper {
             is_going_down: AtomicBool::new(false),
             changed: Notify::new(),
             is_registered: watch::Sender::new(false),
+            is_ready: watch::Sender::new(false),
             name_lost: watch::Sender::new(None),
             network_ready: watch::Sender::new(false),
             ranges: Mutex::default(),
@@ -117,6 +120,8 @@ impl NodeKeeper {
             listening
                 .is_registered
                 .send_if_modified(|known| std::mem::replace(known, is_there) != is_there);
+            let is_ready = is_there && node.and_then(ready_status) == Some("True");
+            listening.is_ready.send_replace(is_ready);
             listening.changed.notify_one();
         });
         let (status, lease, shutdown) =
@@ -149,6 +154,11 @@ impl NodeKeeper {
     /// Whether the API server has the node.
     pub(super) fn registered(&self) -> watch::Receiver<bool> {
         self.0.is_registered.subscribe()
+    }
+
+    /// Waits until the API server has the node and it is ready.
+    pub(super) async fn ready(&self) {
+        wait_true(&self.0.is_ready).await;
     }
 
     /// What the node is short of.
