@@ -304,7 +304,7 @@ pub(super) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Kubernetes names are lower case.
-fn host_name() -> anyhow::Result<String> {
+pub(super) fn host_name() -> anyhow::Result<String> {
     let name = nix::unistd::gethostname().context("the host's name cannot be read")?;
     Ok(name.to_string_lossy().to_lowercase())
 }
