@@ -31,7 +31,7 @@ pub(super) struct DataDir {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Files")]
 pub(super) struct FileArgs {
-    /// Configuration file; every flag is a key of it [default: /etc/kinglet/config.yaml]
+    /// Configuration file; every flag is a key of it, and FILE.d/*.yaml come after it [default: /etc/kinglet/config.yaml]
     #[arg(long, short = 'c', env = "KINGLET_CONFIG_FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
