@@ -153,7 +153,7 @@ fn set(
     (cli, command): (&Command, &Command),
 ) -> anyhow::Result<()> {
     let key = line.strip_suffix('+').unwrap_or(line);
-    let argument = find(cli, command, key)?;
+    let Some(argument) = find(cli, command, key)? else { return Ok(()) };
     let is_list = matches!(argument.get_action(), ArgAction::Append);
     if line.ends_with('+') && !is_list {
         bail!("`{key}` is no list, to which `{line}` could add something");
@@ -176,11 +176,20 @@ fn keys_of(command: &Command) -> impl Iterator<Item = (&str, &clap::Arg)> {
     long.filter(|(name, _)| *name != CONFIG && *name != "help")
 }
 
-fn find<'a>(cli: &Command, command: &'a Command, key: &str) -> anyhow::Result<&'a clap::Arg> {
+/// The flag of a key. A command that looks after a server has some of its keys, and does not mind the
+/// others.
+fn find<'a>(
+    cli: &Command,
+    command: &'a Command,
+    key: &str,
+) -> anyhow::Result<Option<&'a clap::Arg>> {
     if let Some((_, argument)) = keys_of(command).find(|(name, _)| *name == key) {
-        return Ok(argument);
+        return Ok(Some(argument));
     }
     let own = command.get_name();
+    if !ROLES.contains(&own) {
+        return Ok(None);
+    }
     let others = ROLES.iter().filter(|role| **role != own);
     for role in others.filter_map(|role| cli.find_subcommand(role)) {
         if keys_of(role).any(|(name, _)| name == key) {
