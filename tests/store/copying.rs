@@ -190,7 +190,7 @@ async fn work(path: &Path, steps: &[Step], known: &mut Vec<Revision>) -> Sqlite 
                 store.revision()
             }
             _ => {
-                let key = format!("/k/{}", known.len());
+                let key = format!("/k/{}", store.revision());
                 durable(&store, vec![create(&key, "")]).await.unwrap()
             }
         };
@@ -247,6 +247,6 @@ async fn check_going_on(before: &[Step], lost: &[Step], after: &[Step], gap: u64
     assert!(new[1..].iter().all(|revision| *revision >= last), "{new:?} after {last}");
     let watched = watch(&store, "/", store.revision()).await.map(drop);
     assert!(watched.is_ok(), "{watched:?}");
-    store.get(&Key::from("/k/0")).await.unwrap();
+    store.get(&Key::from("/k/1")).await.unwrap();
     store.close().await.unwrap();
 }

@@ -1,7 +1,6 @@
 //! Backups that a server makes by itself, when its schedule says.
 
 use super::directory::prune;
-use super::head::Trigger;
 use super::plan::Retention;
 use super::save::{Saved, Saving, save};
 use crate::api::cron::{BadSchedule, Schedule, ZonedSchedule};
@@ -150,7 +149,6 @@ fn save_and_prune(
     now: Timestamp,
     halt: &Halt,
 ) -> anyhow::Result<(Saved, usize)> {
-    debug_assert_eq!(saving.trigger, Trigger::Schedule);
     let saved = save(saving, now, halt)?;
     let retention = Retention { keep: retention, scheduled_only: true };
     // The backup is there; that others are not gone yet is no reason to say that it is not.
