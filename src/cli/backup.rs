@@ -81,6 +81,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Save => {
             let node = args.node_name.map_or_else(host_name, Ok)?;
             let server = layout.server();
+            backup::be_nice();
             let saving = Saving { server, directory, node, trigger: Trigger::Command };
             told(&backup::save(&saving, now, &Halt::default())?)
         }

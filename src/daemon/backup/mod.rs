@@ -22,7 +22,7 @@ pub use head::{BadBackup, Head, Member, StoreFacts, Trigger};
 pub use plan::Retention;
 pub use restore::{Existing, Restored, restore};
 pub use save::{Saved, Saving, save};
-pub use schedule::{BackupConfig, BackupSchedule, BadBackupSchedule};
+pub use schedule::{BackupConfig, BackupSchedule, BadBackupSchedule, be_nice};
 
 use crate::stdx::{Clock, Tasks};
 use std::path::PathBuf;

@@ -160,7 +160,7 @@ fn save_and_prune(
 }
 
 /// Has this thread wait for others.
-pub(super) fn be_nice() {
+pub fn be_nice() {
     let this = rustix::thread::gettid();
     // Where the kernel refuses, it is as urgent as others.
     rustix::process::setpriority_process(Some(this), NICENESS).ok();
