@@ -153,7 +153,6 @@ pub(super) fn read<W: Write>(
     if entries.next().is_some() {
         return Err(damaged("there is more in it than its head says".to_owned()));
     }
-    drop(entries);
     read_end(archive.into_inner())?;
     Ok(head)
 }
