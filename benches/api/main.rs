@@ -10,6 +10,7 @@
 #![expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
 #![expect(unreachable_pub, reason = "the machine is shared with the end-to-end tests")]
 
+mod backups;
 #[path = "../../tests/support/lan.rs"]
 #[expect(dead_code, reason = "nothing is wrong with the wires of what is measured")]
 mod lan;
@@ -29,6 +30,7 @@ mod push;
 mod target;
 mod watchers;
 
+use backups::Backups;
 use load::{Load, Outcome, Work};
 use percentile::percentile;
 use std::time::Duration;
@@ -82,6 +84,21 @@ fn with_many(target: &Target) {
     for work in [Work::Create, Work::Get, Work::Apply].into_iter().filter(is_wanted) {
         one_work(&load, work, 32, &format!(", {MANY} objects"));
     }
+    if target.is_ours() && is_wanted_name("backups") {
+        backed_up(target, &load);
+    }
+}
+
+fn backed_up(target: &Target, load: &Load<'_>) {
+    let Backups { alone, beside, before, meanwhile } = backups::measure(target, load, LENGTH);
+    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+    let measured = format!("{}; beside creates {} at most", seconds(alone), seconds(beside));
+    row(&format!("backup of {MANY} objects"), &measured, "5 s");
+    for (when, outcome) in [("before", before), ("while backups are made", meanwhile)] {
+        let Outcome { rate, p50, p99, .. } = outcome;
+        let measured = format!("{rate:.0}/s, p50 {p50:.2} ms, p99 {p99:.2} ms");
+        row(&format!("durable creates, 32 clients, {when}"), &measured, "p99 as before");
+    }
 }
 
 fn row(what: &str, measured: &str, reach: &str) {
@@ -104,8 +121,12 @@ fn all_work(load: &Load<'_>, clients: usize) {
 }
 
 fn is_wanted(work: &Work) -> bool {
+    is_wanted_name(work.name())
+}
+
+fn is_wanted_name(name: &str) -> bool {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
-    words.peek().is_none() || words.any(|word| work.name().contains(&word))
+    words.peek().is_none() || words.any(|word| name.contains(&word))
 }
 
 fn one_work(load: &Load<'_>, work: Work, clients: usize, beside: &str) {

@@ -48,6 +48,11 @@ impl Target {
         Self::answering(machine, processes, vec![server, etcd])
     }
 
+    /// Whether it is kinglet that is measured.
+    pub fn is_ours(&self) -> bool {
+        self.programs.is_empty()
+    }
+
     fn answering(machine: Machine, processes: Vec<i32>, programs: Vec<Program>) -> Self {
         machine.eventually("the server is ready", || machine.asked("/readyz").is_some());
         let kubeconfig = Kubeconfig::read(&machine.path("kinglet.yaml")).unwrap();

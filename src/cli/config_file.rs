@@ -1,14 +1,16 @@
-//! The configuration file: every flag is a key.
+//! The configuration file and its drop-ins: every flag is a key.
 //!
-//! A file becomes flags that stand before those of the command line, so that there is one parser
-//! and one set of complaints. What the command line or the environment says wins over the file;
-//! of a list all of it, as in k3s.
+//! Files become flags that stand before those of the command line, so that there is one parser and
+//! one set of complaints. What the command line or the environment says wins over the files; of a
+//! list all of it, as in k3s. After the file, `<file>.d/*.yaml` are read in the order of their names:
+//! the last word on a key counts, and `key+` adds to a list what the files before have said.
 
 use anyhow::{Context as _, bail};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory as _};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::ffi::OsString;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// Read when it is there, unless `--config` names another.
@@ -17,7 +19,23 @@ const DEFAULT_PATH: &str = "/etc/kinglet/config.yaml";
 /// The flag that names the file.
 const CONFIG: &str = "config";
 
-/// Adds what the configuration file says to the arguments of a command that reads one.
+/// The commands that read a configuration file. Machines of both kinds may well be written about by
+/// one hand.
+const ROLES: &[&str] = &["server", "agent"];
+
+/// A longer file is refused: it is no list of settings.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Where there are more drop-ins than this, nothing is read.
+const DROP_INS_MAX: usize = 100;
+
+/// What the text of a file says, and whose words these are.
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+/// Adds what the configuration files say to the arguments of a command that reads them.
 pub(super) fn merge(
     arguments: Vec<OsString>,
     matches: &ArgMatches,
@@ -30,55 +48,162 @@ pub(super) fn merge(
     }
     let given: Option<&PathBuf> = matches.get_one(CONFIG);
     let path = given.map_or(Path::new(DEFAULT_PATH), PathBuf::as_path);
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => {
-            return Ok(arguments);
-        }
-        Err(error) => {
-            let place = path.display();
-            return Err(error).context(format!("configuration file {place} cannot be read"));
-        }
-    };
-    let flags = flags(&text, command, matches)
-        .with_context(|| format!("configuration file {}", path.display()))?;
-    // kinglet, the command, what the file says, what the user says.
+    let sources = read_all(path, given.is_some())?;
+    let flags = flags(&sources, &cli, command, matches)?;
+    // kinglet, the command, what the files say, what the user says.
     let (before, after) = arguments.split_at(2.min(arguments.len()));
     Ok([before, &flags, after].concat())
 }
 
-/// The flags that a file stands for, without those that are said elsewhere.
-fn flags(text: &str, command: &Command, matches: &ArgMatches) -> anyhow::Result<Vec<OsString>> {
-    let document: Option<Value> = serde_saphyr::from_str(text)?;
-    let keys = match document {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Object(keys)) => keys,
-        Some(_) => bail!("is not a list of `key: value` lines"),
-    };
-    let mut flags = Vec::new();
-    for (key, value) in keys {
-        let argument = find(command, &key)?;
-        let source = matches.value_source(argument.get_id().as_str());
-        let said = matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-        if !said {
-            let switch = matches!(argument.get_action(), ArgAction::SetTrue | ArgAction::Count);
-            flags.extend(values(&key, &value, switch)?);
-        }
+/// The file, where it is there or has to be, and its drop-ins.
+fn read_all(path: &Path, is_named: bool) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {}
+        read => sources.push(named(path, read)?),
     }
-    Ok(flags)
+    for path in drop_ins(path)? {
+        sources.push(named(&path, read(&path))?);
+    }
+    Ok(sources)
 }
 
-fn find<'a>(command: &'a Command, key: &str) -> anyhow::Result<&'a clap::Arg> {
-    let known =
-        || command.get_arguments().filter_map(|argument| Some((argument.get_long()?, argument)));
-    let usable = |name: &str| name != CONFIG && name != "help";
-    if let Some((_, argument)) = known().find(|(name, _)| *name == key && usable(name)) {
-        return Ok(argument);
+fn named(path: &Path, read: io::Result<String>) -> anyhow::Result<Source> {
+    let place = path.display();
+    let text = read.with_context(|| format!("configuration file {place} cannot be read"))?;
+    Ok(Source { path: path.to_owned(), text })
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let problem = format!("it has more than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
-    let names = known().map(|(name, _)| name).filter(|name| usable(name));
-    match names.min_by_key(|name| distance(name, key)) {
-        Some(nearest) => bail!("`{key}` is not a key; did you mean `{nearest}`?"),
-        None => bail!("`{key}` is not a key"),
+    Ok(text)
+}
+
+/// `<file>.d/*.yaml`, in the order of their names.
+fn drop_ins(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut directory = path.as_os_str().to_owned();
+    directory.push(".d");
+    let directory = PathBuf::from(directory);
+    let listed = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        listed => listed.and_then(Iterator::collect::<io::Result<Vec<_>>>),
+    };
+    let place = directory.display();
+    let listed = listed.with_context(|| format!("{place} cannot be read"))?;
+    let mut paths: Vec<_> = listed.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| {
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        !is_hidden && path.extension().is_some_and(|extension| extension == "yaml")
+    });
+    if paths.len() > DROP_INS_MAX {
+        bail!("{place} has more than {DROP_INS_MAX} files; put them together into fewer");
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The flags of one key, as far as the files have been read.
+struct Setting {
+    key: String,
+    flags: Vec<OsString>,
+}
+
+/// The flags that files stand for, without those that are said elsewhere.
+fn flags(
+    sources: &[Source],
+    cli: &Command,
+    command: &Command,
+    matches: &ArgMatches,
+) -> anyhow::Result<Vec<OsString>> {
+    let mut settings = Vec::new();
+    for Source { path, text } in sources {
+        let place = || format!("configuration file {}", path.display());
+        let keys = keys(text).with_context(place)?;
+        for (key, value) in keys {
+            set(&mut settings, (&key, &value), (cli, command)).with_context(place)?;
+        }
+    }
+    let is_said = |key: &str| {
+        let argument = command.get_arguments().find(|it| it.get_long() == Some(key));
+        let source = argument.and_then(|it| matches.value_source(it.get_id().as_str()));
+        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
+    settings.retain(|setting| !is_said(&setting.key));
+    Ok(settings.into_iter().flat_map(|setting| setting.flags).collect())
+}
+
+fn keys(text: &str) -> anyhow::Result<Map<String, Value>> {
+    match serde_saphyr::from_str::<Option<Value>>(text)? {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(keys)) => Ok(keys),
+        Some(_) => bail!("is not a list of `key: value` lines"),
+    }
+}
+
+/// Has one more line say what it says.
+fn set(
+    settings: &mut Vec<Setting>,
+    (line, value): (&str, &Value),
+    (cli, command): (&Command, &Command),
+) -> anyhow::Result<()> {
+    let key = line.strip_suffix('+').unwrap_or(line);
+    let Some(argument) = find(cli, command, key)? else { return Ok(()) };
+    let is_list = matches!(argument.get_action(), ArgAction::Append);
+    if line.ends_with('+') && !is_list {
+        bail!("`{key}` is no list, to which `{line}` could add something");
+    }
+    let switch = matches!(argument.get_action(), ArgAction::SetTrue | ArgAction::Count);
+    let flags = values(key, value, switch)?;
+    if flags.len() > 1 && !is_list && !switch {
+        bail!("`{key}` is one text, and no list");
+    }
+    match settings.iter_mut().find(|setting| setting.key == key) {
+        Some(known) if line.ends_with('+') => known.flags.extend(flags),
+        Some(known) => known.flags = flags,
+        None => settings.push(Setting { key: key.to_owned(), flags }),
+    }
+    Ok(())
+}
+
+fn keys_of(command: &Command) -> impl Iterator<Item = (&str, &clap::Arg)> {
+    let long = command.get_arguments().filter_map(|it| Some((it.get_long()?, it)));
+    long.filter(|(name, _)| *name != CONFIG && *name != "help")
+}
+
+/// The flag of a key. A command that looks after a server has some of its keys, and does not mind the
+/// others.
+fn find<'a>(
+    cli: &Command,
+    command: &'a Command,
+    key: &str,
+) -> anyhow::Result<Option<&'a clap::Arg>> {
+    if let Some((_, argument)) = keys_of(command).find(|(name, _)| *name == key) {
+        return Ok(Some(argument));
+    }
+    let own = command.get_name();
+    if !ROLES.contains(&own) {
+        return Ok(None);
+    }
+    let others = ROLES.iter().filter(|role| **role != own);
+    for role in others.filter_map(|role| cli.find_subcommand(role)) {
+        if keys_of(role).any(|(name, _)| name == key) {
+            let role = role.get_name();
+            bail!("`{key}` is a key of `kinglet {role}`, and not of `kinglet {own}`");
+        }
+    }
+    let nearest = keys_of(command).map(|(name, _)| (distance(name, key), name)).min();
+    match nearest {
+        // Where more than half of it would have to change, it was not meant.
+        Some((changes, name)) if changes * 2 <= name.len().max(key.len()) => {
+            bail!("`{key}` is not a key; did you mean `{name}`?")
+        }
+        _ => bail!("`{key}` is not a key; `kinglet {own} --help` has them all"),
     }
 }
 
@@ -120,46 +245,5 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the file adds before `words`, or the complaint.
-    #[track_caller]
-    fn check(file: &str, words: &[&str], expected: &str) {
-        let words = ["kinglet", "server"].iter().chain(words);
-        let matches = super::super::Cli::command().try_get_matches_from(words).unwrap();
-        let (name, matches) = matches.subcommand().unwrap();
-        let cli = super::super::Cli::command();
-        let command = cli.find_subcommand(name).unwrap();
-        let actual = match flags(file, command, matches) {
-            Ok(flags) => flags.join(" ".as_ref()).into_string().unwrap(),
-            Err(error) => error.to_string(),
-        };
-        assert_eq!(actual, expected);
-    }
-
-    #[test]
-    fn keys_become_flags() {
-        check("", &[], "");
-        check("# nothing\n", &[], "");
-        check("node-name: one\n", &[], "--node-name=one");
-        check("https-listen-port: 7443\n", &[], "--https-listen-port=7443");
-        check("tls-san:\n- a\n- b\n", &[], "--tls-san=a --tls-san=b");
-        check("debug: true\n", &[], "--debug");
-        check("debug: false\n", &[], "");
-    }
-
-    #[test]
-    fn the_command_line_wins() {
-        check("node-name: one\n", &["--node-name", "two"], "");
-        check("tls-san: [a, b]\n", &["--tls-san", "c"], "");
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        check("node-nam: one\n", &[], "`node-nam` is not a key; did you mean `node-name`?");
-        check("debug: maybe\n", &[], "`debug` must be true or false");
-        check("node-name: {a: b}\n", &[], "`node-name` must be a text or a list of texts");
-        check("- a\n", &[], "is not a list of `key: value` lines");
-    }
-}
+#[path = "config_file_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 //! Start at [`main()`]. This is the only module that prints to stdout.
 
 mod agent;
+mod backup;
 mod certificate;
 mod check;
 mod config_file;
@@ -47,6 +48,8 @@ enum Command {
     Image(image::Args),
     /// Look after the certificates of a server
     Certificate(certificate::Args),
+    /// Make, list, remove and restore backups of a server
+    Backup(backup::Args),
     /// Say what this host lacks, and how to get it
     Check(check::Args),
     /// Stop all pods of a data directory and remove their mounts, interfaces and cgroups
@@ -100,6 +103,7 @@ fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Packaged(args) => packaged::run(&args),
         Command::Image(args) => image::run(args),
         Command::Certificate(args) => certificate::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(&args),
         Command::Version => {
             print(&format!("kinglet {VERSION} (Kubernetes v1.35)\n"))?;

@@ -31,7 +31,7 @@ pub(super) struct DataDir {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Files")]
 pub(super) struct FileArgs {
-    /// Configuration file; every flag is a key of it [default: /etc/kinglet/config.yaml]
+    /// Configuration file; every flag is a key of it, and FILE.d/*.yaml come after it [default: /etc/kinglet/config.yaml]
     #[arg(long, short = 'c', env = "KINGLET_CONFIG_FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -315,7 +315,7 @@ pub(super) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Kubernetes names are lower case.
-fn host_name() -> anyhow::Result<String> {
+pub(super) fn host_name() -> anyhow::Result<String> {
     let name = nix::unistd::gethostname().context("the host's name cannot be read")?;
     Ok(name.to_string_lossy().to_lowercase())
 }

@@ -6,7 +6,8 @@ use super::logs::LogArgs;
 use super::node::{FileArgs, NodeArgs, absolute};
 use super::values;
 use crate::api::ranges::address_at;
-use crate::daemon::{self, ClusterConfig, NodePortRange, Places, ServerConfig};
+use crate::daemon::backup::{BackupConfig, BackupSchedule};
+use crate::daemon::{self, ClusterConfig, Layout, NodePortRange, Places, ServerConfig};
 use crate::network::overlay::Backend;
 use anyhow::bail;
 use clap::ValueEnum;
@@ -99,6 +100,34 @@ impl BackendArg {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Backup")]
+struct BackupArgs {
+    /// When to make backups, as a CronJob has it, such as `0 3 * * *` or @daily [default: never]
+    #[arg(long, env = "KINGLET_BACKUP_SCHEDULE", value_name = "CRON")]
+    backup_schedule: Option<BackupSchedule>,
+    /// So many of those are kept; those of `kinglet backup save` stay
+    #[arg(long, env = "KINGLET_BACKUP_RETENTION", default_value_t = 5, value_name = "N")]
+    backup_retention: usize,
+    /// Where backups are [default: <data-dir>/server/backups]
+    #[arg(long, env = "KINGLET_BACKUP_DIR", value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+}
+
+impl BackupArgs {
+    fn into_config(self, data_dir: &Path) -> anyhow::Result<BackupConfig> {
+        if self.backup_retention == 0 {
+            bail!("--backup-retention 0 would remove every backup; leave --backup-schedule out");
+        }
+        let directory = match self.backup_dir {
+            Some(directory) => absolute(&directory)?,
+            None => Layout::of(data_dir).backups(),
+        };
+        let (schedule, retention) = (self.backup_schedule, self.backup_retention);
+        Ok(BackupConfig { directory, schedule, retention })
+    }
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     files: FileArgs,
@@ -110,6 +139,8 @@ pub(super) struct Args {
     node: NodeArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    backup: BackupArgs,
     #[command(flatten)]
     logs: LogArgs,
 }
@@ -129,7 +160,7 @@ impl Args {
     }
 
     fn into_config(self) -> anyhow::Result<ServerConfig> {
-        let Self { files, kubeconfig, listen, node, network, logs: _ } = self;
+        let Self { files, kubeconfig, listen, node, network, backup, logs: _ } = self;
         let (cluster_cidrs, service_cidrs) = ranges(&network)?;
         let cluster_dns = match network.cluster_dns.is_empty() {
             false => network.cluster_dns,
@@ -142,6 +173,7 @@ impl Args {
             https_port: listen.https_listen_port,
             advertise_address: listen.advertise_address.unwrap_or(node.ips[0]),
             tls_sans: listen.tls_san,
+            backup: backup.into_config(&node.data_dir)?,
             node,
             cluster: ClusterConfig {
                 cluster_cidrs,
@@ -239,5 +271,8 @@ mod tests {
         check(&["--ingress-https-port", "0"], "https_port: None");
         check(&["--ingress-trusted-ips", "10.1.2.3/8,::1"], "[10.0.0.0/8, ::1/128]");
         check(&["--ingress-access-log", "-"], "access_log: Some(\"-\")");
+        check(&[], "directory: \"/var/lib/kinglet/server/backups\", schedule: None, retention: 5");
+        check(&["--backup-dir", "/b", "--backup-schedule", "@daily"], "directory: \"/b\"");
+        check(&["--backup-retention", "0"], "leave --backup-schedule out");
     }
 }

@@ -1,5 +1,6 @@
 //! What a server is told: validated, plain, and passed to each component as it needs it.
 
+use super::backup::BackupConfig;
 use super::ingress::IngressConfig;
 use crate::api::pod::Amounts;
 use crate::kubelet::eviction::EvictionConfig;
@@ -111,6 +112,7 @@ pub struct ServerConfig {
     pub advertise_address: IpAddr,
     /// Names and addresses.
     pub tls_sans: Vec<String>,
+    pub backup: BackupConfig,
 }
 
 /// Everything `kinglet agent` can be told.
@@ -157,6 +159,18 @@ impl Layout {
 
     pub(super) fn data_dir(&self) -> PathBuf {
         self.data_dir.clone()
+    }
+
+    /// What makes this machine a server, and what is backed up of it.
+    #[must_use]
+    pub fn server(&self) -> PathBuf {
+        self.data_dir.join("server")
+    }
+
+    /// Where backups are, unless somebody says otherwise.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.server().join("backups")
     }
 
     pub(super) fn database(&self) -> PathBuf {

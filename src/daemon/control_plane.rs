@@ -8,7 +8,7 @@ use super::scheduler_caches::scheduler_caches;
 use super::server::STOP_DEADLINE;
 use super::settings::Settings;
 use super::token_keys::keep_token_keys;
-use super::{ports, role, user_agents};
+use super::{backup, ports, role, user_agents};
 use crate::apiserver::{self, Identity, NodeService, TokenSettings};
 use crate::client::{Client, EventRecorder};
 use crate::controllers::nodeipam::NodeRange;
@@ -100,6 +100,7 @@ impl ControlPlane {
         let kept = Arc::clone(&certificates).keep(admin_due, api_tasks.shutdown());
         api_tasks.spawn("certificates", kept);
         api_tasks.spawn("clock", follow_clock(clock.clone(), api_tasks.shutdown()));
+        backup::start(&config.backup, layout.server(), &config.node.name, clock, &mut api_tasks);
         let mut loop_tasks = Tasks::default();
         if config.has(Component::Agent) {
             role::keep(config.node.name.clone(), own, &mut loop_tasks);

@@ -7,6 +7,7 @@
 mod access;
 mod address;
 mod agent;
+pub mod backup;
 mod certificates;
 mod config;
 mod control_plane;

@@ -590,7 +590,7 @@ impl Answer {
 
 /// What is tested: the executable of this build, or the one that `KINGLET_EXECUTABLE` names, as a
 /// release or a static build.
-fn executable() -> String {
+pub fn executable() -> String {
     std::env::var("KINGLET_EXECUTABLE").unwrap_or(env!("CARGO_BIN_EXE_kinglet").to_owned())
 }
 

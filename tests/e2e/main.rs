@@ -10,6 +10,7 @@ mod account;
 mod agents;
 mod apart;
 mod autoscaling;
+mod backup;
 mod deployment;
 mod drain;
 mod everyday;

@@ -5,6 +5,7 @@
 mod basics;
 mod child;
 mod concurrent;
+mod copying;
 mod crash;
 mod forgetting;
 mod full;

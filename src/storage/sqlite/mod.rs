@@ -10,6 +10,7 @@
 //! there, is told that it is compacted: such a revision is as gone as one that has been. The same is
 //! said after a crash about revisions that were announced and never reached the disk.
 
+mod copy;
 mod fault;
 mod group;
 mod history;
@@ -28,6 +29,7 @@ mod view;
 mod watch;
 mod writer;
 
+pub use copy::{Facts, Halt, Held, SCHEMA, copy, facts, go_on_after, hold, verify};
 pub use fault::Fault;
 pub use open::OpenError;
 pub use retention::History;

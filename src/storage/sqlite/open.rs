@@ -146,7 +146,7 @@ fn open_file(path: PathBuf, unknown: Replaced) -> Result<Opened, OpenError> {
     Ok(Opened { lock, writer, readers, state, path })
 }
 
-fn name(error: rusqlite::Error, path: &Path) -> OpenError {
+pub(super) fn name(error: rusqlite::Error, path: &Path) -> OpenError {
     let path = path.to_owned();
     if is_damage(&error) {
         return OpenError::Damaged { path, detail: error.to_string() };
@@ -154,7 +154,7 @@ fn name(error: rusqlite::Error, path: &Path) -> OpenError {
     OpenError::Sqlite { path, source: error }
 }
 
-fn name_migration(error: MigrateError, path: &Path) -> OpenError {
+pub(super) fn name_migration(error: MigrateError, path: &Path) -> OpenError {
     match error {
         MigrateError::Newer { found, known } => {
             OpenError::Newer { path: path.to_owned(), found, known }
@@ -164,7 +164,7 @@ fn name_migration(error: MigrateError, path: &Path) -> OpenError {
 }
 
 /// Takes the lock that keeps a second process out, for as long as the file that is returned is open.
-fn lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(directory) = directory {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -199,7 +199,7 @@ const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Refuses a file that is not a database, or that has been cut off.
-fn check_header(path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_header(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::File { operation: "read", path: path.to_owned(), source };
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
     let file = match File::open(path) {
@@ -272,7 +272,7 @@ fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Refuses a database that somebody else has made, or a later version.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let look = || {
         let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let tables: i64 =
