@@ -4,6 +4,7 @@
 //! changes make it look at which key (`mod.rs`), what it looks at (`observe`, there as well) and what
 //! it decides (`plan.rs`, pure). Controllers never import each other.
 
+mod addon;
 mod availability;
 pub mod certificates;
 pub mod cronjob;
@@ -105,6 +106,7 @@ use service::{HostPort, ServiceController};
 use serviceaccount::ServiceAccountController;
 use servicecidrs::ServiceCidrController;
 use statefulset::StatefulSetController;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tainteviction::TaintEvictionController;
 use tokencleaner::TokenCleaner;
@@ -217,6 +219,8 @@ pub struct Config {
     pub has_ingress: bool,
     /// `None` where somebody else gives Services of type `LoadBalancer` their addresses.
     pub load_balancer: Option<LoadBalancer>,
+    /// Where manifests are that are applied by themselves. `None`: nowhere.
+    pub manifests: Option<PathBuf>,
 }
 
 /// How Services of type `LoadBalancer` get the addresses of nodes.
@@ -233,6 +237,9 @@ pub enum Caller<'a> {
     ControllerManager,
     /// The API server itself, whose loops some upstream are.
     ApiServer,
+    /// Whoever wrote the manifests of this machine, and so may do everything: a member of
+    /// `system:masters`, whose right to hand out others is not asked for.
+    Manifests,
     /// This service account in `kube-system`: each controller has its own.
     ServiceAccount(&'a str),
 }
@@ -301,6 +308,9 @@ pub fn start(
         starter.start(controller, queue);
     }
     feed.start(&client(Caller::ControllerManager), tasks);
+    if let Some(directory) = config.manifests {
+        addon::start(client(Caller::Manifests), caches, &config.clock, directory, tasks);
+    }
 }
 
 /// The controllers of what people, machines and pods show to be believed.

@@ -177,6 +177,11 @@ impl Layout {
         self.data_dir.join("server/db/state.db")
     }
 
+    /// Where manifests are that the server applies.
+    pub(super) fn manifests(&self) -> PathBuf {
+        self.data_dir.join("server/manifests")
+    }
+
     pub(super) fn tls(&self) -> PathBuf {
         self.data_dir.join("server/tls")
     }

@@ -126,6 +126,7 @@ impl ControlPlane {
                     Caller::ControllerManager => {
                         Identity::new("system:kube-controller-manager", &[])
                     }
+                    Caller::Manifests => Identity::new("system:addons", &["system:masters"]),
                     Caller::ServiceAccount(name) => Identity::service_account("kube-system", name),
                 };
                 Client::new(api.local(identity), user_agents::CONTROLLERS)
@@ -139,6 +140,7 @@ impl ControlPlane {
                 signers: certificates.signers(),
                 load_balancer: gives_addresses(config).then(|| load_balancer(config)),
                 has_ingress: config.has(Component::Ingress),
+                manifests: Some(Layout::of(&config.node.data_dir).manifests()),
             };
             let tasks = &mut self.loop_tasks;
             let caches = Caches::start(&client(Caller::ControllerManager), tasks);

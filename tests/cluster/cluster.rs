@@ -16,6 +16,7 @@ use kinglet::registry::stored_kinds;
 use kinglet::stdx::{Clock, Tasks};
 use kinglet::storage::Store as _;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,18 +33,24 @@ pub(crate) struct Cluster {
     /// May do everything.
     pub(crate) client: Client,
     pub(crate) pods: Arc<Cache<Pod>>,
+    /// Where manifests are that are applied by themselves.
+    pub(crate) manifests: Option<PathBuf>,
     controllers: Option<Tasks>,
     _node: Tasks,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::with_manifests(None).await
+    }
+
+    pub(crate) async fn with_manifests(manifests: Option<PathBuf>) -> Self {
         let api = Api::start().await;
         let client = Client::new(api.server.local(Identity::new("a", &["system:masters"])), "test");
         let mut node = Tasks::default();
         let pods = Cache::start(client.clone(), Selection::default(), &mut node);
         start_kubelet(&client, &pods, &mut node);
-        let mut cluster = Self { api, client, pods, controllers: None, _node: node };
+        let mut cluster = Self { api, client, pods, manifests, controllers: None, _node: node };
         cluster.start_controllers();
         cluster
     }
@@ -54,6 +61,7 @@ impl Cluster {
             let identity = match caller {
                 Caller::ApiServer => Identity::new("system:apiserver", &["system:masters"]),
                 Caller::ControllerManager => Identity::new("system:kube-controller-manager", &[]),
+                Caller::Manifests => Identity::new("system:addons", &["system:masters"]),
                 Caller::ServiceAccount(name) => Identity::service_account("kube-system", name),
             };
             Client::new(self.api.server.local(identity), "kinglet")
@@ -69,6 +77,7 @@ impl Cluster {
             signers: signers(),
             load_balancer: Some(controllers::LoadBalancer { reserved: Vec::new() }),
             has_ingress: true,
+            manifests: self.manifests.clone(),
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);

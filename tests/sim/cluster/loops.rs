@@ -25,6 +25,7 @@ impl Cluster {
             Caller::ControllerManager => {
                 self.client(Identity::new("system:kube-controller-manager", &[]), "manager")
             }
+            Caller::Manifests => self.client(Identity::new("addons", &["system:masters"]), "addons"),
             Caller::ServiceAccount(name) => {
                 self.client(Identity::service_account("kube-system", name), name)
             }
@@ -38,6 +39,7 @@ impl Cluster {
             signers: signers(),
             load_balancer: Some(controllers::LoadBalancer { reserved: Vec::new() }),
             has_ingress: true,
+            manifests: None,
         };
         let caches = Caches::start(&client(Caller::ControllerManager), &mut tasks);
         controllers::start(client, &caches, config, &mut tasks);
