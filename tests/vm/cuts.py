@@ -20,10 +20,12 @@ from qemu import Machine, save
 
 WRITERS = 4
 NAMES_PER_WRITER = 30
-# A cut comes so many seconds after the load began, or, one time of EARLY, as many after kinglet was started.
-LOAD_SECONDS = (0.3, 3.0)
-START_SECONDS = (0.0, 4.0)
+# A cut comes after so many acknowledged writes, or after so long.
+WRITES = (1, 100)
+LOAD_SECONDS = 10
+# Or, one time of so many, while kinglet starts.
 EARLY = 6
+CONFLICT = 409
 READY_SECONDS = 120
 DREADED = "^ENDED|NOT MOUNTED|Kernel panic|EXT4-fs error"
 BOOT_SECONDS = 240
@@ -41,7 +43,7 @@ class Ledger:
     """What the clients know: of each name what may be there, and the greatest revision that anybody saw."""
 
     def __init__(self):
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self.known = {}
         self.unsure = {}
         self.greatest = 0
@@ -62,6 +64,12 @@ class Ledger:
                 self.known[name] = (content, revision)
             self.greatest = max(self.greatest, revision)
             self.acknowledged += 1
+            self._lock.notify_all()
+
+    def wait(self, acknowledged, seconds):
+        """Until so many writes were acknowledged, but no longer than so."""
+        with self._lock:
+            self._lock.wait_for(lambda: self.acknowledged >= acknowledged, seconds)
 
     def saw(self, revision):
         with self._lock:
@@ -143,15 +151,17 @@ class Load:
 
     def _beat(self, api):
         """Heartbeats are announced before they last: their revisions must not come again all the same."""
-        body = {"metadata": {"name": "somebody"}, "spec": {"holderIdentity": "somebody"}}
+        lease = {"metadata": {"name": "somebody"}, "spec": {"leaseTransitions": 0}}
         try:
-            api.create(LEASES, body)
+            lease = api.create(LEASES, lease)
         except Refused as refused:
-            if refused.status != 409:
+            if refused.status != CONFLICT:
                 raise
+            lease = api.get(f"{LEASES}/somebody")
         while not self._over.is_set():
-            body["spec"]["leaseTransitions"] = body["spec"].get("leaseTransitions", 0) + 1
-            self._ledger.saw(revision_of(api.replace(f"{LEASES}/somebody", body)))
+            lease["spec"]["leaseTransitions"] += 1
+            lease = api.replace(f"{LEASES}/somebody", lease)
+            self._ledger.saw(revision_of(lease))
 
 
 def revision_of(value):
@@ -188,7 +198,7 @@ class Cuts:
         began = self._go()
         early = self._kubeconfig is not None and self._rng.randrange(EARLY) == 0
         if early:
-            delay = self._rng.uniform(*START_SECONDS)
+            delay = self._rng.uniform(0, self.ready_after[-1])
             time.sleep(delay)
             self.machine.cut()
             self.early += 1
@@ -258,7 +268,8 @@ class Cuts:
         objects = self._settle()
         before, floor = self.ledger.acknowledged, self.ledger.greatest
         load = Load(self.ledger, self._connect, self._rng)
-        time.sleep(self._rng.uniform(*LOAD_SECONDS))
+        self.ledger.wait(before + self._rng.randint(*WRITES), LOAD_SECONDS)
+        time.sleep(self._rng.uniform(0, 0.05))
         self.machine.cut()
         load.end()
         return (f"ready after {self.ready_after[-1]:.1f} s, {objects} objects as acknowledged,"

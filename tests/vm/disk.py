@@ -41,7 +41,7 @@ class Disk:
         with self._idle:
             if not self._idle.wait_for(lambda: self._users == 0, timeout=30):
                 raise TimeoutError("the machine still uses the disk")
-        survival = rng.choice([0.0, rng.random(), rng.random(), 1.0])
+        survival = rng.choice([0.0, 0.0, rng.random()])
         torn = rng.random() < 0.5
         unflushed = lost = 0
         for offset, data in self._unflushed:
