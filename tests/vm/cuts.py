@@ -26,7 +26,7 @@ LOAD_SECONDS = 10
 # Or, one time of so many, while kinglet starts.
 EARLY = 6
 CONFLICT = 409
-READY_SECONDS = 120
+READY_SECONDS = 300
 DREADED = "^ENDED|NOT MOUNTED|Kernel panic|EXT4-fs error"
 BOOT_SECONDS = 240
 DISK_BYTES = 256 << 20

@@ -14,7 +14,6 @@ that goes at the end, and only processes are ended that were started here. It ne
 """
 
 import argparse
-import faulthandler
 import os
 import random
 import shutil
@@ -27,8 +26,9 @@ import time
 
 import image
 from cuts import Cuts
+from node import Agent, Node
 
-LIMIT_SECONDS = 30 * 60
+MINUTES = 30
 CUTS = 50
 BEGAN = time.monotonic()
 
@@ -70,7 +70,39 @@ def cut_power(built, options, work):
         cuts.close()
 
 
-PARTS = {"cuts": cut_power}
+def live_on_a_node(built, options, work):
+    """Part `node`, and `agent` in its midst."""
+    say = Report.sayer("node")
+    ports = {key: free_port() for key in ("api", "service", "api-2", "service-2", "peer-1", "peer-2")}
+    node = Node(built, options, work, ports, random.Random(options.seed), say)
+    try:
+        for step in node.begin():
+            step()
+        if "agent" in options.only:
+            let_agent_join(built, node, work, ports)
+        for step in node.go_on():
+            step()
+    except Exception as failure:
+        say(f"failed: {failure}\n{node.debian.troubles()}")
+        raise
+    finally:
+        node.close()
+
+
+def let_agent_join(built, node, work, ports):
+    say = Report.sayer("agent")
+    agent = Agent(built, node, work, ports | {"api": ports["api-2"], "service": ports["service-2"]}, say)
+    try:
+        for step in agent.steps():
+            step()
+    except Exception as failure:
+        say(f"failed: {failure}\n{agent.debian.troubles()}")
+        raise
+    finally:
+        agent.close()
+
+
+PARTS = ("cuts", "node", "agent")
 
 
 def parse():
@@ -79,21 +111,29 @@ def parse():
     arguments.add_argument("--previous", type=os.path.realpath)
     arguments.add_argument("--cuts", type=int, default=CUTS)
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments.add_argument("--minutes", type=int, default=MINUTES)
+    arguments.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     return arguments.parse_args()
+
+
+def out_of_time(*_):
+    raise TimeoutError("it took longer than it may")
 
 
 def main():
     options = parse()
-    faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(options.minutes * 60)
     say = Report.sayer("run")
     say(f"seed {options.seed}")
     built = image.built(say)
     work = tempfile.mkdtemp(prefix="kinglet-vm.")
     try:
-        for part in options.only:
-            PARTS[part](built, options, work)
+        if "node" in options.only:
+            live_on_a_node(built, options, work)
+        if "cuts" in options.only:
+            cut_power(built, options, work)
     finally:
         shutil.rmtree(work)
     say("done")
