@@ -14,11 +14,8 @@ SAVE_SECONDS = 60
 
 
 def program():
-    """The command of qemu: the host's, or what deps.sh unpacked."""
-    if os.path.exists(f"{UNPACKED}/bin/qemu-system-x86_64"):
-        share = f"{UNPACKED}/share"
-        return [f"{UNPACKED}/bin/qemu-system-x86_64", "-L", f"{share}/qemu", "-L", f"{share}/seabios"]
-    return ["qemu-system-x86_64"]
+    """The command of qemu, as deps.sh unpacked it."""
+    return [f"{UNPACKED}/bin/qemu-system-x86_64", "-L", f"{UNPACKED}/share/qemu", "-L", f"{UNPACKED}/share/seabios"]
 
 
 class Ended(Exception):
