@@ -8,14 +8,16 @@ each write whether it was acknowledged. Then qemu is killed, and the disk loses 
 import base64
 import os
 import random
+import sqlite3
 import statistics
+import subprocess
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from api import UNREACHABLE, Api, Refused, eventually
 from disk import Disk
-from image import empty_disk, memory_archive
+from image import empty_disk, memory_archive, run
 from qemu import Machine, save
 
 WRITERS = 4
@@ -76,7 +78,7 @@ class Ledger:
             self.greatest = max(self.greatest, revision)
 
     def settle(self, found):
-        """Compares with what is there after a cut, and takes it over. Says how many unanswered writes had come through."""
+        """Compares with what is there after a cut, and takes it over. Says how many unanswered writes came through."""
         for name in {*self.known, *found, *self.unsure}:
             before, after = self.known.get(name), found.get(name)
             came_through = name in self.unsure and self.unsure[name] == (after and after[0])
@@ -191,7 +193,8 @@ class Cuts:
         self._start("-qmp", f"unix:{monitor},server=on,wait=off")
         self.machine.hear("^WAITING", BOOT_SECONDS)
         save(self.machine, monitor, self._picture)
-        self._say(f"booted in {time.monotonic() - began:.0f} s, picture of {os.path.getsize(self._picture) >> 20} MiB taken")
+        size = os.path.getsize(self._picture) >> 20
+        self._say(f"booted in {time.monotonic() - began:.0f} s, picture of {size} MiB taken")
 
     def once(self):
         """From one cut to the next."""
@@ -217,10 +220,25 @@ class Cuts:
         self._find_ready(began)
         self._settle()
         self.machine.cut()
+        self._disk.lose_power(self._rng)
+        self._examine()
+
+    def _examine(self):
+        """Nothing is wrong in the file system nor in the store's file, for others than kinglet."""
+        image = f"{self._work}/cuts.img"
+        # 1: its journal was replayed.
+        if (code := subprocess.run(["e2fsck", "-fp", image], stdout=subprocess.DEVNULL, check=False).returncode) > 1:
+            raise Broken(f"the file system is damaged: e2fsck ends with {code}")
+        run("debugfs", "-R", f"rdump /kinglet/server/db {self._work}", image, stderr=subprocess.DEVNULL)
+        with closing(sqlite3.connect(f"{self._work}/db/state.db")) as store:
+            found = store.execute("PRAGMA integrity_check").fetchall()
+        if found != [("ok",)]:
+            raise Broken(f"the store's file is damaged: {found[:5]}")
+        self._say("the file system and the store's file are without a fault")
 
     def summary(self):
-        return (f"{self.cuts} power cuts, {self.early} of them while it started; {self.ledger.acknowledged} acknowledged writes"
-                f" all there, {self.came_through} unanswered ones had come through; {self.lost} of {self.unflushed}"
+        return (f"{self.cuts} power cuts, {self.early} of them while it started;"
+                f" {self.ledger.acknowledged} acknowledged writes all there, {self.came_through} unanswered ones had come through; {self.lost} of {self.unflushed}"
                 f" sectors not flushed were lost; {self._disk.flushes} flushes; ready after"
                 f" {statistics.median(self.ready_after):.1f} s (median), {max(self.ready_after):.1f} s at most")
 

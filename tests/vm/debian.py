@@ -33,7 +33,8 @@ class Debian:
             f" cryptomgr.notests systemd.show_status=0 {identity}",
             "-drive", f"file=nbd+unix:///?socket={work}/{name}.nbd,format=raw,if=none,id=disk",
             "-device", "nvme,drive=disk,serial=disk",
-            "-netdev", f"user,id=host,restrict=on{forwards},guestfwd=tcp:10.0.2.100:80-cmd:busybox httpd -i -h {work}/release",
+            "-netdev", f"user,id=host,restrict=on{forwards}"
+            f",guestfwd=tcp:10.0.2.100:80-cmd:busybox httpd -i -h {work}/release",
             "-device", f"virtio-net-pci,netdev=host,mac=52:54:00:00:00:{number:02x},romfile=",
             "-netdev", f"dgram,id=peer,local.type=inet,local.host=127.0.0.1,local.port={ports[f'peer-{number}']}"
             f",remote.type=inet,remote.host=127.0.0.1,remote.port={ports[f'peer-{other}']}",

@@ -1,126 +1,15 @@
-"""One machine from its installation to the uninstallation, and a second one that joins."""
+"""One machine from its installation to the uninstallation."""
 
-import hashlib
-import http.client
-import os
-import shutil
-import subprocess
-import threading
 import time
-from contextlib import suppress
 
-from api import UNREACHABLE, Refused, eventually
-from debian import RELEASES, Debian
+from api import Refused, eventually
+from debian import Debian
+from install import install, release, traces, uninstall, upgrade
+from lookers import Lookers
+from objects import DEFAULT, DEPLOYMENTS, MEMORY_LIMIT, hello, node_is_ready, page, ready_pods, service
 
 POD_SECONDS = 300
-MEMORY_LIMIT = 64 << 20
-HERE = os.path.dirname(os.path.realpath(__file__))
-PROJECT = os.path.dirname(os.path.dirname(HERE))
-DEFAULT = "/api/v1/namespaces/default"
-IMAGES = "/var/lib/kinglet/agent/images"
 CUTS_WITH_PODS = 3
-BY_HAND = ("systemctl disable --now kinglet 2>&1; /usr/local/bin/kinglet killall && systemctl daemon-reload && rm -rf"
-           " /var/lib/kinglet /etc/kinglet /run/kinglet /usr/local/bin/kinglet /etc/systemd/system/kinglet.service")
-INSTALL = f"curl -fsS {RELEASES}/install.sh | INSTALL_KINGLET_URL={RELEASES} sh"
-# Of whatever may be left behind, what there is.
-TRACES = r"""
-find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log -o -path /var/tmp \
-  -o -path /var/lib/systemd \) -prune -o -print | sed 's/^/file /'
-find /run /tmp -mindepth 1 -maxdepth 2 -not -path '/run/systemd/*' -not -path '/run/udev/*' -not -path '/run/vm-shell*' \
-  | sed 's/^/run /'
-ip -o link | awk '{ print "link", $2 }'
-ip -o address | awk '{ print "address", $2, $4 }'
-ip route show table all | sed 's/ expires.*//; s/^/route /'
-ip rule | sed 's/^/policy /'
-nft list ruleset | sed 's/^/nft /'
-find /sys/fs/cgroup -type d -not -path '*/system.slice/systemd-*' -not -path '*.mount' | sed 's/^/cgroup /'
-awk '{ print "mount", $2, $3 }' /proc/mounts
-ps -eo args --ppid 2 -p 2 --deselect | grep -E 'kinglet|shim|runc' | grep -v -E 'grep|bash -c' | sed 's/^/process /'
-ls /var/run/netns 2>/dev/null | sed 's/^/namespace /'
-true
-"""
-
-
-def release(work, kinglet):
-    """Puts what the host gives to the machines into its directory, as a release is."""
-    directory = f"{work}/release"
-    os.makedirs(directory, exist_ok=True)
-    shutil.copy(kinglet, f"{directory}/kinglet-amd64")
-    with open(f"{directory}/kinglet-amd64", "rb") as file:
-        total = hashlib.file_digest(file, "sha256").hexdigest()
-    with open(f"{directory}/sha256sums.txt", "w", encoding="utf-8") as file:
-        file.write(f"{total}  kinglet-amd64\n")
-    for script in ("packaging/install.sh", "packaging/kinglet.service"):
-        with suppress(FileNotFoundError):
-            shutil.copy(f"{PROJECT}/{script}", directory)
-    if not os.path.exists(f"{directory}/hello.tar"):
-        subprocess.run([f"{PROJECT}/packaging/example-image.sh", f"{directory}/hello.tar"], check=True)
-    return subprocess.run([kinglet, "packaged", "kinglet.service"], capture_output=True, check=False).returncode == 0
-
-
-def install(debian, carries_its_service, command):
-    """Installs kinglet and starts it: `curl | sh`, or by hand where the executable does not carry its unit yet."""
-    debian.run(f"mkdir -p {IMAGES} /etc/kinglet && curl -fsS {RELEASES}/hello.tar -o {IMAGES}/hello.tar")
-    debian.run(f"echo 'node-ip: [{debian.address}]' >/etc/kinglet/config.yaml")
-    if carries_its_service:
-        return debian.run(f"{INSTALL} -s - {command}", 400)
-    fetch(debian)
-    return debian.run(f"curl -fsS {RELEASES}/kinglet.service | sed 's,^ExecStart=.*,ExecStart=/usr/local/bin/kinglet {command},'"
-                      " >/etc/systemd/system/kinglet.service && systemctl daemon-reload && systemctl enable --now kinglet 2>&1")
-
-
-def upgrade(debian, carries_its_service):
-    """The same again, with what the release has by now."""
-    if carries_its_service:
-        return debian.run(INSTALL, 400)
-    fetch(debian)
-    return debian.run("systemctl restart kinglet", 400)
-
-
-def fetch(debian):
-    debian.run(f"curl -fsS {RELEASES}/kinglet-amd64 -o /usr/local/bin/kinglet.new && chmod 755 /usr/local/bin/kinglet.new"
-               " && mv /usr/local/bin/kinglet.new /usr/local/bin/kinglet")
-
-
-def node_is_ready(api, name):
-    conditions = api.get(f"/api/v1/nodes/{name}")["status"]["conditions"]
-    return any(x["type"] == "Ready" and x["status"] == "True" for x in conditions)
-
-
-def ready_pods(api, app):
-    pods = api.get(f"{DEFAULT}/pods?labelSelector=app%3D{app}")["items"]
-    return [x for x in pods if any(
-        c["type"] == "Ready" and c["status"] == "True" for c in x["status"].get("conditions", []))]
-
-
-def hello(app, replicas, node=None):
-    """A Deployment of the example's web server."""
-    container = {"name": "web", "image": "docker.io/library/hello:1", "ports": [{"containerPort": 8080}],
-                 "readinessProbe": {"httpGet": {"port": 8080}, "periodSeconds": 1},
-                 "resources": {"limits": {"memory": str(MEMORY_LIMIT)}}}
-    pod = {"terminationGracePeriodSeconds": 1, "containers": [container], "tolerations": [{"operator": "Exists"}]}
-    if node:
-        pod["nodeName"] = node
-    labels = {"app": app}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": app},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
-                     "template": {"metadata": {"labels": labels}, "spec": pod}}}
-
-
-def service(app, node_port=None):
-    port = {"port": 80, "targetPort": 8080} | ({"nodePort": node_port} if node_port else {})
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": app},
-            "spec": {"selector": {"app": app}, "ports": [port], "type": "NodePort" if node_port else "ClusterIP"}}
-
-
-def page(port, seconds=10):
-    """What the Service answers to the host."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-    try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
 
 
 class Node:
@@ -136,12 +25,12 @@ class Node:
 
     def first_boot(self):
         took = self.debian.boot()
-        version = self.debian.run("uname -r; . /etc/os-release; echo $PRETTY_NAME; stat -fc %T /sys/fs/cgroup").split("\n")
-        self.say(f"booted in {took:.0f} s: {', '.join(version).strip(', ')}")
-        if version[2] != "cgroup2fs":
+        facts = self.debian.run("uname -r; . /etc/os-release; echo $PRETTY_NAME; stat -fc %T /sys/fs/cgroup").split("\n")
+        self.say(f"booted in {took:.0f} s: {', '.join(facts).strip(', ')}")
+        if facts[2] != "cgroup2fs":
             raise AssertionError("this is not cgroup v2")
         self.debian.run("systemctl is-system-running --wait || true", 200)
-        self.before = self.debian.run(TRACES)
+        self.before = traces(self.debian)
 
     def install(self):
         began = time.monotonic()
@@ -160,7 +49,7 @@ class Node:
 
     def first_pod(self):
         began = time.monotonic()
-        self.api.create("/apis/apps/v1/namespaces/default/deployments", hello("hello", 2))
+        self.api.create(DEPLOYMENTS, hello("hello", 2))
         self.api.create(f"{DEFAULT}/services", service("hello", 30080))
         eventually("two pods", lambda: len(ready_pods(self.api, "hello")) == 2, POD_SECONDS)
         ready = time.monotonic() - began
@@ -281,9 +170,9 @@ class Node:
                      f" two pods Ready after {time.monotonic() - began:.0f} s")
 
     def uninstall(self):
-        self.debian.run("kinglet-uninstall.sh 2>&1" if self.carries_its_service else BY_HAND, 300)
-        before, after = set(self.before.splitlines()), set(self.debian.run(TRACES).splitlines())
-        left, gone = sorted(after - before), sorted(before - after)
+        uninstall(self.debian, self.carries_its_service)
+        after = traces(self.debian)
+        left, gone = sorted(after - self.before), sorted(self.before - after)
         self.say(f"uninstalled: {len(after)} traces compared, {len(left)} more than before: {left[:40]};"
                  f" {len(gone)} fewer: {gone[:10]}")
 
@@ -295,107 +184,3 @@ class Node:
 
     def go_on(self):
         return self.upgrade, self.power_cuts, self.reboot, self.disk_full, self.clock, self.uninstall
-
-
-class Agent:
-    """The steps of part `agent`: a second machine joins the first one."""
-
-    def __init__(self, image, node, work, ports, say):
-        self.server, self.say, self.carries_its_service = node.debian, say, node.carries_its_service
-        self.debian = Debian(image, "vm2", 2, work, ports)
-        self.debian.address = "10.9.0.2"
-
-    def join(self):
-        took = self.debian.boot()
-        self.debian.run("ping -c 1 -W 20 10.9.0.1 || curl -sk --max-time 20 https://10.9.0.1:6443/version")
-        token = self.server.run("/usr/local/bin/kinglet token create").split()[-1]
-        began = time.monotonic()
-        install(self.debian, self.carries_its_service, f"agent --server https://10.9.0.1:6443 --token {token}")
-        api = self.server.api()
-        eventually("the second node", lambda: node_is_ready(api, "vm2"), POD_SECONDS, self.debian.assert_alive)
-        self.say(f"second machine booted in {took:.0f} s, joined and Ready {time.monotonic() - began:.0f} s later")
-
-    def pod_behind_service(self):
-        """A pod on the second machine answers on the first one, through its Service."""
-        api = self.server.api()
-        began = time.monotonic()
-        api.create("/apis/apps/v1/namespaces/default/deployments", hello("far", 1, "vm2"))
-        address = api.create(f"{DEFAULT}/services", service("far"))["spec"]["clusterIP"]
-        eventually("the pod of the second machine", lambda: ready_pods(api, "far"), POD_SECONDS)
-        ready = time.monotonic() - began
-        def answers():
-            return "Hello" in self.server.shell.attempt(f"curl -fsS --max-time 5 http://{address}/")[1]
-        eventually("the Service", answers, POD_SECONDS)
-        pod = ready_pods(api, "far")[0]["status"]["podIP"]
-        self.say(f"pod {pod} on vm2 Ready after {ready:.1f} s, answers on vm1 through the Service {address}"
-                 f" after {time.monotonic() - began:.1f} s")
-
-    def leave(self):
-        """Its machine is off: the first one says so, and goes on."""
-        self.debian.machine.cut()
-        api = self.server.api()
-        for path in ("/apis/apps/v1/namespaces/default/deployments/far", f"{DEFAULT}/services/far", "/api/v1/nodes/vm2"):
-            api.delete(path)
-
-    def close(self):
-        self.debian.close()
-
-    def steps(self):
-        return self.join, self.pod_behind_service, self.leave
-
-
-class Lookers:
-    """Clients during an upgrade: of the API server, of a watch, and of a Service."""
-
-    def __init__(self, debian, port):
-        self._debian, self._port = debian, port
-        self._over = threading.Event()
-        self._api, self._watcher = debian.api(2), debian.api(30)
-        self.answers, self.pages, self.failed_pages, self.events, self.expired = [], 0, 0, [], 0
-        self._threads = [threading.Thread(target=x, daemon=True) for x in (self._ask, self._visit, self._watch)]
-
-    def start(self):
-        self._revision = self._api.get(f"{DEFAULT}/configmaps")["metadata"]["resourceVersion"]
-        for thread in self._threads:
-            thread.start()
-
-    def end(self, expected):
-        self._over.set()
-        for thread in self._threads[:2]:
-            thread.join(30)
-        gap = max(b - a for a, b in zip(self.answers, self.answers[1:]))
-        if expected not in self.events:
-            raise AssertionError(f"the watch has not told of {expected}: {self.events}")
-        if self.expired:
-            raise AssertionError("the watch could not be resumed")
-        return (f"longest time without an answer of the API {gap:.2f} s; the watch went on from its last revision;"
-                f" {self.failed_pages} of {self.pages} requests through the Service failed")
-
-    def _ask(self):
-        while not self._over.is_set():
-            with suppress(*UNREACHABLE, Refused):
-                self._api.text("/readyz")
-                self.answers.append(time.monotonic())
-
-    def _visit(self):
-        while not self._over.is_set():
-            self.pages += 1
-            try:
-                page(self._port)
-            except UNREACHABLE:
-                self.failed_pages += 1
-
-    def _watch(self):
-        while not self._over.is_set():
-            try:
-                for event in self._watcher.stream(
-                        f"{DEFAULT}/configmaps?watch=1&allowWatchBookmarks=true&resourceVersion={self._revision}"):
-                    if event["type"] == "ERROR":
-                        self.expired += 1
-                        return
-                    self._revision = event["object"]["metadata"]["resourceVersion"]
-                    self.events.append(event["object"]["metadata"].get("name"))
-            except UNREACHABLE:
-                self._watcher.close()
-            except Refused as error:
-                self.expired += error.status == 410

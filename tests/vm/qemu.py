@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import socket
 import subprocess
@@ -57,7 +56,8 @@ class Machine:
                 checked = len(self._said)
                 if self.is_over():
                     raise Ended(f"{self.name} ended before it said {pattern!r}")
-                if not self._lines.wait(min(1, max(0.01, until - time.monotonic()))) and time.monotonic() > until:
+                left = until - time.monotonic()
+                if not self._lines.wait(min(1, max(0.01, left))) and left <= 0:
                     raise TimeoutError(f"{self.name} has not said {pattern!r} within {seconds} s")
 
     def is_over(self):

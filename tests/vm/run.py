@@ -6,7 +6,7 @@
 Parts, each of which says what it does as it does it:
   cuts   power cuts during a write load (cuts.py), on a disk that loses what was not flushed (disk.py)
   node   install, first pod, power cuts and a reboot with pods, upgrade, disk full, clock, uninstall (node.py)
-  agent  a second machine joins (node.py)
+  agent  a second machine joins (agent.py)
 
 image.py builds what the machines boot, once, qemu.py starts them and speaks with them, api.py speaks with
 the API server. The machines reach nothing but this host's loopback. Everything is in a directory of its own
@@ -25,8 +25,9 @@ import threading
 import time
 
 import image
+from agent import Agent
 from cuts import Cuts
-from node import Agent, Node
+from node import Node
 
 MINUTES = 30
 CUTS = 50
