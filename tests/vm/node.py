@@ -41,7 +41,7 @@ class Node:
         self.say(f"installed: API ready after {ready:.0f} s, node Ready after {time.monotonic() - began:.0f} s")
 
     def check(self):
-        """`kinglet check` finds nothing missing."""
+        """`kinglet check` finds nothing missing. Some builds know of a module only once it is loaded: pods do that."""
         code, output = self.debian.shell.attempt("/usr/local/bin/kinglet check")
         self.say(f"kinglet check ended with {code}: {' | '.join(output.split(chr(10)))[:600]}")
         if code != 0:
@@ -180,7 +180,7 @@ class Node:
         self.debian.close()
 
     def begin(self):
-        return self.first_boot, self.install, self.check, self.first_pod
+        return self.first_boot, self.install, self.first_pod, self.check
 
     def go_on(self):
         return self.upgrade, self.power_cuts, self.reboot, self.disk_full, self.clock, self.uninstall
