@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint deny advisories doc build static bench fuzz golden deps clean
+.PHONY: help run test test-vm check fmt lint deny advisories doc build static bench fuzz golden deps clean
 
 CARGO ?= cargo
 IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
@@ -29,6 +29,15 @@ ifeq ($(IS_ROOT),yes)
 else
 	@echo "Containers need root. Run instead:  sudo -E env PATH=\"\$$PATH\" make test"
 	@echo "Without root:                       make check"; exit 1
+endif
+
+test-vm: ## Prove the static build on virtual machines: power cuts, upgrade, two nodes, ...; 30 minutes (root)
+ifeq ($(IS_ROOT),yes)
+	@packaging/deps.sh vm
+	@packaging/static.sh amd64
+	@python3 tests/vm/run.py target/static/kinglet-amd64 $(if $(PREVIOUS),--previous $(PREVIOUS))
+else
+	@echo "Building Debian needs root. Run instead:  sudo -E env PATH=\"\$$PATH\" make test-vm"; exit 1
 endif
 
 check: fmt lint ## Format, lints and the tests that need neither root nor network

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static|static-arm64
+# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static|static-arm64|vm
 set -euo pipefail
 
-task=${1:?run, test, bench or static}
+task=${1:?run, test, bench, static or vm}
 # Where Debian keeps nft and ip; a plain user's PATH does not have it.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # The kubectl of Debian 12 beside the host's own, for the tests: it speaks to servers as it did years ago.
@@ -10,6 +10,10 @@ old_kubectl=/var/cache/kinglet-tests/kubectl-1.20
 # The Python client, for the tests, as its requirements name it.
 python=/var/cache/kinglet-tests/python
 requirements=$(dirname "$0")/../tests/cluster/clients/python/requirements.txt
+
+# qemu beside the host's own, for the virtual machines: unpacked, since installing it fails where another
+# version of qemu-utils is.
+qemu=/var/cache/kinglet-tests/qemu
 
 # program:package
 build=(cc:gcc libc:libc6-dev)
@@ -21,15 +25,18 @@ test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry
 bench=("${test[@]}" wrk:wrk nginx:nginx-light haproxy:haproxy)
 static=("${build[@]}" musl-gcc:musl-tools)
 static_arm64=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu kernel-arm64:linux-libc-dev-arm64-cross)
+vm=("${static[@]}" python3:python3 mmdebstrap:mmdebstrap mke2fs:e2fsprogs busybox:busybox-static setpriv:util-linux)
 case $task in
   run) wanted=("${run[@]}") ;;
   test) wanted=("${test[@]}") ;;
   bench) wanted=("${bench[@]}") ;;
   static) wanted=("${static[@]}") ;;
   static-arm64) wanted=("${static_arm64[@]}") ;;
+  vm) wanted=("${vm[@]}") ;;
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
-case $task in run | static*) old_kubectl='' python='' ;; esac
+case $task in run | static* | vm) old_kubectl='' python='' ;; esac
+case $task in vm) ;; *) qemu='' ;; esac
 
 is_there() {
   case $1 in
@@ -74,6 +81,23 @@ fetch_old_kubectl() {
   rm -rf "$room"
 }
 
+# The program, its files and its firmware unpacked, and the libraries that it needs installed.
+fetch_qemu() {
+  local room libraries
+  mapfile -t libraries < <(apt-cache depends --no-recommends --no-suggests qemu-system-x86 |
+    sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
+  install_packages "${libraries[@]}"
+  room=$(mktemp -d)
+  (
+    cd "$room"
+    apt-get -qq -o APT::Sandbox::User=root download qemu-system-x86 qemu-system-common qemu-system-data seabios
+    rm -rf "$qemu" "$qemu.unfinished"
+    for package in *.deb; do dpkg-deb -x "$package" "$qemu.unfinished"; done
+    mv "$qemu.unfinished" "$qemu"
+  )
+  rm -rf "$room"
+}
+
 # Whether the Python client is there as it is asked for now.
 has_python() { cmp -s "$requirements" "$python/requirements.txt"; }
 
@@ -91,6 +115,7 @@ done
 lacks=${missing[*]}
 if [ -n "$old_kubectl" ] && [ ! -x "$old_kubectl" ]; then lacks="$lacks $old_kubectl"; fi
 if [ -n "$python" ] && ! has_python; then lacks="$lacks $python"; fi
+if [ -n "$qemu" ] && [ ! -d "$qemu" ]; then lacks="$lacks $qemu"; fi
 [ -n "$lacks" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -104,3 +129,4 @@ fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 if [ -n "$old_kubectl" ] && [ ! -x "$old_kubectl" ]; then fetch_old_kubectl; fi
 if [ -n "$python" ] && ! has_python; then fetch_python; fi
+if [ -n "$qemu" ] && [ ! -d "$qemu" ]; then fetch_qemu; fi
