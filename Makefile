@@ -31,7 +31,7 @@ else
 	@echo "Without root:                       make check"; exit 1
 endif
 
-test-vm: ## Prove the static build on virtual machines: power cuts, upgrade, two nodes, ...; 30 minutes (root)
+test-vm: ## Cut a virtual machine's power fifty times while it writes; up to 30 minutes (root)
 ifeq ($(IS_ROOT),yes)
 	@packaging/deps.sh vm
 	@packaging/static.sh amd64

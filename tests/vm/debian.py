@@ -5,7 +5,8 @@ import time
 from api import Api, eventually
 from disk import Disk
 from image import fresh_disk
-from qemu import Machine, Shell
+from qemu import Machine
+from shell import Shell
 
 BOOT_SECONDS = 600
 API_SECONDS = 300

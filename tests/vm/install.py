@@ -4,12 +4,21 @@ import hashlib
 import os
 import shutil
 import subprocess
-from contextlib import suppress
 
 from debian import RELEASES
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 IMAGES = "/var/lib/kinglet/agent/images"
+UNIT = """[Unit]
+After=network-online.target
+Wants=network-online.target
+[Service]
+ExecStart=/usr/local/bin/kinglet COMMAND
+KillMode=process
+Delegate=yes
+[Install]
+WantedBy=multi-user.target
+"""
 BY_HAND = ("systemctl disable --now kinglet 2>&1; /usr/local/bin/kinglet killall && systemctl daemon-reload && rm -rf"
            " /var/lib/kinglet /etc/kinglet /run/kinglet /usr/local/bin/kinglet /etc/systemd/system/kinglet.service")
 INSTALL = f"curl -fsS {RELEASES}/install.sh | INSTALL_KINGLET_URL={RELEASES} sh"
@@ -41,9 +50,7 @@ def release(work, kinglet):
         total = hashlib.file_digest(file, "sha256").hexdigest()
     with open(f"{directory}/sha256sums.txt", "w", encoding="utf-8") as file:
         file.write(f"{total}  kinglet-amd64\n")
-    for script in ("packaging/install.sh", "packaging/kinglet.service"):
-        with suppress(FileNotFoundError):
-            shutil.copy(f"{PROJECT}/{script}", directory)
+    shutil.copy(f"{PROJECT}/packaging/install.sh", directory)
     if not os.path.exists(f"{directory}/hello.tar"):
         subprocess.run([f"{PROJECT}/packaging/example-image.sh", f"{directory}/hello.tar"], check=True)
     return subprocess.run([kinglet, "packaged", "kinglet.service"], capture_output=True, check=False).returncode == 0
@@ -56,8 +63,9 @@ def install(debian, carries_its_service, command):
     if carries_its_service:
         return debian.run(f"{INSTALL} -s - {command}", 400)
     fetch(debian)
-    return debian.run(f"curl -fsS {RELEASES}/kinglet.service | sed 's,^ExecStart=.*,ExecStart=/usr/local/bin/kinglet {command},'"
-                      " >/etc/systemd/system/kinglet.service && systemctl daemon-reload && systemctl enable --now kinglet 2>&1")
+    unit = UNIT.replace("COMMAND", command)
+    return debian.run(f"echo '{unit}' >/etc/systemd/system/kinglet.service && systemctl daemon-reload"
+                      " && systemctl enable --now kinglet 2>&1")
 
 
 def upgrade(debian, carries_its_service):
