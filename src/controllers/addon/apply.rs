@@ -3,7 +3,7 @@
 //! Start at [`Applier::carry_out`]. Each object has an outcome of its own: one that is refused keeps no
 //! other from being applied. What is about to be made is remembered first.
 
-use super::addon::{AddOn, OWNER_ANNOTATION, PRUNE_ANNOTATION, definition};
+use super::kind::{AddOn, OWNER_ANNOTATION, PRUNE_ANNOTATION, definition};
 use super::manifest::Wanted;
 use super::object::{Identity, ObjectId, ServedKinds};
 use super::outcome::{Outcome, Outcomes, Problem, begun, complained, concluded, objects, unpruned};
@@ -41,11 +41,13 @@ pub(super) struct Applier {
     pub(super) clock: Clock,
 }
 
-/// A file, the objects in it, and the kinds that are served.
+/// What is to be done about the objects of a file.
 #[derive(Debug)]
 struct Applying<'a> {
-    job: &'a Job,
+    addon: &'a AddOn,
     wanted: Vec<Wanted>,
+    disputed: &'a [(ObjectId, String)],
+    stale: &'a [ObjectId],
     kinds: &'a ServedKinds,
 }
 
@@ -77,13 +79,13 @@ impl Applier {
                 self.tell(&before, &next);
                 Ok(None)
             }
-            Todo::Apply { ids, .. } => {
+            Todo::Apply { checksum, ids, disputed, stale } => {
                 let before = addon();
-                let begun = self.write(&before, begun(&before, ids, self.clock.now())).await?;
-                let outcomes = self.apply_all(&begun, Applying { job, wanted, kinds }).await;
-                let Todo::Apply { checksum, .. } = &job.todo else { return Ok(Some(outcomes)) };
-                let next = concluded(&begun, checksum, &outcomes, self.clock.now());
-                let next = self.write(&begun, next).await?;
+                let addon = self.write(&before, begun(&before, ids, self.clock.now())).await?;
+                let applying = Applying { addon: &addon, wanted, disputed, stale, kinds };
+                let outcomes = self.apply_all(applying).await;
+                let next = concluded(&addon, checksum, &outcomes, self.clock.now());
+                let next = self.write(&addon, next).await?;
                 self.tell(&before, &next);
                 Ok(Some(outcomes))
             }
@@ -103,13 +105,11 @@ impl Applier {
     }
 
     /// Applies what is in the file, and prunes what is no more, if all of that went well.
-    async fn apply_all(&self, addon: &AddOn, applying: Applying<'_>) -> Outcomes {
-        let Applying { job, wanted, kinds } = applying;
-        let Todo::Apply { disputed, stale, .. } = &job.todo else { return Outcomes::default() };
+    async fn apply_all(&self, applying: Applying<'_>) -> Outcomes {
+        let Applying { addon, mut wanted, disputed, stale, kinds } = applying;
         let owners: BTreeMap<Identity, &String> =
             disputed.iter().map(|(id, owner)| (kinds.identity(id), owner)).collect();
         let mut outcomes = Outcomes::default();
-        let mut wanted = wanted;
         wanted.sort_by_key(|wanted| Stage::of(&wanted.id));
         for stage in Stage::ALL {
             let rest = wanted.partition_point(|wanted| Stage::of(&wanted.id) <= stage);

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_line() {
-        check(&format!("{A}---\nkind: [\n"), { "yaml: line 5: unclosed bracket '['" });
+        check(&format!("{A}---\nkind: [\n"), "yaml: line 5: unclosed bracket '['");
         check(&format!("{A}---\napiVersion: v1\nkind: a\nkind: b\n"), {
             "yaml: line 7: key \"kind\" already set in map"
         });

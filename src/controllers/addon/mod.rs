@@ -2,16 +2,16 @@
 //! what goes from them goes from it (docs/decisions/0035).
 //!
 //! Start at [`plan`], which decides what is to be done about each file; [`files`] says what
-//! there is, [`manifest`] what it means, [`apply`] does what was decided, and an AddOn ([`addon`]) in
+//! there is, [`manifest`] what it means, [`apply`] does what was decided, and an AddOn ([`kind`]) in
 //! `kube-system` says what has come of it ([`outcome`]) and remembers what was made.
 //!
 //! This has a loop of its own: what it looks at is files, and each object of a file has an outcome that
 //! its AddOn tells, where other controllers try again as a whole. A directory without manifests costs
 //! a watch on it, and nothing in the API.
 
-mod addon;
 mod apply;
 mod files;
+mod kind;
 mod manifest;
 mod memory;
 mod object;
@@ -23,10 +23,10 @@ use super::definition::Definition;
 use crate::api::ObjectKey;
 use crate::client::{Cache, Client, ClientError, EventRecorder, Reporter, Selection};
 use crate::stdx::{Clock, Tasks, chain, monotonic};
-use addon::{API_VERSION, AddOn, KIND, NAMESPACE};
 use apply::Applier;
 use files::{Found, ManifestFiles, Scan};
 use k8s_openapi::api::core::v1::Namespace;
+use kind::{API_VERSION, AddOn, KIND, NAMESPACE};
 use memory::{BACKOFF, Ended, Memory};
 use object::ServedKinds;
 use plan::{FileView, Observed};

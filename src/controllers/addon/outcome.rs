@@ -1,6 +1,6 @@
 //! What has come of a file, as its AddOn says it: pure.
 
-use super::addon::{AddOn, Listed};
+use super::kind::{AddOn, Listed};
 use super::object::ObjectId;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -3,7 +3,7 @@
 //! Start at [`plan`]. All files are looked at together, because an object may go from one to another:
 //! it belongs to the file that has it already, or else to the first in the order of names.
 
-use super::addon::AddOn;
+use super::kind::AddOn;
 use super::object::{Identity, ObjectId, ServedKinds};
 use crate::stdx::fnv1a_32;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ pub(super) enum Todo {
     Apply {
         checksum: String,
         ids: Vec<ObjectId>,
-        /// Those of `ids` that are another AddOn's, and whose.
+        /// Others of the file that are another AddOn's, and whose.
         disputed: Vec<(ObjectId, String)>,
         /// What went from the file, and is in no other.
         stale: Vec<ObjectId>,
@@ -79,14 +79,19 @@ pub(super) fn plan(observed: &Observed<'_>) -> Vec<Job> {
                 if addon.is_some() && !observed.due.contains(source) {
                     continue;
                 }
-                let disputed = ids.iter().filter_map(|id| {
-                    let owner = owners.get(&observed.kinds.identity(id))?;
-                    (*owner != source.as_str()).then(|| (id.clone(), names[*owner].clone()))
-                });
+                let (mut own, mut disputed) = (Vec::new(), Vec::new());
+                for id in ids {
+                    match owners.get(&observed.kinds.identity(id)) {
+                        Some(owner) if *owner != source.as_str() => {
+                            disputed.push((id.clone(), names[*owner].clone()));
+                        }
+                        _ => own.push(observed.kinds.placed(id)),
+                    }
+                }
                 Todo::Apply {
                     checksum: checksum.clone(),
-                    ids: ids.iter().map(|id| observed.kinds.placed(id)).collect(),
-                    disputed: disputed.collect(),
+                    ids: own,
+                    disputed,
                     stale: stale(addon, &owners, observed.kinds),
                 }
             }

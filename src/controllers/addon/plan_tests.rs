@@ -17,7 +17,7 @@ fn broken() -> FileView {
 
 fn addon(name: &str, source: &str, objects: &[&str]) -> AddOn {
     let mut addon = AddOn::new(name, source);
-    let listed = |text: &&str| super::super::addon::Listed { id: id(text), message: None };
+    let listed = |text: &&str| super::super::kind::Listed { id: id(text), message: None };
     addon.status.objects = objects.iter().map(listed).collect();
     addon
 }
@@ -138,7 +138,7 @@ fn an_object_of_two_files_is_the_first_one_s() {
         &[],
         &[
             "a: apply ConfigMap default/a disputed  stale ",
-            "b: apply ConfigMap default/a,ConfigMap default/b disputed ConfigMap a of a stale ",
+            "b: apply ConfigMap default/b disputed ConfigMap a of a stale ",
         ],
     );
     let known = [addon("b", "b.yaml", &[A])];
@@ -146,13 +146,13 @@ fn an_object_of_two_files_is_the_first_one_s() {
         &[("a.yaml", file(&[A])), ("b.yaml", file(&[A]))],
         &known,
         &[],
-        &["a: apply ConfigMap default/a disputed ConfigMap a of b stale "],
+        &["a: apply  disputed ConfigMap a of b stale "],
     );
     check(
         &[("a.yaml", file(&[A])), ("b.yaml", broken())],
         &known,
         &[],
-        &["a: apply ConfigMap default/a disputed ConfigMap a of b stale ", "b: complain line 1"],
+        &["a: apply  disputed ConfigMap a of b stale ", "b: complain line 1"],
     );
 }
 
