@@ -102,15 +102,24 @@ fn save_under_load(machine: &Machine) -> (PathBuf, usize) {
     let (acknowledged, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
     let count = || acknowledged.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
+        let _end = Enough(&enough);
         scope.spawn(|| write(machine, &acknowledged, &enough));
         machine.eventually("there are writes", || count() > WRITES);
         let before = count();
         let path = save(machine);
         let saved = count();
         machine.eventually("writes go on", || count() > saved + WRITES);
-        enough.store(true, Ordering::Relaxed);
         (path, before)
     })
+}
+
+/// Has the writer end, also where the test fails.
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What a watch from `revision` on is told.
@@ -129,7 +138,10 @@ fn is_gone(told: &str) -> bool {
 fn a_server_that_is_lost_comes_back_on_another_machine() {
     let mut old = machine("one", "192.0.2.10");
     start(&mut old);
-    let token = old.kubectl(&["create", "token", "default"]);
+    // A controller makes the account.
+    let ask = || old.try_run("kubectl", &["create", "token", "default"]);
+    old.eventually("there is an account", || ask().status.success());
+    let token = String::from_utf8(ask().stdout).unwrap();
     let (file, before) = save_under_load(&old);
     let newest = revision(&old);
     old.stop(Signal::SIGKILL);
@@ -203,7 +215,13 @@ fn a_server_makes_backups_when_they_are_due() {
     let mut machine = machine("one", "192.0.2.10");
     machine.further.extend(["--backup-schedule", "@every 1s", "--backup-retention", "2"]);
     start(&mut machine);
-    let own = save(&machine);
+    // One at a time makes backups, and the server may be at it.
+    machine.eventually("one is made by hand", || {
+        backup(&machine, &["save", "--node-name", machine.name]).status.success()
+    });
+    let by_hand = |all: &[Value]| all.iter().find(|it| it["trigger"] == "command").cloned();
+    let own = by_hand(&listed(&machine)).unwrap();
+    let own = PathBuf::from(own["path"].as_str().unwrap());
     let seen = std::cell::RefCell::new(BTreeSet::new());
     machine.eventually("several were made", || {
         let all = listed(&machine);
