@@ -330,8 +330,9 @@ async fn a_file_has_a_thousand_objects() {
     let addon = case.says("many", "True Applied").await;
     assert_eq!(message(&addon), "1000 objects applied");
     fs::remove_file(case.path("many.yaml")).unwrap();
+    // The last of them; to ask for the AddOn again and again, which lists them all, takes longer.
+    case.goes(&format!("{MAPS}/m999")).await;
     case.goes(&format!("{ADDONS}/many")).await;
-    assert!(!case.exists(&format!("{MAPS}/m999")).await);
 }
 
 #[tokio::test]

@@ -25,7 +25,9 @@ impl Cluster {
             Caller::ControllerManager => {
                 self.client(Identity::new("system:kube-controller-manager", &[]), "manager")
             }
-            Caller::Manifests => self.client(Identity::new("addons", &["system:masters"]), "addons"),
+            Caller::Manifests => {
+                self.client(Identity::new("addons", &["system:masters"]), "addons")
+            }
             Caller::ServiceAccount(name) => {
                 self.client(Identity::service_account("kube-system", name), name)
             }
