@@ -238,7 +238,8 @@ class Cuts:
 
     def summary(self):
         return (f"{self.cuts} power cuts, {self.early} of them while it started;"
-                f" {self.ledger.acknowledged} acknowledged writes all there, {self.came_through} unanswered ones had come through; {self.lost} of {self.unflushed}"
+                f" {self.ledger.acknowledged} acknowledged writes all there,"
+                f" {self.came_through} unanswered ones had come through; {self.lost} of {self.unflushed}"
                 f" sectors not flushed were lost; {self._disk.flushes} flushes; ready after"
                 f" {statistics.median(self.ready_after):.1f} s (median), {max(self.ready_after):.1f} s at most")
 
