@@ -275,7 +275,7 @@ class Cuts:
         answer = self._connect().get(CONFIG_MAPS)
         if (now := revision_of(answer)) < self.ledger.greatest:
             # Heartbeats that were not flushed are forgotten, their numbers are not.
-            self._say(f"  the list is of revision {now}, seen was {self.ledger.greatest}")
+            raise Broken(f"the list is of revision {now}, seen was {self.ledger.greatest}")
         found = {x["metadata"]["name"]: (x["data"]["content"], revision_of(x))
                  for x in answer["items"] if "content" in x.get("data", {})}
         came_through = self.ledger.settle(found)
