@@ -238,7 +238,8 @@ class Cuts:
 
     def summary(self):
         return (f"{self.cuts} power cuts, {self.early} of them while it started;"
-                f" {self.ledger.acknowledged} acknowledged writes all there, {self.came_through} unanswered ones had come through; {self.lost} of {self.unflushed}"
+                f" {self.ledger.acknowledged} acknowledged writes all there,"
+                f" {self.came_through} unanswered ones had come through; {self.lost} of {self.unflushed}"
                 f" sectors not flushed were lost; {self._disk.flushes} flushes; ready after"
                 f" {statistics.median(self.ready_after):.1f} s (median), {max(self.ready_after):.1f} s at most")
 
@@ -274,7 +275,7 @@ class Cuts:
         answer = self._connect().get(CONFIG_MAPS)
         if (now := revision_of(answer)) < self.ledger.greatest:
             # Heartbeats that were not flushed are forgotten, their numbers are not.
-            self._say(f"  the list is of revision {now}, seen was {self.ledger.greatest}")
+            raise Broken(f"the list is of revision {now}, seen was {self.ledger.greatest}")
         found = {x["metadata"]["name"]: (x["data"]["content"], revision_of(x))
                  for x in answer["items"] if "content" in x.get("data", {})}
         came_through = self.ledger.settle(found)

@@ -26,7 +26,8 @@ class Machine:
     def __init__(self, name, console, memory, options):
         self.name = name
         # It ends with this process, however that ends.
-        command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "10", *program(), "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max",
+        command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "10", *program(),
+                   "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max",
                    "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", *options]
         self._said = []
         self._lines = threading.Condition()
