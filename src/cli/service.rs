@@ -34,6 +34,10 @@ impl ServiceArgs {
 
 /// `command` is the command line of a server or an agent, without the name of the program.
 fn parse(command: &[OsString], config: Option<&Path>) -> anyhow::Result<Command> {
+    let wanted = || anyhow!("`server ...` or `agent ...` is wanted after `--`");
+    if !command.first().is_some_and(|name| name == "server" || name == "agent") {
+        return Err(wanted());
+    }
     let mut words: Vec<OsString> = std::iter::once("kinglet".into()).collect();
     words.extend(command.iter().cloned());
     if let Some(config) = config {
@@ -45,7 +49,7 @@ fn parse(command: &[OsString], config: Option<&Path>) -> anyhow::Result<Command>
     let cli = Cli::from_arg_matches(&matches).map_err(|error| said(&error))?;
     match cli.command {
         Command::Server(_) | Command::Agent(_) => Ok(cli.command),
-        _ => Err(anyhow!("`server ...` or `agent ...` is wanted after `--`")),
+        _ => Err(wanted()),
     }
 }
 
