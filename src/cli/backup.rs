@@ -30,7 +30,7 @@ pub(super) struct Args {
         default_value = "/var/lib/kinglet"
     )]
     data_dir: PathBuf,
-    /// Where backups are [default: <data-dir>/server/backups]
+    /// Where backups are [default: server/backups in the data directory]
     #[arg(long, global = true, env = "KINGLET_BACKUP_DIR", value_name = "DIR")]
     backup_dir: Option<PathBuf>,
     /// Name of this node [default: the host's name]

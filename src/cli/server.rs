@@ -108,7 +108,7 @@ struct BackupArgs {
     /// So many of those are kept; those of `kinglet backup save` stay
     #[arg(long, env = "KINGLET_BACKUP_RETENTION", default_value_t = 5, value_name = "N")]
     backup_retention: usize,
-    /// Where backups are [default: <data-dir>/server/backups]
+    /// Where backups are [default: server/backups in the data directory]
     #[arg(long, env = "KINGLET_BACKUP_DIR", value_name = "DIR")]
     backup_dir: Option<PathBuf>,
 }
