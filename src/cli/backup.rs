@@ -1,5 +1,6 @@
 //! `kinglet backup`: a server in one file, and back.
 
+use super::columns::columns;
 use super::node::{absolute, host_name};
 use crate::daemon::Layout;
 use crate::daemon::backup::{self, Existing, Listed, Restored, Retention, Saved, Saving, Trigger};
@@ -180,17 +181,7 @@ fn table(all: &[Listed]) -> String {
             }
         }
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..7).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            text.push_str(&format!("{cell:width$}   "));
-        }
-        text.push_str(&row[7]);
-        text.push('\n');
-    }
-    text + &unreadable
+    columns(&rows) + &unreadable
 }
 
 fn moment(at: Timestamp) -> String {

@@ -1,5 +1,6 @@
 //! `kinglet certificate`: how long the certificates of a server last, and making them anew.
 
+use super::columns::columns;
 use super::node::{DataDir, absolute};
 use crate::daemon::{Renewal, Rotated, rotate_certificates};
 use crate::pki::{Held, inventory};
@@ -90,17 +91,7 @@ fn render(held: &[Held], now: Timestamp) -> String {
             }
         });
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..4).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            text.push_str(&format!("{cell:width$}   "));
-        }
-        text.push_str(&row[4]);
-        text.push('\n');
-    }
-    text
+    columns(&rows)
 }
 
 fn state(is_authority: bool, days: i64, has_ended: bool) -> &'static str {

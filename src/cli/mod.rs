@@ -7,6 +7,7 @@ mod agent;
 mod backup;
 mod certificate;
 mod check;
+mod columns;
 mod config_file;
 mod image;
 mod ingress;

@@ -1,5 +1,6 @@
 //! `kinglet token`: with what other machines join.
 
+use super::columns::columns;
 use super::values;
 use crate::daemon::{JOIN_GROUP, NewToken, TokenAnswer, TokenCommand, TokenFacts, manage_tokens};
 use crate::pki::{BootstrapToken, JoinToken};
@@ -115,17 +116,7 @@ fn render(tokens: &[TokenFacts], now: Timestamp) -> String {
             or_none(token.groups.join(",")),
         ]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..5).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            text.push_str(&format!("{cell:width$}   "));
-        }
-        text.push_str(&row[5]);
-        text.push('\n');
-    }
-    text
+    columns(&rows)
 }
 
 /// The two largest units say enough.

@@ -4,6 +4,7 @@
 //! whoever joins asks the server for its authority, and goes on only where the hash is that of what
 //! came. The rest is a bootstrap token as upstream knows them (cluster-bootstrap/token/util, v1.35).
 
+use crate::stdx::hex;
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -71,7 +72,7 @@ impl AuthorityHash {
 
     fn of_bytes(bytes: &[u8]) -> Self {
         let hash = digest::digest(&digest::SHA256, bytes);
-        Self(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex(hash.as_ref()))
     }
 }
 

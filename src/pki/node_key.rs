@@ -2,6 +2,7 @@
 //! name.
 
 use super::{Leaf, PkiError, Subject, read, write};
+use crate::stdx::hex;
 use aws_lc_rs::digest;
 use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData as _};
 use std::fmt;
@@ -20,7 +21,7 @@ pub struct NodeKey {
 /// Stands for a public key, in hexadecimal digits.
 pub(super) fn fingerprint(public_key: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, public_key);
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.as_ref())
 }
 
 impl NodeKey {

@@ -14,6 +14,7 @@ pub mod fault;
 mod fnv;
 #[cfg(test)]
 mod golden;
+mod hex;
 pub mod http;
 pub mod json;
 mod quote;
@@ -29,6 +30,7 @@ pub use error::chain;
 pub use fnv::{fnv1a_32, fnv1a_64};
 #[cfg(test)]
 pub(crate) use golden::check_golden;
+pub use hex::hex;
 pub use quote::quoted;
 pub use tasks::{Tasks, TasksError};
 pub use wanted::Wanted;

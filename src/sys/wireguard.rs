@@ -344,6 +344,7 @@ fn bytes_of(text: &str) -> Result<[u8; KEY_BYTES], BadKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stdx::hex;
 
     fn peer(endpoint: &str, ranges: &[&str]) -> Peer {
         Peer {
@@ -376,7 +377,6 @@ mod tests {
     fn messages_are_as_the_kernel_takes_them() {
         let peer = peer("192.0.2.1:51820", &["10.42.1.0/24"]);
         let bytes = set_peer(PublicKey([0xaa; 32]), &peer);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let expected = [
             // All peers, one of them.
             "70000880",

@@ -13,6 +13,7 @@ use crate::registry::schema::{
     self, Checked, DecodeError, Decoded, Format, StrictProblems, TypeRef,
 };
 use crate::registry::{Kind, Object};
+use crate::stdx::hex;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -225,8 +226,7 @@ fn summary(body: &[u8]) -> String {
         None => "<empty>".to_owned(),
         Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
         Some(_) => {
-            let digits: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{digits}{more}")
+            format!("{}{more}", hex(shown))
         }
     }
 }

@@ -7,6 +7,7 @@ use super::strings::{RESULT_BYTES_MAX, quote};
 use crate::cel::numbers::show_double;
 use crate::cel::times::{show_duration, show_timestamp};
 use crate::cel::value::{Fault, List, Map, Outcome, Value};
+use crate::stdx::hex;
 
 /// No double has more digits behind its point.
 const PRECISION_MAX: usize = 1_074;
@@ -204,10 +205,6 @@ fn written(clause: Clause, value: &Value<'_>, out: &mut String) -> Result<(), St
 
 fn signed(value: i64, digits: String) -> String {
     if value < 0 { format!("-{digits}") } else { digits }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn number(value: &Value<'_>, letter: char) -> Result<f64, String> {

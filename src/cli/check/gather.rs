@@ -9,6 +9,7 @@ use super::judge::{CONFLICTS, Facts, Needed, PROGRAMS, Port};
 use crate::daemon::Layout;
 use crate::stdx::Clock;
 use crate::sys::cgroup::Cgroups;
+use crate::sys::load::disk;
 use crate::sys::wireguard::Control;
 use crate::sys::{mount, process};
 use flate2::read::GzDecoder;
@@ -117,8 +118,7 @@ fn existing(data_dir: &Path) -> Option<&Path> {
 }
 
 fn free_bytes(data_dir: &Path) -> Option<u64> {
-    let facts = rustix::fs::statvfs(existing(data_dir)?).ok()?;
-    Some(facts.f_bavail.saturating_mul(facts.f_frsize))
+    Some(disk(existing(data_dir)?).ok()?.available_bytes)
 }
 
 /// What is mounted last at the longest beginning of the path.

@@ -5,7 +5,7 @@
 //! followed.
 
 use super::manifest::{self, Wanted};
-use crate::stdx::{blocking, chain};
+use crate::stdx::{blocking, chain, hex};
 use crate::sys::directory_watch::{Directory, DirectoryWatch, FileChange};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -291,8 +291,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn understand(text: &[u8], known: Option<&str>) -> Found {
-    let sum = digest(&SHA256, text);
-    let checksum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let checksum = hex(digest(&SHA256, text).as_ref());
     if known == Some(&*checksum) {
         return Found::Same;
     }

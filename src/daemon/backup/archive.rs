@@ -4,6 +4,7 @@
 //! its order and with its sums, and nothing else.
 
 use super::head::{BadBackup, HEAD, HEAD_BYTES_MAX, Head, Member};
+use crate::stdx::hex;
 use crate::storage::sqlite::Halt;
 use aws_lc_rs::digest;
 use std::fs::File;
@@ -54,7 +55,7 @@ impl<'a, W> Summed<'a, W> {
 
     fn finish(self) -> (u64, String) {
         let hash = self.context.finish();
-        (self.bytes, hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.bytes, hex(hash.as_ref()))
     }
 }
 

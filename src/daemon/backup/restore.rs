@@ -10,6 +10,7 @@ use super::plan::{self, SPARE_BYTES};
 use crate::api::Revision;
 use crate::stdx::{chain, fault};
 use crate::storage::sqlite::{self, Halt, SCHEMA};
+use crate::sys::load::disk;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -105,9 +106,9 @@ pub fn restore(
 }
 
 fn check_room(head: &Head, data_dir: &Path) -> anyhow::Result<()> {
-    let facts = rustix::fs::statvfs(data_dir)
-        .with_context(|| format!("cannot ask how full {} is", data_dir.display()))?;
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let load =
+        disk(data_dir).with_context(|| format!("cannot ask how full {} is", data_dir.display()))?;
+    let free = load.available_bytes;
     let needed = head.bytes().saturating_add(SPARE_BYTES);
     if free < needed {
         let (free, needed) = (free >> 20, needed >> 20);

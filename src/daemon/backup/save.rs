@@ -10,6 +10,7 @@ use super::plan::SPARE_BYTES;
 use crate::pki::AuthorityHash;
 use crate::stdx::fault;
 use crate::storage::sqlite::{self, Facts, Halt};
+use crate::sys::load::disk;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use std::fs::{self, File, OpenOptions};
@@ -130,9 +131,9 @@ fn check_room(store: &Path, directory: &Path) -> anyhow::Result<()> {
     let wal = store.with_extension("db-wal");
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let needed = bytes(store) + bytes(&wal);
-    let facts = rustix::fs::statvfs(directory)
+    let load = disk(directory)
         .with_context(|| format!("cannot ask how full {} is", directory.display()))?;
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let free = load.available_bytes;
     if free < needed.saturating_add(SPARE_BYTES) {
         bail!(
             "{} has {} MiB free, and a backup needs {} MiB for a while, which is a copy of the \

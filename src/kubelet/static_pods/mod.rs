@@ -8,7 +8,7 @@ mod render;
 
 pub(super) use render::{is_static, mirrored};
 
-use crate::stdx::{Backoff, blocking, chain};
+use crate::stdx::{Backoff, blocking, chain, hex};
 use crate::sys::directory_watch::DirectoryWatch;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -159,7 +159,6 @@ fn read_one(path: &Path, node: &str) -> Result<Pod, String> {
     let seen = facts.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
     let seen = seen.unwrap_or(Timestamp::UNIX_EPOCH).to_string();
     let whole = [node.as_bytes(), path.as_os_str().as_encoded_bytes(), &text].join(&0);
-    let uid: String =
-        digest(&SHA256, &whole).as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let uid = hex(&digest(&SHA256, &whole).as_ref()[..16]);
     render::pod(Manifest { text: &text, uid: &uid, seen: &seen }, node)
 }

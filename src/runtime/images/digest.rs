@@ -1,5 +1,6 @@
 //! Digests: the names of blobs, and the proof that bytes are the ones that were asked for.
 
+use crate::stdx::hex;
 use aws_lc_rs::digest as algorithms;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -142,8 +143,7 @@ impl Hasher {
 
     pub(super) fn finish(self) -> Digest {
         let bytes = self.context.finish();
-        let hex = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Digest { algorithm: self.algorithm, hex }
+        Digest { algorithm: self.algorithm, hex: hex(bytes.as_ref()) }
     }
 }
 
