@@ -63,10 +63,10 @@ doc: ## Check the documentation
 build: ## Build the release executable
 	$(CARGO) build --release
 
-# For which machines: amd64, arm64.
+# For which machines: amd64, arm64, arm (armv7).
 STATIC ?= amd64
 
-static: ## Build static executables (musl), for STATIC="amd64 arm64"
+static: ## Build static executables (musl), for STATIC="amd64 arm64 arm"
 	@packaging/static.sh $(STATIC)
 
 bench: ## Measure what DESIGN asks for, on the release build (root)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static|static-arm64|vm
+# Installs what a task needs and the host lacks. Usage: deps.sh run|test|bench|static|static-arm64|static-arm|vm
 set -euo pipefail
 
 task=${1:?run, test, bench, static or vm}
@@ -25,6 +25,7 @@ test=("${run[@]}" ip:iproute2 nsenter:util-linux docker-registry:docker-registry
 bench=("${test[@]}" wrk:wrk nginx:nginx-light haproxy:haproxy)
 static=("${build[@]}" musl-gcc:musl-tools)
 static_arm64=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu kernel-arm64:linux-libc-dev-arm64-cross)
+static_arm=(arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf kernel-arm:linux-libc-dev-armhf-cross)
 vm=("${static[@]}" python3:python3 mmdebstrap:mmdebstrap mke2fs:e2fsprogs busybox:busybox-static setpriv:util-linux)
 case $task in
   run) wanted=("${run[@]}") ;;
@@ -32,6 +33,7 @@ case $task in
   bench) wanted=("${bench[@]}") ;;
   static) wanted=("${static[@]}") ;;
   static-arm64) wanted=("${static_arm64[@]}") ;;
+  static-arm) wanted=("${static_arm[@]}") ;;
   vm) wanted=("${vm[@]}") ;;
   *) echo "deps.sh: unknown task $task" >&2; exit 2 ;;
 esac
@@ -42,6 +44,7 @@ is_there() {
   case $1 in
     # What the C compiler needs beside itself.
     libc) printf 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null ;;
+    kernel-arm) [ -d /usr/arm-linux-gnueabihf/include/linux ] ;;
     kernel-arm64) [ -d /usr/aarch64-linux-gnu/include/linux ] ;;
     # Plugins are not on the path of programs.
     cni) [ -x /usr/lib/cni/bridge ] ;;

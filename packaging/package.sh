@@ -1,24 +1,16 @@
 #!/usr/bin/env bash
 # Packs the static executables of target/static into what is released, target/release-files: each as a tarball and a
 # Debian package, with what it is made of (CycloneDX), the installer and the sums of all. The same bytes from the same
-# commit. Usage: package.sh amd64|arm64...
+# commit. Usage: package.sh amd64|arm64|arm...
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
+. packaging/architectures.sh
 static=target/static
 out=target/release-files
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 # All files are as old as the commit.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-
-# What Rust calls an architecture, and Debian.
-names() {
-  case $1 in
-    amd64) rust=x86_64-unknown-linux-musl debian=amd64 ;;
-    arm64) rust=aarch64-unknown-linux-musl debian=arm64 ;;
-    *) echo "package.sh: there is no kinglet for $1, but for amd64 and arm64" >&2; exit 2 ;;
-  esac
-}
 
 # put FILE DIRECTORY [MODE]
 put() { install -D -m "${3:-644}" "$1" "$2/$(basename "$1")"; }
