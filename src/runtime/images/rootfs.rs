@@ -18,7 +18,7 @@ const OPTIONS_BYTES_MAX: usize = 4095;
 /// fsconfig(2) takes strings of 256 bytes, the last a zero.
 const VALUE_BYTES_MAX: usize = 255;
 /// `OVERLAYFS_SUPER_MAGIC`
-const OVERLAY_MAGIC: u64 = 0x794c_7630;
+const OVERLAY_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 
 /// Where overlayfs keeps its marks on files: in names that only the host's root may write, or, in a
 /// user namespace, in names that everybody may.
@@ -79,7 +79,7 @@ impl Rootfs {
     /// # Errors
     /// When `target` cannot be looked at.
     pub fn is_mounted(target: &Path) -> io::Result<bool> {
-        let is_overlay = rustix::fs::statfs(target)?.f_type.cast_unsigned() == OVERLAY_MAGIC;
+        let is_overlay = rustix::fs::statfs(target)?.f_type == OVERLAY_MAGIC;
         Ok(is_overlay
             && std::fs::metadata(target)?.dev() != std::fs::metadata(target.join(".."))?.dev())
     }
